@@ -1,0 +1,18 @@
+# Packages from the system; scripts/setup.sh installs them.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(Eigen3 REQUIRED NO_MODULE)
+find_package(SQLite3 REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(libdeflate REQUIRED IMPORTED_TARGET libdeflate)
+pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
+find_package(ZLIB REQUIRED)
+find_package(Boost REQUIRED)  # headers: Boost.Math
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+find_path(NIFTI_INCLUDE_DIR nifti1.h PATH_SUFFIXES nifti REQUIRED)
+find_library(NIFTI_IO_LIBRARY niftiio)
+if(NAS_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <chrono>
+#include <mutex>
+#include <string>
+
+namespace nas {
+
+/// One line of progress on stderr: done / total, rate, time left and a note ("loss 0.31, waiting for data 2 %").
+/// On a terminal it is redrawn in place about ten times a second; elsewhere a plain line appears about every
+/// 30 seconds and at the end. Thread-safe.
+class Progress {
+ public:
+  Progress(std::string what, std::int64_t total, std::string unit = "");
+  ~Progress();  // finishes the line
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void advance(std::int64_t by = 1, const std::string& note = {});
+  void set(std::int64_t done, const std::string& note = {});
+  void finish();
+
+ private:
+  void draw(bool last);
+  std::mutex mutex_;
+  std::string what_, unit_, note_;
+  std::int64_t total_, done_ = 0, first_ = -1;
+  std::chrono::steady_clock::time_point start_, last_draw_;
+  bool finished_ = false;
+};
+
+/// "1 h 02 min", "3 min 20 s", "12.3 s".
+std::string format_duration(double seconds);
+/// "1.23 GB", "640 MB" (decimal).
+std::string format_bytes(double bytes);
+/// "5.66 M", "12.3 k".
+std::string format_count(double count);
+/// Seconds from "90", "90s", "20m", "2h", "1d", "1h30m". \throws Error(Usage) naming the text.
+double parse_duration(const std::string& text);
+
+}  // namespace nas

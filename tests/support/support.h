@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace nas::test {
+
+/// A folder of its own, removed at the end of the test.
+class TempFolder {
+ public:
+  TempFolder();
+  ~TempFolder();
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The folder with oracles and data that lies beside the checkout (VOXNAS_SHARED overrides); empty if there is none.
+std::filesystem::path shared_folder();
+
+}  // namespace nas::test
+
+/// Skips the test with a message unless ../shared/<relative> exists; else defines `variable` as its path.
+#define NAS_SHARED_OR_SKIP(variable, relative)                                                       \
+  const std::filesystem::path variable = ::nas::test::shared_folder() / (relative);                  \
+  if (::nas::test::shared_folder().empty() || !std::filesystem::exists(variable))                    \
+  GTEST_SKIP() << "needs " << (relative) << " in the folder `shared` beside the checkout"
