@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -9,50 +10,57 @@
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "search_spaces/plan.h"
+#include "training/imaging/dataset.h"
 #include "training/imaging/volume.h"
 
 namespace nas {
 
-/// How an image becomes network input, and a result comes back: all of the plan that prediction needs.
-/// Written to `preprocessing.json` of a model folder.
+/// How an image becomes network input, and a result comes back: all of the plan that prediction
+/// needs. Written to `preprocessing.json` of a model folder.
 struct Preprocessing {
-  std::string configuration;                    // "3d_fullres"
+  std::string configuration;  // "3d_fullres"
   std::array<int, 3> transpose_forward{0, 1, 2};
   std::array<int, 3> transpose_backward{0, 1, 2};
-  Vec3 spacing{1, 1, 1};                        // mm, transposed order
-  Extent3 patch{0, 0, 0};                       // voxels, transposed order
-  std::vector<std::string> normalization;       // per channel
+  Vec3 spacing{1, 1, 1};                   // mm, transposed order
+  Extent3 patch{0, 0, 0};                  // voxels, transposed order
+  std::vector<std::string> normalization;  // per channel
   std::vector<bool> use_mask_for_norm;
-  std::vector<IntensityProperties> intensity;   // per channel
-  std::vector<std::string> channel_names;       // per channel
-  std::vector<std::string> label_names;         // index = class id, background first
+  std::vector<IntensityProperties> intensity;  // per channel
+  std::vector<std::string> channel_names;      // per channel
+  std::vector<std::string> label_names;        // index = class id, background first
   bool operator==(const Preprocessing&) const = default;
 };
 
-Preprocessing make_preprocessing(const Plan& plan, const std::string& configuration,
+Preprocessing make_preprocessing(const Plan& plan,
+                                 const std::string& configuration,
                                  const std::vector<std::string>& channel_names,
                                  const std::vector<std::string>& label_names);
 Json to_json(const Preprocessing& preprocessing);
 Preprocessing preprocessing_from_json(const Json& value, const std::string& where);
 
-/// A case as the network sees it (transposed, cropped to non-zero, resampled, normalised) and the way back.
+/// A case as the network sees it (transposed, cropped to non-zero, resampled, normalised) and the
+/// way back.
 struct PreprocessedCase {
-  Image image;                   // [C, D, H, W]
-  LabelMap label;                // [1, D, H, W]; empty voxels when there is no label. -1 outside the non-zero mask
-  Geometry original;             // of the file
-  Extent3 crop_begin{0, 0, 0};   // in the transposed original grid
-  Extent3 crop_shape{0, 0, 0};   // in the transposed original grid, before resampling
+  Image image;  // [C, D, H, W]
+  LabelMap
+      label;  // [1, D, H, W]; empty voxels when there is no label. -1 outside the non-zero mask
+  Geometry original;            // of the file
+  Extent3 crop_begin{0, 0, 0};  // in the transposed original grid
+  Extent3 crop_shape{0, 0, 0};  // in the transposed original grid, before resampling
 };
-PreprocessedCase preprocess_case(const Image& image, const LabelMap* label, const Preprocessing& preprocessing);
+PreprocessedCase preprocess_case(const Image& image,
+                                 const LabelMap* label,
+                                 const Preprocessing& preprocessing);
 
 /// One cached case: views into a memory-mapped file.
 struct CachedCase {
   std::string id;
-  Extent3 shape{0, 0, 0};                          // voxels, D H W, transposed order
+  Extent3 shape{0, 0, 0};  // voxels, D H W, transposed order
   std::int64_t channels = 1;
-  const float* image = nullptr;                    // [C, D, H, W]
-  const std::int16_t* label = nullptr;             // [D, H, W]; -1 ignore
-  /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class; empty for absent classes and background.
+  const float* image = nullptr;         // [C, D, H, W]
+  const std::int16_t* label = nullptr;  // [D, H, W]; -1 ignore
+  /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class; empty for absent
+  /// classes and background.
   std::vector<std::vector<std::int64_t>> class_locations;
 };
 
@@ -67,7 +75,8 @@ class CaseCache {
   std::string key() const { return key_; }
 
  private:
-  friend CaseCache open_case_cache(const std::filesystem::path&, const struct DataSet&, const Preprocessing&, int, bool);
+  friend CaseCache open_case_cache(
+      const std::filesystem::path&, const DataSet&, const Preprocessing&, int, bool);
   std::vector<CachedCase> cases_;
   std::vector<MappedFile> files_;
   std::int64_t channels_ = 1, classes_ = 2;
@@ -75,11 +84,14 @@ class CaseCache {
   std::string key_;
 };
 
-/// Opens `root`/<key>/, preprocessing what is missing on `threads` threads (0: all) with a progress bar. The key hashes
-/// the contents of the image and label files and the preprocessing. A case file appears by rename only when complete,
-/// so a kill leaves either a whole case or none.
-CaseCache open_case_cache(const std::filesystem::path& root, const DataSet& data, const Preprocessing& preprocessing,
-                          int threads = 0, bool show_progress = true);
+/// Opens `root`/<key>/, preprocessing what is missing on `threads` threads (0: all) with a progress
+/// bar. The key hashes the contents of the image and label files and the preprocessing. A case file
+/// appears by rename only when complete, so a kill leaves either a whole case or none.
+CaseCache open_case_cache(const std::filesystem::path& root,
+                          const DataSet& data,
+                          const Preprocessing& preprocessing,
+                          int threads = 0,
+                          bool show_progress = true);
 
 /// `${XDG_CACHE_HOME:-~/.cache}/voxnas/preprocessed`, or VOXNAS_DATA_CACHE.
 std::filesystem::path default_cache_root();
