@@ -7,7 +7,8 @@
 
 namespace nas {
 
-/// What went wrong, as far as the caller can act on it. `main` maps Usage to exit code 2, the others to 1.
+/// What went wrong, as far as the caller can act on it. `main` maps Usage to exit code 2, the
+/// others to 1.
 enum class ErrorKind {
   Usage,     // wrong command line, unknown option or configuration key
   Input,     // a file or data set is not what it should be
@@ -42,13 +43,13 @@ template <class... Parts>
 }  // namespace nas
 
 /// Throws Error(ErrorKind::Input) with the joined message unless `condition` holds.
-#define NAS_CHECK(condition, ...)                                              \
-  do {                                                                         \
-    if (!(condition)) ::nas::fail(::nas::ErrorKind::Input, __VA_ARGS__);       \
+#define NAS_CHECK(condition, ...)                                        \
+  do {                                                                   \
+    if (!(condition)) ::nas::fail(::nas::ErrorKind::Input, __VA_ARGS__); \
   } while (false)
 
 /// As NAS_CHECK with the kind given: NAS_CHECK_KIND(Shape, a == b, "node ", name, ...).
-#define NAS_CHECK_KIND(kind, condition, ...)                                   \
-  do {                                                                         \
-    if (!(condition)) ::nas::fail(::nas::ErrorKind::kind, __VA_ARGS__);        \
+#define NAS_CHECK_KIND(kind, condition, ...)                            \
+  do {                                                                  \
+    if (!(condition)) ::nas::fail(::nas::ErrorKind::kind, __VA_ARGS__); \
   } while (false)

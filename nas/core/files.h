@@ -10,18 +10,25 @@
 
 namespace nas {
 
-/// Whole file as bytes. \throws Error(Io) naming the file if it is missing, unreadable or larger than `max_bytes`.
+/// Whole file as bytes. \throws Error(Io) naming the file if it is missing, unreadable or larger
+/// than `max_bytes`.
 std::string read_file(const std::filesystem::path& file, std::int64_t max_bytes);
 
-/// Writes to a temporary name beside `file`, syncs, renames: a reader sees the old or the new content, never a part.
-/// Creates parent folders. \throws Error(Io) naming the file and the system's reason (disk full, read-only, ...).
+/// Writes to a temporary name beside `file`, syncs, renames: a reader sees the old or the new
+/// content, never a part. Creates parent folders. \throws Error(Io) naming the file and the
+/// system's reason (disk full, read-only, ...).
 void write_file_atomic(const std::filesystem::path& file, std::string_view content);
 
+/// Creates the folder that `file` is to lie in. \throws Error(Io).
+void create_parent_folder(const std::filesystem::path& file);
+
 /// Calls `write(temporary_path)`, then syncs and renames; removes the temporary file if it throws.
+/// Creates parent folders.
 template <class Write>
 void write_path_atomic(const std::filesystem::path& file, Write&& write);
 
-/// A temporary name beside `file`, unique to this process and call.
+/// A temporary name beside `file` with its extension, unique to this process and call; hidden
+/// (starts with ".tmp-").
 std::filesystem::path temporary_name(const std::filesystem::path& file);
 /// fsync of `temporary`, rename onto `file`, fsync of the folder.
 void commit_temporary(const std::filesystem::path& temporary, const std::filesystem::path& file);
@@ -54,6 +61,7 @@ class FileLock {
 
 template <class Write>
 void write_path_atomic(const std::filesystem::path& file, Write&& write) {
+  create_parent_folder(file);
   const std::filesystem::path temporary = temporary_name(file);
   try {
     write(temporary);

@@ -13,7 +13,7 @@ namespace nas {
 /// 128-bit XXH3 of bytes as 32 lower-case hex digits: stable across machines. Not for security.
 std::string hash_hex(std::string_view bytes);
 
-/// The same over a whole file, read in pieces. \throws Error(Io).
+/// The same over a whole file, which is memory-mapped. \throws Error(Io).
 std::string hash_file(const std::filesystem::path& file);
 
 /// Several pieces, each length-prefixed so that ("ab","c") differs from ("a","bc").

@@ -14,7 +14,8 @@ namespace nas {
 using Json = nlohmann::json;  // keys sorted: dump() is canonical
 using OrderedJson = nlohmann::ordered_json;
 
-/// Parses text with a bound on nesting (64 levels). \throws Error(Input) naming `where`, line and what was expected.
+/// Parses text with a bound on nesting (64 levels); a key that appears twice in one object is an
+/// error. \throws Error(Input) naming `where`, line and what was expected.
 Json parse_json(std::string_view text, const std::string& where);
 
 /// Reads a file of at most `max_bytes`. \throws Error(Io|Input) naming the file.
@@ -32,14 +33,14 @@ class JsonReader {
   const Json& json() const { return *value_; }
   const std::string& where() const { return where_; }
   bool has(std::string_view key) const;
-  JsonReader at(std::string_view key) const;       // object member, must exist
-  JsonReader at(std::size_t index) const;          // array element, must exist
-  std::size_t size() const;                        // of an array or object
-  std::vector<std::string> keys() const;           // of an object
+  JsonReader at(std::string_view key) const;  // object member, must exist
+  JsonReader at(std::size_t index) const;     // array element, must exist
+  std::size_t size() const;                   // of an array or object
+  std::vector<std::string> keys() const;      // of an object
 
   std::int64_t integer() const;
   std::int64_t integer(std::int64_t low, std::int64_t high) const;  // checked against [low, high]
-  double number() const;                           // finite
+  double number() const;                                            // finite
   bool boolean() const;
   std::string text() const;
   std::vector<std::int64_t> integers() const;
@@ -50,8 +51,10 @@ class JsonReader {
   void check_keys(const std::vector<std::string>& known) const;
 
  private:
+  JsonReader(const Json& value, std::string where, bool in_path);
   const Json* value_;
   std::string where_;
+  bool in_path_ = false;  // where_ already goes into the document: "file: key", not "file"
 };
 
 /// The known word with the smallest edit distance to `word` if that distance is small, else "".

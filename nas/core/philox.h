@@ -18,7 +18,9 @@ struct Philox4 {
 
 /// Philox4x32-10: a counter-based generator, the same on CPU and GPU.
 /// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-NAS_HD Philox4 philox4x32(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high = 0) {
+NAS_HD Philox4 philox4x32(std::uint64_t key,
+                          std::uint64_t counter_low,
+                          std::uint64_t counter_high = 0) {
   std::uint32_t c0 = static_cast<std::uint32_t>(counter_low);
   std::uint32_t c1 = static_cast<std::uint32_t>(counter_low >> 32);
   std::uint32_t c2 = static_cast<std::uint32_t>(counter_high);

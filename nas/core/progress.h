@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <chrono>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
 namespace nas {
 
-/// One line of progress on stderr: done / total, rate, time left and a note ("loss 0.31, waiting for data 2 %").
-/// On a terminal it is redrawn in place about ten times a second; elsewhere a plain line appears about every
-/// 30 seconds and at the end. Thread-safe.
+/// One line of progress on stderr: done / total, rate, time left and a note ("loss 0.31, waiting
+/// for data 2 %"). On a terminal it is redrawn in place about ten times a second; elsewhere a plain
+/// line appears about every 30 seconds and at the end. Thread-safe.
 class Progress {
  public:
   Progress(std::string what, std::int64_t total, std::string unit = "");

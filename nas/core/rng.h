@@ -28,19 +28,21 @@ class Rng {
     return child;
   }
 
-  std::uint32_t bits();                            // uniform over 32 bits
-  std::uint64_t bits64();                          // uniform over 64 bits
-  double uniform();                                // [0, 1), 53 bits
-  double uniform(double low, double high);         // [low, high)
-  std::int64_t integer(std::int64_t low, std::int64_t high);  // [low, high), unbiased; throws unless low < high
-  double normal();                                 // mean 0, deviation 1 (Box-Muller)
-  bool chance(double probability);                 // true with `probability`
+  std::uint32_t bits();                     // uniform over 32 bits
+  std::uint64_t bits64();                   // uniform over 64 bits
+  double uniform();                         // [0, 1), 53 bits
+  double uniform(double low, double high);  // [low, high)
+  std::int64_t integer(std::int64_t low,
+                       std::int64_t high);  // [low, high), unbiased; throws unless low < high
+  double normal();                          // mean 0, deviation 1 (Box-Muller)
+  bool chance(double probability);          // true with `probability`
 
   /// Fisher-Yates.
   template <class T>
   void shuffle(std::vector<T>& items) {
     for (std::size_t i = items.size(); i > 1; --i) {
-      std::swap(items[i - 1], items[static_cast<std::size_t>(integer(0, static_cast<std::int64_t>(i)))]);
+      std::swap(items[i - 1],
+                items[static_cast<std::size_t>(integer(0, static_cast<std::int64_t>(i)))]);
     }
   }
 
