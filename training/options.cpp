@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "training/options.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "search_spaces/plan.h"
+
+namespace nas {
+namespace {
+
+/// Calls visit(key, member) for every option: the one list that reading, writing and key checks
+/// share.
+template <class Options, class Visit>
+void visit_options(Options& o, Visit&& visit) {
+  visit("steps", o.steps);
+  visit("batch", o.batch);
+  visit("patch", o.patch);
+  visit("optimizer", o.optimizer);
+  visit("learning_rate", o.learning_rate);
+  visit("momentum", o.momentum);
+  visit("weight_decay", o.weight_decay);
+  visit("schedule", o.schedule);
+  visit("warmup_fraction", o.warmup_fraction);
+  visit("clip_norm", o.clip_norm);
+  visit("foreground_fraction", o.foreground_fraction);
+  visit("augmentation", o.augmentation);
+  visit("mirror", o.mirror);
+  visit("average_decay", o.average_decay);
+  visit("deep_supervision", o.deep_supervision);
+  visit("batch_dice", o.batch_dice);
+  visit("precision", o.precision);
+  visit("device", o.device);
+  visit("seed", o.seed);
+  visit("threads", o.threads);
+}
+
+void read_value(const JsonReader& reader, std::int64_t& value) { value = reader.integer(); }
+void read_value(const JsonReader& reader, int& value) {
+  value = static_cast<int>(reader.integer(0, 1 << 20));
+}
+void read_value(const JsonReader& reader, double& value) { value = reader.number(); }
+void read_value(const JsonReader& reader, bool& value) { value = reader.boolean(); }
+void read_value(const JsonReader& reader, std::string& value) { value = reader.text(); }
+void read_value(const JsonReader& reader, std::uint64_t& value) {
+  // A seed uses all 64 bits; integer() is signed.
+  const Json& json = reader.json();
+  NAS_CHECK(
+      json.is_number_unsigned(), reader.where(), ": expected an integer >= 0, found ", json.dump());
+  value = json.get<std::uint64_t>();
+}
+void read_value(const JsonReader& reader, Extent3& value) {
+  const std::vector<std::int64_t> list = reader.integers();
+  NAS_CHECK(
+      list.size() == 3, reader.where(), ": expected three integers (D H W), found ", list.size());
+  std::copy(list.begin(), list.end(), value.begin());
+}
+
+void check_word(const char* key, const std::string& value, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) != known.end()) return;
+  std::string list;
+  for (const std::string& word : known) list += (list.empty() ? "" : ", ") + word;
+  fail(ErrorKind::Usage,
+       "training option ",
+       key,
+       ": expected one of ",
+       list,
+       "; found '",
+       value,
+       "'");
+}
+
+void check_range(const char* key, double value, double low, double high) {
+  NAS_CHECK_KIND(Usage,
+                 value >= low && value <= high,
+                 "training option ",
+                 key,
+                 ": expected a value in [",
+                 low,
+                 ", ",
+                 high,
+                 "], found ",
+                 value);
+}
+
+}  // namespace
+
+Json to_json(const TrainOptions& options) {
+  Json json = Json::object();
+  visit_options(options, [&](const char* key, const auto& value) { json[key] = value; });
+  return json;
+}
+
+TrainOptions train_options_from_json(const Json& value,
+                                     const std::string& where,
+                                     const TrainOptions& defaults) {
+  const JsonReader reader(value, where);
+  TrainOptions options = defaults;
+  std::vector<std::string> known;
+  visit_options(options, [&](const char* key, auto&) { known.emplace_back(key); });
+  reader.check_keys(known);
+  visit_options(options, [&](const char* key, auto& member) {
+    if (reader.has(key)) read_value(reader.at(key), member);
+  });
+  check_train_options(options);
+  return options;
+}
+
+void check_train_options(const TrainOptions& options) {
+  constexpr double kMany = 1e12;
+  check_range("steps", static_cast<double>(options.steps), 0, kMany);
+  check_range("batch", static_cast<double>(options.batch), 1, 1 << 16);
+  for (const std::int64_t voxels : options.patch)
+    check_range("patch", static_cast<double>(voxels), 0, 1 << 16);
+  check_word("optimizer", options.optimizer, {"sgd", "adamw"});
+  check_range("learning_rate", options.learning_rate, 0, 1e3);
+  check_range("momentum", options.momentum, 0, 1);
+  check_range("weight_decay", options.weight_decay, 0, 1e3);
+  check_word("schedule", options.schedule, {"poly", "cosine", "constant"});
+  check_range("warmup_fraction", options.warmup_fraction, 0, 1);
+  check_range("clip_norm", options.clip_norm, 0, kMany);
+  check_range("foreground_fraction", options.foreground_fraction, 0, 1);
+  check_range("augmentation", options.augmentation, 0, 10);
+  check_range("average_decay", options.average_decay, 0, 1);
+  check_word("precision", options.precision, {"auto", "fp32", "bf16", "fp16"});
+  check_range("threads", options.threads, 0, 1 << 12);
+}
+
+double scheduled_learning_rate(const TrainOptions& options, std::int64_t step) {
+  const double steps = static_cast<double>(std::max<std::int64_t>(options.steps, 1));
+  const double done = std::min(static_cast<double>(step), steps);
+  const double warmup = options.warmup_fraction * steps;
+  if (done + 1 < warmup) return options.learning_rate * (done + 1) / warmup;
+  if (options.schedule == "cosine") {
+    return options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done / steps));
+  }
+  if (options.schedule == "poly") return options.learning_rate * std::pow(1 - done / steps, 0.9);
+  return options.learning_rate;
+}
+
+double scheduled_average_decay(const TrainOptions& options, std::int64_t step) {
+  const double s = static_cast<double>(step);
+  return std::min(options.average_decay, (1 + s) / (10 + s));
+}
+
+TrainOptions plan_training(const Configuration& plan,
+                           std::int64_t training_cases,
+                           const TrainBudget& budget,
+                           const std::function<double(std::int64_t)>& seconds_per_step,
+                           const TrainOptions& base) {
+  NAS_CHECK_KIND(Usage,
+                 (budget.seconds > 0) != (budget.steps > 0),
+                 "training budget: expected seconds or steps (one of both), found ",
+                 budget.seconds,
+                 " s and ",
+                 budget.steps,
+                 " steps");
+  NAS_CHECK_KIND(
+      Internal, budget.seconds <= 0 || seconds_per_step, "plan_training: no measured step time");
+  const auto steps_bought = [&](std::int64_t batch) {
+    if (budget.steps > 0) return budget.steps;
+    return static_cast<std::int64_t>(budget.seconds / std::max(seconds_per_step(batch), 1e-9));
+  };
+  TrainOptions options = base;
+  options.patch = plan.patch;
+  options.batch_dice = plan.batch_dice;
+  options.deep_supervision = plan.architecture.deep_supervision;
+
+  if (steps_bought(plan.batch) >= kLongSteps) {  // nnU-Net's own recipe
+    options.batch = plan.batch;
+    options.steps = steps_bought(plan.batch);
+    options.optimizer = "sgd";
+    options.learning_rate = 1e-2;
+    options.momentum = 0.99;
+    options.weight_decay = 3e-5;
+    options.schedule = "poly";
+    options.warmup_fraction = 0;
+    options.clip_norm = 12;
+    options.foreground_fraction = 0.33;
+    options.augmentation = 1;
+    options.mirror = true;
+    options.average_decay = 0;
+    return options;
+  }
+
+  if (budget.steps > 0) {
+    options.batch = std::min<std::int64_t>(plan.batch, 4);
+  } else {
+    options.batch = kSmallestBatch;
+    while (2 * options.batch <= plan.batch && steps_bought(2 * options.batch) >= kWantedSteps)
+      options.batch *= 2;
+  }
+  options.steps = steps_bought(options.batch);
+  NAS_CHECK_KIND(Usage,
+                 options.steps >= 1,
+                 "training budget of ",
+                 budget.seconds,
+                 " s buys no step of ",
+                 seconds_per_step ? seconds_per_step(options.batch) : 0,
+                 " s; give more time or a smaller network");
+  const double steps = static_cast<double>(options.steps);
+  const double batch = static_cast<double>(options.batch);
+  options.optimizer = "adamw";
+  options.learning_rate = std::min(2e-3, 1e-3 * std::sqrt(batch / 2)) * std::min(1.0, steps / 100);
+  options.weight_decay = 1e-2;
+  options.schedule = "cosine";
+  options.warmup_fraction = 0.05;
+  options.clip_norm = 1;
+  options.foreground_fraction = 0.33;
+  const double passes =
+      steps * batch / static_cast<double>(std::max<std::int64_t>(training_cases, 1));
+  const double position =
+      std::clamp(std::log(std::max(passes, 1e-9) / 20) / std::log(10.0), 0.0, 1.0);
+  options.augmentation = 0.3 + 0.7 * position;
+  options.mirror = passes >= 60;
+  options.average_decay = options.steps < 100 ? 0 : std::min(0.999, 1 - 1 / (0.05 * steps));
+  return options;
+}
+
+}  // namespace nas
