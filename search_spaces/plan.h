@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "nas/core/extent.h"
 #include "nas/core/json.h"
+#include "training/imaging/fingerprint.h"
 
 namespace nas {
 
@@ -22,12 +24,6 @@ struct UnetArchitecture {
   std::vector<std::int64_t> decoder_convs;       // convolutions per decoder stage, finest first as in nnU-Net's list
   bool deep_supervision = true;
   bool operator==(const UnetArchitecture&) const = default;
-};
-
-/// Intensities of foreground voxels of one channel over the training set.
-struct IntensityProperties {
-  double mean = 0, median = 0, std = 1, min = 0, max = 0, percentile_00_5 = 0, percentile_99_5 = 0;
-  bool operator==(const IntensityProperties&) const = default;
 };
 
 /// One configuration of a plan ("3d_fullres" or "3d_lowres"), axes in transposed order.

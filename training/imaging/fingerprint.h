@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nas/core/extent.h"
+#include "nas/core/json.h"
+
+namespace nas {
+
+struct DataSet;
+
+/// Intensities of foreground voxels of one channel over the training set.
+struct IntensityProperties {
+  double mean = 0, median = 0, std = 1, min = 0, max = 0, percentile_00_5 = 0, percentile_99_5 = 0;
+  bool operator==(const IntensityProperties&) const = default;
+};
+
+/// What planning needs to know about the images of a data set: nnU-Net's fingerprint, axes D H W as
+/// in the files.
+struct Fingerprint {
+  std::vector<Vec3> spacings;  // mm, per case
+  std::vector<Extent3>
+      shapes_after_crop;  // voxels of the bounding box of non-zero voxels, per case
+  std::vector<IntensityProperties> intensity;  // per channel
+  double median_relative_size_after_cropping =
+      1;  // voxels after / before cropping, median over cases
+  bool operator==(const Fingerprint&) const = default;
+};
+
+/// Reads every training case once, on `threads` threads (0: all). Like nnU-Net, the intensity
+/// properties come from equally many foreground voxels (label > 0) of each case, drawn with
+/// replacement so that small objects count as much as large ones; unlike nnU-Net (1e8 voxels over
+/// the data set, NumPy's generator) they are 10,000 a case from Rng(1234).split("fingerprint",
+/// case), so percentiles agree to sampling noise, not to the last digit. The result does not depend
+/// on `threads`. \throws Error(Input) naming the case whose files are damaged, hold NaN or
+/// infinity, or when no case has foreground.
+Fingerprint compute_fingerprint(const DataSet& data, int threads = 0, bool show_progress = true);
+
+/// nnU-Net's dataset_fingerprint.json, both ways.
+Json to_json(const Fingerprint& fingerprint);
+Fingerprint fingerprint_from_json(const Json& value, const std::string& where);
+/// {"mean":..,"median":..,"std":..,"min":..,"max":..,"percentile_99_5":..,"percentile_00_5":..}
+Json to_json(const IntensityProperties& properties);
+IntensityProperties intensity_from_json(const Json& value, const std::string& where);
+
+}  // namespace nas
