@@ -18,10 +18,23 @@ endif()
 # -O3 without -ffast-math: results must not depend on the optimiser's taste. Kernels add -march in their own files.
 set(CMAKE_CXX_FLAGS_RELEASE "-O3")
 
+# The private environment and its downloads (scripts/setup.sh); outside the checkout.
+if(DEFINED ENV{XDG_CACHE_HOME} AND NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
+  set(NAS_CACHE_DIR "$ENV{XDG_CACHE_HOME}/voxnas")
+else()
+  set(NAS_CACHE_DIR "$ENV{HOME}/.cache/voxnas")
+endif()
+
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  # What ccache must be told to trust for precompiled headers (its manual, "Precompiled headers").
+  set(_nas_ccache ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${_nas_ccache})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${_nas_ccache})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  endif()
 endif()
 
 if(NAS_SANITIZE)

@@ -1,0 +1,53 @@
+# The CUDA language where an nvcc works -> NAS_HAVE_CUDA. Sources *.cu are then added with target_sources() by whoever
+# has them; without CUDA their stub is built instead. The runtime is linked statically, so the executable starts on
+# machines without CUDA and does not care which runtime LibTorch brings.
+set(NAS_HAVE_CUDA OFF)
+set(NAS_CUDA_ARCHITECTURES "75-real;80-real;90" CACHE STRING "GPU architectures; the last one also as PTX for newer GPUs")
+
+# Tries one nvcc; sets CMAKE_CUDA_COMPILER on success. Not find_package(CUDAToolkit): it insists on the full toolkit.
+macro(nas_try_nvcc nvcc)
+  get_filename_component(_nas_cuda_root "${nvcc}" DIRECTORY)
+  get_filename_component(_nas_cuda_root "${_nas_cuda_root}" DIRECTORY)
+  set(_nas_cudaflags "$ENV{CUDAFLAGS}")
+  if(NOT EXISTS ${_nas_cuda_root}/lib64 AND EXISTS ${_nas_cuda_root}/lib/libcudart_static.a)
+    # NVIDIA's wheels keep the libraries in lib/, where their own nvcc does not look.
+    set(ENV{CUDAFLAGS} "${_nas_cudaflags} -L${_nas_cuda_root}/lib")
+  endif()
+  set(ENV{CUDACXX} "${nvcc}")
+  unset(CMAKE_CUDA_COMPILER CACHE)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(NAS_HAVE_CUDA ON)
+  endif()
+  set(ENV{CUDAFLAGS} "${_nas_cudaflags}")
+endmacro()
+
+if(NOT NAS_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  set(CMAKE_CUDA_ARCHITECTURES ${NAS_CUDA_ARCHITECTURES})
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  if(CMAKE_CUDA_COMPILER)  # a second configuration of the same build folder, or given by the user
+    enable_language(CUDA)
+    set(NAS_HAVE_CUDA ON)
+  else()
+    file(GLOB _nas_nvccs ${NAS_CACHE_DIR}/env/lib/python3*/site-packages/nvidia/cu*/bin/nvcc)
+    find_program(NAS_NVCC nvcc PATHS /usr/local/cuda/bin)
+    foreach(_nas_nvcc IN ITEMS $ENV{CUDACXX} LISTS _nas_nvccs NAS_NVCC)
+      if(_nas_nvcc AND EXISTS ${_nas_nvcc} AND NOT NAS_HAVE_CUDA)
+        nas_try_nvcc(${_nas_nvcc})
+      endif()
+    endforeach()
+  endif()
+  if(NAS_CUDA STREQUAL "ON" AND NOT NAS_HAVE_CUDA)
+    message(FATAL_ERROR "NAS_CUDA=ON: expected a working nvcc in CUDACXX, ${NAS_CACHE_DIR}/env, PATH or /usr/local/cuda; "
+                        "found none. Run `make setup`, or configure with -DNAS_CUDA=AUTO")
+  endif()
+endif()
+if(NAS_HAVE_CUDA)
+  message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION} for ${NAS_CUDA_ARCHITECTURES}")
+else()
+  message(STATUS "CUDA: none; the stub is built")
+endif()
