@@ -48,17 +48,24 @@ struct PreprocessedCase {
   Extent3 crop_begin{0, 0, 0};  // in the transposed original grid
   Extent3 crop_shape{0, 0, 0};  // in the transposed original grid, before resampling
 };
+/// nnU-Net's order: transpose, crop to non-zero, normalise, resample. \param threads 0: all
+/// processors. \throws Error(Input) on another number of channels or on NaN or infinity;
+/// Error(Shape) if the label has another grid.
 PreprocessedCase preprocess_case(const Image& image,
                                  const LabelMap* label,
-                                 const Preprocessing& preprocessing);
+                                 const Preprocessing& preprocessing,
+                                 int threads = 1);
+/// Shape of the network input for an image of this geometry if nothing is cropped.
+Extent3 preprocessed_shape(const Geometry& geometry, const Preprocessing& preprocessing);
 
 /// One cached case: views into a memory-mapped file.
 struct CachedCase {
   std::string id;
   Extent3 shape{0, 0, 0};  // voxels, D H W, transposed order
   std::int64_t channels = 1;
-  const float* image = nullptr;         // [C, D, H, W]
-  const std::int16_t* label = nullptr;  // [D, H, W]; -1 ignore
+  const float* image = nullptr;  // [C, D, H, W]
+  const std::int16_t* label =
+      nullptr;  // [D, H, W]; in [0, classes), as nnU-Net trains: outside is background
   /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class; empty for absent
   /// classes and background.
   std::vector<std::vector<std::int64_t>> class_locations;
