@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The formulas of the augmentation, one voxel at a time, for CPU loops and CUDA kernels alike. Plain C types only.
+// The formulas of the augmentation, one voxel at a time, for CPU loops and CUDA kernels alike.
+// Plain C types only.
 
 #include <cmath>
 #include <cstdint>
@@ -16,7 +17,8 @@ struct Size3 {
 };
 NAS_HD std::int64_t voxel_count(const Size3& s) { return s.d * s.h * s.w; }
 
-/// Source coordinate = m * (z, y, x) of the patch + t, in voxel indices; rows and columns are D, H, W.
+/// Source coordinate = m * (z, y, x) of the patch + t, in voxel indices; rows and columns are D, H,
+/// W.
 struct Affine3 {
   float m[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   float t[3] = {0, 0, 0};
@@ -48,8 +50,7 @@ NAS_HD bool find_corners(const Size3& s, const Point3& p, Corners& c) {
   const std::int64_t z0 = static_cast<std::int64_t>(bz), y0 = static_cast<std::int64_t>(by),
                      x0 = static_cast<std::int64_t>(bx);
   const float wz = p.z - bz, wy = p.y - by, wx = p.x - bx;
-  const bool inside =
-      z0 >= 0 && y0 >= 0 && x0 >= 0 && z0 + 1 < s.d && y0 + 1 < s.h && x0 + 1 < s.w;
+  const bool inside = z0 >= 0 && y0 >= 0 && x0 >= 0 && z0 + 1 < s.d && y0 + 1 < s.h && x0 + 1 < s.w;
   const std::int64_t base = (z0 * s.h + y0) * s.w + x0;
   for (int k = 0; k < 8; ++k) {
     const int dz = k >> 2, dy = (k >> 1) & 1, dx = k & 1;
@@ -75,7 +76,8 @@ NAS_HD std::int16_t clean_label(std::int16_t label) {
   return label < 0 ? static_cast<std::int16_t>(0) : label;
 }
 
-/// The label with the largest total weight among the corners, the smaller id on a tie; background outside.
+/// The label with the largest total weight among the corners, the smaller id on a tie; background
+/// outside.
 NAS_HD std::int16_t sample_label(const std::int16_t* volume, const Corners& c) {
   std::int16_t value[8];
   bool same = true;
@@ -145,8 +147,9 @@ inline BlurTaps make_blur_taps(double sigma) {
   return taps;
 }
 
-/// Going down to `low` voxels (nearest centre) and back to n (linear, centres aligned) along one axis: voxel i is
-/// (1 - weight) * source[first] + weight * source[second], with source indices in the n-voxel grid.
+/// Going down to `low` voxels (nearest centre) and back to n (linear, centres aligned) along one
+/// axis: voxel i is (1 - weight) * source[first] + weight * source[second], with source indices in
+/// the n-voxel grid.
 struct LowTap {
   std::int64_t first, second;
   float weight;
@@ -159,8 +162,8 @@ NAS_HD LowTap low_resolution_tap(std::int64_t i, std::int64_t low, std::int64_t 
   j = j < low ? j : low - 1;
   const std::int64_t next = j + 1 < low ? j + 1 : low - 1;
   // Nearest centre, exact in integers: floor((j + 1/2) * n / low).
-  return {(2 * j + 1) * n / (2 * low), (2 * next + 1) * n / (2 * low),
-          place - static_cast<float>(j)};
+  return {
+      (2 * j + 1) * n / (2 * low), (2 * next + 1) * n / (2 * low), place - static_cast<float>(j)};
 }
 NAS_HD float mix(float a, float b, float weight) { return (1.0f - weight) * a + weight * b; }
 

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#define NAS_NORM_ACT_VARIANT kNormActAvx2
+#define NAS_NORM_ACT_NAME "avx2"
+#include "training/kernels/norm_act_impl.h"

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#define NAS_NORM_ACT_VARIANT kNormActBase
+#define NAS_NORM_ACT_NAME "base"
+#include "training/kernels/norm_act_impl.h"
