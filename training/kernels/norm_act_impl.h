@@ -95,12 +95,14 @@ extern const NormActLoops kNormActAvx512;
 #if defined(NAS_NORM_ACT_VARIANT)
 namespace {
 
-// Sixteen lanes on every processor (the compiler splits them where registers are narrower), so all
-// widths give the same bits. The last channels % 16 go one by one through the same formulas.
-typedef float Lanes __attribute__((vector_size(64)));
-typedef std::int32_t Words __attribute__((vector_size(64)));
-typedef std::uint32_t Bits __attribute__((vector_size(64)));
-typedef std::uint16_t Halves __attribute__((vector_size(32)));
+// Vectors as wide as a register. Lanes are channels, and the sums of a channel run over voxels in
+// one order, so all widths give the same bits. The last few channels go one by one through the same
+// formulas.
+constexpr int kLanes = NAS_NORM_ACT_BYTES / 4;
+typedef float Lanes __attribute__((vector_size(NAS_NORM_ACT_BYTES)));
+typedef std::int32_t Words __attribute__((vector_size(NAS_NORM_ACT_BYTES)));
+typedef std::uint32_t Bits __attribute__((vector_size(NAS_NORM_ACT_BYTES)));
+typedef std::uint16_t Halves __attribute__((vector_size(NAS_NORM_ACT_BYTES / 2)));
 
 #define NAS_ALWAYS __attribute__((always_inline)) static inline
 
@@ -282,12 +284,12 @@ NAS_ALWAYS void gradient_pass(const T* dy,
   }
 }
 
-// All channels: 32 at a time, then 16, then one by one. PASS is a macro because a pass takes
-// differing arguments.
-#define NAS_OVER_CHANNELS(PASS, ...)                               \
-  std::int64_t c = 0;                                              \
-  for (; c + 32 <= channels; c += 32) PASS<Lanes, 2>(__VA_ARGS__); \
-  for (; c + 16 <= channels; c += 16) PASS<Lanes, 1>(__VA_ARGS__); \
+// All channels: two vectors at a time, then one, then channel by channel. PASS is a macro argument
+// because the passes take different arguments.
+#define NAS_OVER_CHANNELS(PASS, ...)                                               \
+  std::int64_t c = 0;                                                              \
+  for (; c + 2 * kLanes <= channels; c += 2 * kLanes) PASS<Lanes, 2>(__VA_ARGS__); \
+  for (; c + kLanes <= channels; c += kLanes) PASS<Lanes, 1>(__VA_ARGS__);         \
   for (; c < channels; ++c) PASS<float, 1>(__VA_ARGS__)
 
 template <class T>
