@@ -29,16 +29,20 @@ std::array<std::uint8_t, 3> class_color(std::int64_t label);
 
 struct SliceOptions {
   std::int64_t channel = 0;
-  int axis = 0;                     // 0: across D (axial), 1: across H (coronal), 2: across W (sagittal)
-  std::int64_t index = 0;           // voxel along `axis`
-  std::int64_t min_edge = 256;      // pixels of the picture's longer edge, at least
-  double low_percentile = 0.5, high_percentile = 99.5;  // of the channel's voxels; shown as black and white
+  int axis = 0;            // 0: across D (axial), 1: across H (coronal), 2: across W (sagittal)
+  std::int64_t index = 0;  // voxel along `axis`
+  std::int64_t min_edge = 256;  // pixels of the picture's longer edge, at least
+  double low_percentile = 0.5,
+         high_percentile = 99.5;  // of the channel's voxels; shown as black and white
 };
 
-/// One slice as RGB, pixels square in mm, seen as radiologists do (patient's left at the right, front and head up).
-/// Outlines in the colour of the class: reference dashed, prediction solid; either may be null.
-/// \throws Error(Shape) if a label map's grid is not the image's; Error(Input) on an index out of range.
-Picture render_slice(const Image& image, const SliceOptions& options, const LabelMap* reference = nullptr,
+/// One slice as RGB, pixels square in mm, seen as radiologists do (patient's left at the right,
+/// front and head up). Outlines in the colour of the class: reference dashed, prediction solid;
+/// either may be null. \throws Error(Shape) if a label map's grid is not the image's; Error(Input)
+/// on an index out of range.
+Picture render_slice(const Image& image,
+                     const SliceOptions& options,
+                     const LabelMap* reference = nullptr,
                      const LabelMap* prediction = nullptr);
 
 /// The slice across `axis` with the most labelled voxels; the middle one if there is none.
