@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/support.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <stdexcept>
-#include <unistd.h>
 
 namespace nas::test {
 
@@ -20,8 +21,15 @@ TempFolder::~TempFolder() {
 
 std::filesystem::path shared_folder() {
   if (const char* given = std::getenv("VOXNAS_SHARED")) return given;
-  const std::filesystem::path beside = std::filesystem::path(NAS_SOURCE_DIR).parent_path() / "shared";
+  const std::filesystem::path beside =
+      std::filesystem::path(NAS_SOURCE_DIR).parent_path() / "shared";
   return std::filesystem::exists(beside / "oracles") ? beside : std::filesystem::path{};
+}
+
+std::filesystem::path test_python() {
+  if (const char* given = std::getenv("VOXNAS_PYTHON")) return given;
+  const std::filesystem::path python = std::filesystem::path(NAS_CACHE_DIR) / "env/bin/python";
+  return std::filesystem::exists(python) ? python : std::filesystem::path{};
 }
 
 }  // namespace nas::test

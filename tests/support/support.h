@@ -22,13 +22,25 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-/// The folder with oracles and data that lies beside the checkout (VOXNAS_SHARED overrides); empty if there is none.
+/// The folder with oracles and data that lies beside the checkout (VOXNAS_SHARED overrides); empty
+/// if there is none.
 std::filesystem::path shared_folder();
+
+/// The Python with the packages of scripts/requirements-test.txt (VOXNAS_PYTHON overrides); empty
+/// if there is none.
+std::filesystem::path test_python();
 
 }  // namespace nas::test
 
-/// Skips the test with a message unless ../shared/<relative> exists; else defines `variable` as its path.
-#define NAS_SHARED_OR_SKIP(variable, relative)                                                       \
-  const std::filesystem::path variable = ::nas::test::shared_folder() / (relative);                  \
-  if (::nas::test::shared_folder().empty() || !std::filesystem::exists(variable))                    \
+/// Skips the test with a message unless the Python of scripts/setup.sh is there; else defines
+/// `variable` as its path.
+#define NAS_PYTHON_OR_SKIP(variable)                                 \
+  const std::filesystem::path variable = ::nas::test::test_python(); \
+  if (variable.empty()) GTEST_SKIP() << "needs the Python environment of scripts/setup.sh"
+
+/// Skips the test with a message unless ../shared/<relative> exists; else defines `variable` as its
+/// path.
+#define NAS_SHARED_OR_SKIP(variable, relative)                                      \
+  const std::filesystem::path variable = ::nas::test::shared_folder() / (relative); \
+  if (::nas::test::shared_folder().empty() || !std::filesystem::exists(variable))   \
   GTEST_SKIP() << "needs " << (relative) << " in the folder `shared` beside the checkout"

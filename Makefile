@@ -1,0 +1,63 @@
+# The two commands of VoxNAS: `make search` and `make test`. Each sets up what is missing (scripts/setup.sh), builds
+# through the CMake presets and calls the executable; nothing is decided here.
+#   make search                                 a phantom data set, searched in about two minutes
+#   make search DATA=folder BUDGET=2h OUT=run   your data set
+#   make test | build | setup | format | format-check | lint | fuzz | bench | clean
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+DATA ?=
+BUDGET ?= 2m
+OUT ?=
+PRESET ?= release
+VOXNAS := build/release/voxnas
+# A LibTorch source takes 1.6 GB to compile: no more jobs at once than the memory carries.
+JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { n = int($$2 / 2.2e6); print n < 1 ? 1 : n < cores ? n : cores }' /proc/meminfo)
+# Our own sources, also those not committed yet.
+SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh')
+
+.PHONY: build setup tools search test format format-check lint fuzz bench clean
+
+setup:
+	@scripts/setup.sh
+tools:
+	@scripts/setup.sh --tools
+
+build: setup
+	@cmake --preset $(PRESET) >build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
+	@cmake --build --preset $(PRESET) -j $(JOBS)
+
+test: build
+	@ctest --preset $(PRESET)
+
+ifeq ($(DATA),)
+search: build
+	@rm -rf build/phantom build/phantom-run
+	$(VOXNAS) phantom build/phantom
+	$(VOXNAS) search build/phantom --budget $(BUDGET) -o $(or $(OUT),build/phantom-run)
+else
+search: build
+	$(VOXNAS) search $(DATA) --budget $(BUDGET) -o $(or $(OUT),run)
+endif
+
+format: tools
+	@clang-format -i $(SOURCES)
+format-check: tools
+	@clang-format --dry-run --Werror $(SOURCES)
+
+# Torch-free floors: LibTorch's headers take clang-tidy minutes a file.
+lint: tools
+	@cmake --preset fast >/dev/null
+	@scripts/lint.sh build/fast
+
+SECONDS_EACH ?= 60
+fuzz: tools
+	@scripts/fuzz.sh $(SECONDS_EACH)
+
+bench: build
+	@cmake --build --preset $(PRESET) -j $(JOBS) --target bench
+	@for program in $$(find build/$(PRESET)/experiments -name 'bench_*' -type f -executable); do $$program; done
+
+clean:
+	rm -rf build
