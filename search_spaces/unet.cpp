@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "search_spaces/unet.h"
+
+#include <string>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+/// The graph under construction and the channels of the tensor that was made last.
+class Builder {
+ public:
+  explicit Builder(Graph& graph) : graph_(graph) {}
+
+  /// Convolution (padding keeps the size), instance norm and, if wanted, leaky ReLU: nnU-Net's
+  /// ConvDropoutNormReLU.
+  int block(const std::string& name,
+            int input,
+            std::int64_t channels,
+            const Extent3& kernel,
+            const Extent3& stride,
+            bool activation,
+            bool bias = true) {
+    int node = graph_.add("conv",
+                          name + ".conv",
+                          {input},
+                          {{"out_channels", channels},
+                           {"kernel", list(kernel)},
+                           {"stride", list(stride)},
+                           {"bias", bias}});
+    node = graph_.add("instance_norm", name + ".norm", {node});
+    return activation ? graph_.add("leaky_relu", name + ".nonlin", {node}) : node;
+  }
+
+  ///   x -- conv1 norm act -- conv2 norm -- + -- act
+  ///    \- avg_pool(stride) - 1x1x1 norm -/        each part of the skip only where the shape
+  ///    changes
+  int residual_block(const std::string& name,
+                     int input,
+                     std::int64_t in_channels,
+                     std::int64_t channels,
+                     const Extent3& kernel,
+                     const Extent3& stride) {
+    int main = block(name + ".conv1", input, channels, kernel, stride, true);
+    main = block(name + ".conv2", main, channels, kernel, {1, 1, 1}, false);
+    int skip = input;
+    int place = 0;  // nnU-Net numbers the parts of the skip that exist
+    if (stride != Extent3{1, 1, 1}) {
+      skip = graph_.add("avg_pool",
+                        name + ".skip." + std::to_string(place++),
+                        {skip},
+                        {{"kernel", list(stride)}});
+    }
+    if (in_channels != channels) {
+      skip = block(name + ".skip." + std::to_string(place),
+                   skip,
+                   channels,
+                   {1, 1, 1},
+                   {1, 1, 1},
+                   false,
+                   false);
+    }
+    const int sum = graph_.add("add", name + ".add", {main, skip});
+    return graph_.add("leaky_relu", name + ".nonlin2", {sum});
+  }
+
+  static std::vector<std::int64_t> list(const Extent3& e) { return {e[0], e[1], e[2]}; }
+
+ private:
+  Graph& graph_;
+};
+
+void check(const UnetArchitecture& a) {
+  const std::size_t stages = a.features.size();
+  NAS_CHECK(stages >= 2 && stages <= 16, "U-Net: expected 2 to 16 stages, got ", stages);
+  NAS_CHECK(a.strides.size() == stages && a.kernels.size() == stages && a.blocks.size() == stages &&
+                a.decoder_convs.size() == stages - 1,
+            "U-Net of ",
+            stages,
+            " stages: expected as many strides, kernels and blocks, and ",
+            stages - 1,
+            " decoder stages, got ",
+            a.strides.size(),
+            ", ",
+            a.kernels.size(),
+            ", ",
+            a.blocks.size(),
+            " and ",
+            a.decoder_convs.size());
+  for (const std::vector<std::int64_t>* counts : {&a.blocks, &a.decoder_convs}) {
+    for (const std::int64_t count : *counts) {
+      NAS_CHECK(count >= 1 && count <= 64, "U-Net: expected 1 to 64 blocks a stage, got ", count);
+    }
+  }
+  NAS_CHECK(a.strides[0] == (Extent3{1, 1, 1}),
+            "U-Net: the first stride must be 1x1x1, got ",
+            to_text(a.strides[0]));
+}
+
+}  // namespace
+
+Graph make_unet(const UnetArchitecture& a) {
+  check(a);
+  Graph graph;
+  graph.name = a.residual ? "residual_unet" : "plain_unet";
+  Builder build(graph);
+  const std::size_t stages = a.features.size();
+
+  int x = graph.add("input", "image", {}, {{"channels", a.in_channels}});
+  if (a.residual)
+    x = build.block("encoder.stem.convs.0", x, a.features[0], a.kernels[0], {1, 1, 1}, true);
+  std::vector<int> skips;
+  for (std::size_t s = 0; s < stages; ++s) {
+    const std::string stage = "encoder.stages." + std::to_string(s);
+    for (std::int64_t i = 0; i < a.blocks[s]; ++i) {
+      const Extent3 stride = i == 0 ? a.strides[s] : Extent3{1, 1, 1};
+      if (a.residual) {
+        const std::int64_t in = i > 0 ? a.features[s] : a.features[s > 0 ? s - 1 : 0];
+        x = build.residual_block(
+            stage + ".blocks." + std::to_string(i), x, in, a.features[s], a.kernels[s], stride);
+      } else {
+        x = build.block(
+            stage + ".0.convs." + std::to_string(i), x, a.features[s], a.kernels[s], stride, true);
+      }
+    }
+    skips.push_back(x);
+  }
+
+  std::vector<int> heads;  // coarsest first, as the decoder runs
+  for (std::size_t d = 0; d + 1 < stages; ++d) {
+    const std::size_t level =
+        stages - 2 - d;  // the encoder stage whose resolution this decoder stage has
+    const std::string number = std::to_string(d);
+    const Extent3 stride = a.strides[level + 1];
+    x = graph.add("conv_transpose",
+                  "decoder.transpconvs." + number,
+                  {x},
+                  {{"out_channels", a.features[level]},
+                   {"kernel", Builder::list(stride)},
+                   {"stride", Builder::list(stride)}});
+    x = graph.add("concat", "decoder.stages." + number + ".concat", {x, skips[level]});
+    for (std::int64_t i = 0; i < a.decoder_convs[d]; ++i) {
+      x = build.block("decoder.stages." + number + ".convs." + std::to_string(i),
+                      x,
+                      a.features[level],
+                      a.kernels[level],
+                      {1, 1, 1},
+                      true);
+    }
+    if (a.deep_supervision || level == 0) {
+      heads.push_back(graph.add("conv",
+                                "decoder.seg_layers." + number,
+                                {x},
+                                {{"out_channels", a.classes}, {"kernel", 1}}));
+    }
+  }
+  for (std::size_t i = 0; i < heads.size(); ++i) {
+    graph.add("output", "seg" + std::to_string(i), {heads[heads.size() - 1 - i]});
+  }
+  return graph;
+}
+
+}  // namespace nas
