@@ -2,43 +2,54 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
-#include <fstream>
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace nas {
 
+/// Seconds since 1970.
+double wall_time_now();
+
 /// Writes one TensorBoard event file into a folder; a resumed run opens another file in the same
-/// folder, and `tensorboard --logdir` joins them. Records appear in order; each is length, masked
-/// CRC32C of the length, a serialised Event, masked CRC32C of it (TFRecord framing).
+/// folder, and `tensorboard --logdir` joins them by step. Each record is its length, the masked
+/// CRC-32C of the length, a serialised Event, the masked CRC-32C of that (TFRecord framing); a kill
+/// leaves at most one broken record at the end, which readers skip.
 class EventWriter {
  public:
-  /// Creates the folder if needed and a new file `events.out.tfevents.<seconds>.voxnas.<n>`, the
-  /// first n that is free. \param wall_time seconds since 1970, an argument so that nothing here
-  /// reads a clock. \throws Error(Io).
-  EventWriter(const std::filesystem::path& folder, double wall_time);
+  /// Creates the folder if needed and a new file `events.out.tfevents.<seconds>.voxnas.<n>` with
+  /// the first n that is free. \throws Error(Io) naming the file.
+  explicit EventWriter(const std::filesystem::path& folder, double wall_time = wall_time_now());
 
-  void scalar(const std::string& tag, double value, std::int64_t step, double wall_time);
-  /// \param png a whole PNG file of width x height pixels with 1 (grey), 3 (RGB) or 4 (RGBA) colour
-  /// channels.
+  void scalar(const std::string& tag,
+              double value,
+              std::int64_t step,
+              double wall_time = wall_time_now());
+  /// \param png a whole PNG file of width x height pixels. \param colours 1 grey, 3 RGB, 4 RGBA.
   void image_png(const std::string& tag,
                  std::string_view png,
                  std::int64_t width,
                  std::int64_t height,
-                 int colours,
                  std::int64_t step,
-                 double wall_time);
-  void flush();  // \throws Error(Io) if the disk is full
+                 int colours = 3,
+                 double wall_time = wall_time_now());
+  void flush();  // \throws Error(Io), e.g. when the disk is full
   const std::filesystem::path& file() const { return file_; }
 
  private:
   void record(const std::string& event);
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
   std::filesystem::path file_;
-  std::ofstream out_;
+  std::unique_ptr<std::FILE, Close> out_;
 };
 
 /// CRC-32C (Castagnoli): crc32c("123456789") = 0xE3069283.
 std::uint32_t crc32c(std::string_view bytes);
+/// The form that TFRecord stores: rotated right by 15 bits, plus 0xa282ead8.
+std::uint32_t masked_crc32c(std::string_view bytes);
 
 }  // namespace nas

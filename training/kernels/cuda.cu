@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime.h>
+
+#include "training/kernels/cuda_check.h"
+#include "training/kernels/kernels.h"
+
+// One thread per voxel (or per four voxels for noise), grid-stride loops with 64-bit indices. No torch here: a file
+// with it compiles for a minute, this one for a second.
+
+namespace nas::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kStatsBlocks = 128;  // fixed: the order of a sum must not depend on the device
+
+__device__ std::int64_t thread_index() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ std::int64_t thread_count() {
+  return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+}
+
+int blocks_for(std::int64_t work) {
+  const std::int64_t blocks = (work + kThreads - 1) / kThreads;
+  return static_cast<int>(blocks < 1 ? 1 : blocks > 65535 ? 65535 : blocks);
+}
+
+cudaStream_t as_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+struct Place {
+  std::int64_t z, y, x;
+};
+__device__ Place place_of(std::int64_t index, const Size3& size) {
+  return {index / (size.h * size.w), index / size.w % size.h, index % size.w};
+}
+
+/// Source offset of a patch voxel of a plain crop, -1 for padding.
+__device__ std::int64_t crop_offset(std::int64_t index, const Size3& size, const CropPlace& place,
+                                    const Size3& patch) {
+  const Place p = place_of(index, patch);
+  const std::int64_t z = crop_index(p.z, place.begin[0], patch.d, place.flip[0]);
+  const std::int64_t y = crop_index(p.y, place.begin[1], patch.h, place.flip[1]);
+  const std::int64_t x = crop_index(p.x, place.begin[2], patch.w, place.flip[2]);
+  const bool inside = z >= 0 && z < size.d && y >= 0 && y < size.h && x >= 0 && x < size.w;
+  return inside ? (z * size.h + y) * size.w + x : -1;
+}
+
+__global__ void crop_image_kernel(const float* image, Size3 size, std::int64_t channels,
+                                  CropPlace place, Size3 patch, float* out) {
+  const std::int64_t n = voxel_count(patch), source = voxel_count(size);
+  for (std::int64_t i = thread_index(); i < n; i += thread_count()) {
+    const std::int64_t from = crop_offset(i, size, place, patch);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      out[c * n + i] = from >= 0 ? image[c * source + from] : 0.0f;
+    }
+  }
+}
+
+__global__ void crop_label_kernel(const std::int16_t* label, Size3 size, CropPlace place,
+                                  Size3 patch, std::int16_t* out) {
+  for (std::int64_t i = thread_index(); i < voxel_count(patch); i += thread_count()) {
+    const std::int64_t from = crop_offset(i, size, place, patch);
+    out[i] = from >= 0 ? clean_label(label[from]) : static_cast<std::int16_t>(0);
+  }
+}
+
+__global__ void affine_image_kernel(const float* image, Size3 size, std::int64_t channels,
+                                    Affine3 map, Size3 patch, float* out) {
+  const std::int64_t n = voxel_count(patch), source = voxel_count(size);
+  for (std::int64_t i = thread_index(); i < n; i += thread_count()) {
+    const Place p = place_of(i, patch);
+    Corners corners;
+    const bool inside = find_corners(size, affine_point(map, p.z, p.y, p.x), corners);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      out[c * n + i] = inside ? sample_trilinear(image + c * source, corners) : 0.0f;
+    }
+  }
+}
+
+__global__ void affine_label_kernel(const std::int16_t* label, Size3 size, Affine3 map, Size3 patch,
+                                    std::int16_t* out) {
+  for (std::int64_t i = thread_index(); i < voxel_count(patch); i += thread_count()) {
+    const Place p = place_of(i, patch);
+    Corners corners;
+    const bool inside = find_corners(size, affine_point(map, p.z, p.y, p.x), corners);
+    out[i] = inside ? sample_label(label, corners) : static_cast<std::int16_t>(0);
+  }
+}
+
+__global__ void noise_kernel(float* image, std::int64_t voxels, std::int64_t channels,
+                             float deviation, std::uint64_t key) {
+  const std::int64_t groups = (voxels + 3) / 4;
+  for (std::int64_t g = thread_index(); g < groups; g += thread_count()) {
+    float noise[4];
+    normal4(key, static_cast<std::uint64_t>(g), noise);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (int k = 0; k < 4; ++k) {
+        if (4 * g + k < voxels) image[c * voxels + 4 * g + k] += deviation * noise[k];
+      }
+    }
+  }
+}
+
+/// One axis of a blur: the volume seen as [outer, n, inner].
+__global__ void blur_kernel(const float* in, float* out, std::int64_t count, std::int64_t n,
+                            std::int64_t inner, BlurTaps taps) {
+  for (std::int64_t i = thread_index(); i < count; i += thread_count()) {
+    const std::int64_t at = i / inner % n;
+    const float* line = in + i - at * inner;
+    float sum = taps.weight[0] * line[reflect_index(at - taps.radius, n) * inner];
+    for (int k = 1; k <= 2 * taps.radius; ++k) {
+      sum += taps.weight[k] * line[reflect_index(at + k - taps.radius, n) * inner];
+    }
+    out[i] = sum;
+  }
+}
+
+__global__ void low_resolution_kernel(const float* in, float* out, Size3 size, LowSize low) {
+  const std::int64_t plane = size.h * size.w;
+  for (std::int64_t i = thread_index(); i < voxel_count(size); i += thread_count()) {
+    const Place p = place_of(i, size);
+    const LowTap z = low_resolution_tap(p.z, low.d, size.d);
+    const LowTap y = low_resolution_tap(p.y, low.h, size.h);
+    const LowTap x = low_resolution_tap(p.x, low.w, size.w);
+    // W, then H, then D: the order of the CPU loops.
+    float planes[2];
+    for (int k = 0; k < 2; ++k) {
+      const float* from = in + (k ? z.second : z.first) * plane;
+      const float* a = from + y.first * size.w;
+      const float* b = from + y.second * size.w;
+      planes[k] = mix(mix(a[x.first], a[x.second], x.weight),
+                      mix(b[x.first], b[x.second], x.weight),
+                      y.weight);
+    }
+    out[i] = mix(planes[0], planes[1], z.weight);
+  }
+}
+
+__global__ void scale_kernel(float* image, std::int64_t voxels, float factor) {
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) image[i] *= factor;
+}
+
+struct Partial {
+  float minimum, maximum;
+  double sum, square;
+};
+__device__ Partial merge(const Partial& a, const Partial& b) {
+  return {b.minimum < a.minimum ? b.minimum : a.minimum,
+          b.maximum > a.maximum ? b.maximum : a.maximum,
+          a.sum + b.sum,
+          a.square + b.square};
+}
+
+__global__ void stats_kernel(const float* image, std::int64_t voxels, Partial* partials) {
+  __shared__ Partial shared[kThreads];
+  Partial own{image[0], image[0], 0.0, 0.0};
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
+    const double x = static_cast<double>(image[i]);
+    own = merge(own, {image[i], image[i], x, x * x});
+  }
+  shared[threadIdx.x] = own;
+  __syncthreads();
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) {
+      shared[threadIdx.x] = merge(shared[threadIdx.x], shared[threadIdx.x + half]);
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) partials[blockIdx.x] = shared[0];
+}
+
+__global__ void stats_finish_kernel(const Partial* partials, std::int64_t voxels, Stats* stats) {
+  Partial all = partials[0];
+  for (int i = 1; i < kStatsBlocks; ++i) all = merge(all, partials[i]);
+  const double n = static_cast<double>(voxels);
+  const double mean = all.sum / n;
+  const double variance = all.square / n - mean * mean;
+  *stats = {all.minimum,
+            all.maximum,
+            static_cast<float>(mean),
+            static_cast<float>(sqrt(variance < 0 ? 0.0 : variance))};
+}
+
+__global__ void contrast_kernel(float* image, std::int64_t voxels, float factor,
+                                const Stats* stats) {
+  const Stats s = *stats;
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
+    image[i] = contrast_voxel(image[i], factor, s);
+  }
+}
+
+__global__ void gamma_kernel(float* image, std::int64_t voxels, float exponent, float sign,
+                             const Stats* stats) {
+  const Stats s = *stats;
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
+    image[i] = gamma_voxel(image[i], exponent, sign, s);
+  }
+}
+
+__global__ void restore_kernel(float* image, std::int64_t voxels, const Stats* before,
+                               const Stats* after) {
+  const Stats a = *before, b = *after;
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
+    image[i] = restore_voxel(image[i], a, b);
+  }
+}
+
+void check_launch() { NAS_CUDA_CHECK(cudaGetLastError()); }
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();  // no driver is no error here
+    return 0;
+  }
+  return count;
+}
+bool compiled() { return true; }
+std::size_t stats_scratch_bytes() { return sizeof(Partial) * kStatsBlocks; }
+
+void crop_image(const float* image, const Size3& size, std::int64_t channels,
+                const CropPlace& place, const Size3& patch, float* out, Stream stream) {
+  crop_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
+      image, size, channels, place, patch, out);
+  check_launch();
+}
+
+void crop_label(const std::int16_t* label, const Size3& size, const CropPlace& place,
+                const Size3& patch, std::int16_t* out, Stream stream) {
+  crop_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
+      label, size, place, patch, out);
+  check_launch();
+}
+
+void affine_image(const float* image, const Size3& size, std::int64_t channels, const Affine3& map,
+                  const Size3& patch, float* out, Stream stream) {
+  affine_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
+      image, size, channels, map, patch, out);
+  check_launch();
+}
+
+void affine_label(const std::int16_t* label, const Size3& size, const Affine3& map,
+                  const Size3& patch, std::int16_t* out, Stream stream) {
+  affine_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
+      label, size, map, patch, out);
+  check_launch();
+}
+
+void add_noise(float* image, std::int64_t voxels, std::int64_t channels, float deviation,
+               std::uint64_t key, Stream stream) {
+  noise_kernel<<<blocks_for((voxels + 3) / 4), kThreads, 0, as_stream(stream)>>>(
+      image, voxels, channels, deviation, key);
+  check_launch();
+}
+
+void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3], Stream stream) {
+  const std::int64_t count = voxel_count(size);
+  const std::int64_t lengths[3] = {size.d, size.h, size.w};
+  const std::int64_t inner[3] = {size.h * size.w, size.w, 1};
+  float* in = image;
+  float* out = scratch;
+  for (int a = 0; a < 3; ++a) {
+    if (taps[a].radius == 0) continue;
+    blur_kernel<<<blocks_for(count), kThreads, 0, as_stream(stream)>>>(
+        in, out, count, lengths[a], inner[a], taps[a]);
+    check_launch();
+    float* last = in;
+    in = out;
+    out = last;
+  }
+  if (in != image) {
+    NAS_CUDA_CHECK(cudaMemcpyAsync(image,
+                                   in,
+                                   sizeof(float) * static_cast<std::size_t>(count),
+                                   cudaMemcpyDeviceToDevice,
+                                   as_stream(stream)));
+  }
+}
+
+void low_resolution(float* image, float* scratch, const Size3& size, const LowSize& low,
+                    Stream stream) {
+  const std::int64_t count = voxel_count(size);
+  low_resolution_kernel<<<blocks_for(count), kThreads, 0, as_stream(stream)>>>(
+      image, scratch, size, low);
+  check_launch();
+  NAS_CUDA_CHECK(cudaMemcpyAsync(image,
+                                 scratch,
+                                 sizeof(float) * static_cast<std::size_t>(count),
+                                 cudaMemcpyDeviceToDevice,
+                                 as_stream(stream)));
+}
+
+void scale(float* image, std::int64_t voxels, float factor, Stream stream) {
+  scale_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, factor);
+  check_launch();
+}
+
+void stats(const float* image, std::int64_t voxels, void* scratch, Stats* stats, Stream stream) {
+  auto* partials = static_cast<Partial*>(scratch);
+  stats_kernel<<<kStatsBlocks, kThreads, 0, as_stream(stream)>>>(image, voxels, partials);
+  check_launch();
+  stats_finish_kernel<<<1, 1, 0, as_stream(stream)>>>(partials, voxels, stats);
+  check_launch();
+}
+
+void contrast(float* image, std::int64_t voxels, float factor, const Stats* stats, Stream stream) {
+  contrast_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
+      image, voxels, factor, stats);
+  check_launch();
+}
+
+void gamma(float* image, std::int64_t voxels, float exponent, bool invert, const Stats* stats,
+           Stream stream) {
+  gamma_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
+      image, voxels, exponent, invert ? -1.0f : 1.0f, stats);
+  check_launch();
+}
+
+void restore(float* image, std::int64_t voxels, const Stats* before, const Stats* after,
+             Stream stream) {
+  restore_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
+      image, voxels, before, after);
+  check_launch();
+}
+
+void* allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  NAS_CUDA_CHECK(cudaMalloc(&memory, bytes));
+  return memory;
+}
+void release(void* memory) noexcept { cudaFree(memory); }
+void copy_to_device(void* device, const void* host, std::size_t bytes) {
+  NAS_CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+}
+void copy_to_host(void* host, const void* device, std::size_t bytes) {
+  NAS_CUDA_CHECK(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+}
+void wait(Stream stream) { NAS_CUDA_CHECK(cudaStreamSynchronize(as_stream(stream))); }
+
+}  // namespace nas::kernels::cuda
