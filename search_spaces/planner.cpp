@@ -312,19 +312,26 @@ void check_input(const Fingerprint& fingerprint, const PlannerFacts& facts) {
 }
 
 /// Refuses what nnU-Net plans although no network with a decoder can be built for it.
-void check_trainable(const Configuration& configuration, const PlannerFacts& facts) {
+void check_trainable(const Configuration& configuration,
+                     const PlannerFacts& facts,
+                     double gpu_memory_gb) {
+  const Vec3& median = configuration.median_shape;
   NAS_CHECK(configuration.architecture.strides.size() >= 2,
             "planner: ",
             facts.dataset_name,
-            ": the images are too small for a U-Net: a median image of ",
-            configuration.median_shape[0],
-            " x ",
-            configuration.median_shape[1],
-            " x ",
-            configuration.median_shape[2],
-            " voxels cannot be halved once and keep ",
+            ": a patch of ",
+            to_text(configuration.patch),
+            " voxels is too small for a U-Net: it cannot be halved once and keep ",
             kMinEdge,
-            " voxels an edge");
+            " voxels an edge (median image ",
+            median[0],
+            " x ",
+            median[1],
+            " x ",
+            median[2],
+            " voxels, GPU memory target ",
+            gpu_memory_gb,
+            " GB)");
 }
 
 }  // namespace
@@ -447,7 +454,7 @@ Plan make_plan(const Fingerprint& fingerprint,
 
   Configuration full = plan_configuration(kind, memory_gb, facts, spacing, shape, voxels * cases);
   full.name = "3d_fullres";
-  check_trainable(full, facts);
+  check_trainable(full, facts, memory_gb);
 
   // Coarser and coarser until a patch sees a quarter of the image; the finer axes first until all
   // are similar.
@@ -487,7 +494,7 @@ Plan make_plan(const Fingerprint& fingerprint,
   }
   full.batch_dice = low.has_value();
   if (low) {
-    check_trainable(*low, facts);
+    check_trainable(*low, facts, memory_gb);
     low->name = "3d_lowres";
     low->batch_dice = false;
     low->next_stage = "3d_cascade_fullres";

@@ -46,6 +46,17 @@ void expect_plans_of(const std::filesystem::path& file, int expected_plans) {
         SCOPED_TRACE(configuration);
         const Json& theirs = expected.at("configurations");
         const Json& ours = got.at("configurations");
+        // nnU-Net writes a plans file by merging with one that is there: where the 24 GB run plans
+        // no low resolution, its row still shows the one of the 8 GB run. Batch Dice tells: full
+        // resolution has it exactly when the same run planned a low resolution.
+        if (label == "default_24gb" && theirs.contains(configuration) &&
+            !theirs.at("3d_fullres").at("batch_dice") &&
+            configuration != std::string("3d_fullres")) {
+          EXPECT_EQ(theirs.at(configuration),
+                    row.at("plans").at("default").at("configurations").at(configuration));
+          EXPECT_FALSE(ours.contains(configuration));
+          continue;
+        }
         ASSERT_EQ(ours.contains(configuration), theirs.contains(configuration));
         if (!theirs.contains(configuration)) continue;
         for (const auto& [key, value] : theirs.at(configuration).items()) {
