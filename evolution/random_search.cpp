@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evolution/random_search.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "nas/core/error.h"
+#include "nas/core/json.h"
+#include "nas/search/budget.h"
+
+namespace nas {
+namespace {
+
+constexpr const char* kWhere = "state of strategy \"random\"";
+constexpr int kDuplicatesInARow =
+    1000;  // a space smaller than the wanted number of trials ends the drawing
+
+class RandomSearch : public Strategy {
+ public:
+  explicit RandomSearch(const StrategyContext& context) {
+    const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
+    const Genotype baseline = context.space->baseline();
+    genotypes_.push_back(baseline);
+    std::set<Genotype> known{baseline};
+    Rng rng = context.rng.split("sample");
+    for (int duplicates = 0; static_cast<std::int64_t>(genotypes_.size()) < wanted;) {
+      const Genotype drawn = context.space->sample(rng, context.stage.groups, &baseline);
+      if (known.insert(drawn).second) {
+        genotypes_.push_back(drawn);
+        duplicates = 0;
+      } else if (++duplicates == kDuplicatesInARow) {
+        break;
+      }
+    }
+    sizes_ = halving_sizes(
+        static_cast<std::int64_t>(genotypes_.size()), context.stage.rungs, context.stage.keep);
+    start_rung(all_of_rung_0());
+  }
+
+  std::vector<Proposal> ask(std::int64_t count) override {
+    std::vector<Proposal> result;
+    for (; asked_ < members_.size() && count > 0; ++asked_, --count) {
+      Proposal p;
+      p.number = first_number_ + static_cast<std::int64_t>(asked_);
+      p.genotype = genotypes_[members_[asked_]];
+      p.rung = static_cast<int>(rung_);
+      p.share = 1.0 / static_cast<double>(sizes_.size()) / static_cast<double>(sizes_[rung_]);
+      if (members_[asked_] == 0) p.label = "baseline";
+      result.push_back(std::move(p));
+    }
+    return result;
+  }
+
+  void tell(const std::vector<Outcome>& outcomes) override {
+    for (const Outcome& outcome : outcomes) {
+      const std::int64_t place = outcome.number - first_number_;
+      NAS_CHECK_KIND(Internal,
+                     place >= 0 && place < static_cast<std::int64_t>(asked_) &&
+                         !told_[static_cast<std::size_t>(place)],
+                     "strategy \"random\": outcome of proposal ",
+                     outcome.number,
+                     " was not asked for or is told twice");
+      told_[static_cast<std::size_t>(place)] = true;
+      if (outcome.status == TrialStatus::Done) {
+        scores_[static_cast<std::size_t>(place)] = outcome.score;
+      }
+    }
+    if (std::all_of(told_.begin(), told_.end(), [](bool t) { return t; })) promote();
+  }
+
+  bool finished() const override { return finished_; }
+  std::int64_t planned_trials() const override {
+    return std::accumulate(sizes_.begin(), sizes_.end(), std::int64_t{0});
+  }
+
+  std::string save() const override {
+    Json genotypes = Json::array(), scores = Json::array();
+    for (const Genotype& genotype : genotypes_) genotypes.push_back(genotype.values);
+    for (const auto& score : scores_) scores.push_back(score ? Json(*score) : Json(nullptr));
+    return Json{{"version", 1},
+                {"genotypes", genotypes},
+                {"sizes", sizes_},
+                {"rung", rung_},
+                {"members", members_},
+                {"first_number", first_number_},
+                {"asked", asked_},
+                {"told", told_},
+                {"scores", scores},
+                {"finished", finished_}}
+        .dump();
+  }
+
+  void load(const std::string& state) override {
+    const Json value = parse_json(state, kWhere);
+    const JsonReader reader(value, kWhere);
+    reader.at("version").integer(1, 1);
+    genotypes_.clear();
+    const JsonReader genotypes = reader.at("genotypes");
+    for (std::size_t i = 0; i < genotypes.size(); ++i) {
+      Genotype genotype;
+      for (const std::int64_t v : genotypes.at(i).integers()) {
+        genotype.values.push_back(static_cast<int>(v));
+      }
+      genotypes_.push_back(std::move(genotype));
+    }
+    sizes_ = reader.at("sizes").integers();
+    NAS_CHECK(!sizes_.empty(), kWhere, ": sizes: expected at least one rung");
+    rung_ = static_cast<std::size_t>(
+        reader.at("rung").integer(0, static_cast<std::int64_t>(sizes_.size()) - 1));
+    members_.clear();
+    for (const std::int64_t member : reader.at("members").integers()) {
+      NAS_CHECK(member >= 0 && member < static_cast<std::int64_t>(genotypes_.size()),
+                kWhere,
+                ": members: there is no genotype ",
+                member);
+      members_.push_back(static_cast<std::size_t>(member));
+    }
+    first_number_ = reader.at("first_number").integer();
+    const auto size = static_cast<std::int64_t>(members_.size());
+    asked_ = static_cast<std::size_t>(reader.at("asked").integer(0, size));
+    const JsonReader told = reader.at("told"), scores = reader.at("scores");
+    NAS_CHECK(told.size() == members_.size() && scores.size() == members_.size(),
+              kWhere,
+              ": told and scores: expected ",
+              members_.size(),
+              " values each, found ",
+              told.size(),
+              " and ",
+              scores.size());
+    told_.clear();
+    scores_.clear();
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      told_.push_back(told.at(i).boolean());
+      scores_.push_back(scores.at(i).json().is_null() ? std::nullopt
+                                                      : std::optional(scores.at(i).number()));
+    }
+    finished_ = reader.at("finished").boolean();
+  }
+
+ private:
+  std::vector<std::size_t> all_of_rung_0() const {
+    std::vector<std::size_t> members(genotypes_.size());
+    std::iota(members.begin(), members.end(), std::size_t{0});
+    return members;
+  }
+
+  void start_rung(std::vector<std::size_t> members) {
+    members_ = std::move(members);
+    asked_ = 0;
+    told_.assign(members_.size(), false);
+    scores_.assign(members_.size(), std::nullopt);
+  }
+
+  /// The best of this rung go on, equal scores in the order of their index.
+  void promote() {
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      if (scores_[i]) order.push_back(i);
+    }
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return *scores_[a] > *scores_[b];
+    });
+    if (rung_ + 1 == sizes_.size() || order.empty()) {
+      finished_ = true;
+      return;
+    }
+    ++rung_;
+    first_number_ += static_cast<std::int64_t>(members_.size());
+    order.resize(std::min(order.size(), static_cast<std::size_t>(sizes_[rung_])));
+    std::vector<std::size_t> promoted;
+    for (const std::size_t i : order) promoted.push_back(members_[i]);
+    start_rung(std::move(promoted));
+  }
+
+  std::vector<Genotype> genotypes_;  // 0 is the baseline
+  std::vector<std::int64_t> sizes_;  // trials per rung
+  std::size_t rung_ = 0;
+  std::vector<std::size_t> members_;  // indices into genotypes_
+  std::int64_t first_number_ = 0;     // proposal number of members_[0]
+  std::size_t asked_ = 0;
+  std::vector<bool> told_;
+  std::vector<std::optional<double>> scores_;  // of members_; empty: not told or failed
+  bool finished_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Strategy> make_random_search(const StrategyContext& context) {
+  return std::make_unique<RandomSearch>(context);
+}
+
+}  // namespace nas

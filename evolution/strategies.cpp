@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evolution/strategies.h"
+
+#include <array>
+#include <utility>
+
+#include "evolution/random_search.h"
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+struct Entry {
+  const char* name;
+  std::unique_ptr<Strategy> (*make)(const StrategyContext&);
+};
+
+constexpr std::array kStrategies{
+    Entry{"random", make_random_search},
+};
+
+}  // namespace
+
+std::unique_ptr<Strategy> make_strategy(const StrategyContext& context) {
+  for (const Entry& entry : kStrategies) {
+    if (context.stage.kind == entry.name) return entry.make(context);
+  }
+  fail(ErrorKind::Usage, "there is no strategy \"", context.stage.kind, "\"");
+}
+
+std::vector<std::string> strategy_names() {
+  std::vector<std::string> names;
+  for (const Entry& entry : kStrategies) names.emplace_back(entry.name);
+  return names;
+}
+
+}  // namespace nas

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/budget.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "nas/core/error.h"
+#include "nas/core/progress.h"
+
+namespace nas {
+namespace {
+
+constexpr std::int64_t kTrialsInSteps =
+    6;  // without a clock: a fixed number, so that it depends on nothing measured
+constexpr std::int64_t kMostTrials = 48;
+
+std::int64_t rungs_for(std::int64_t trials) { return trials >= 12 ? 3 : trials >= 4 ? 2 : 1; }
+
+double smallest_trial_seconds(const Probe& probe) {
+  return (static_cast<double>(kSmallestTraining) * probe.step_seconds + probe.evaluation_seconds +
+          probe.probe_seconds) /
+         kStepMargin;
+}
+
+double remaining_shares(const Recipe& recipe, std::size_t index) {
+  double sum = 0;
+  for (std::size_t i = index; i < recipe.stages.size(); ++i) sum += recipe.stages[i].share;
+  return sum;
+}
+
+}  // namespace
+
+std::string to_text(const Budget& budget) {
+  return budget.has_clock() ? format_duration(budget.seconds)
+                            : std::to_string(budget.steps) + " steps";
+}
+
+std::vector<std::int64_t> halving_sizes(std::int64_t trials, std::int64_t rungs, double keep) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t r = 0; r < std::max<std::int64_t>(1, rungs); ++r) {
+    sizes.push_back(std::max<std::int64_t>(1, trials));
+    trials = std::llround(static_cast<double>(trials) * keep);
+  }
+  return sizes;
+}
+
+double report_reserve_seconds(const Budget& budget) {
+  return budget.has_clock() ? std::max(3.0, 0.015 * budget.seconds) : 0;
+}
+
+std::int64_t steps_in(double seconds, const Probe& probe) {
+  NAS_CHECK_KIND(Internal, probe.step_seconds > 0, "steps_in: step time must be > 0");
+  const double training = seconds * kStepMargin - probe.evaluation_seconds;
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(training / probe.step_seconds));
+}
+
+StageBudget stage_budget(const Recipe& recipe,
+                         std::size_t index,
+                         const Budget& budget,
+                         double elapsed,
+                         const Probe& baseline) {
+  const StageSpec& stage = recipe.stages.at(index);
+  const bool retrain = stage.kind == "retrain";
+  StageBudget result;
+  if (!budget.has_clock()) {
+    const double both = 2.0 * static_cast<double>(budget.steps);
+    result.steps = retrain ? 2 * budget.steps
+                           : std::max<std::int64_t>(
+                                 1, std::llround(both * stage.share / recipe.stages.back().share));
+    result.trials = retrain ? 2 : stage.trials > 0 ? stage.trials : kTrialsInSteps;
+    result.rungs = retrain ? 1 : stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
+    return result;
+  }
+  const double left = budget.seconds - report_reserve_seconds(budget) - elapsed;
+  result.seconds = std::max(0.0, left * stage.share / remaining_shares(recipe, index));
+  result.ends_at = elapsed + result.seconds;
+  const double smallest = smallest_trial_seconds(baseline);
+  auto refuse = [&](std::int64_t trials, std::int64_t rungs) {
+    const double needed = static_cast<double>(trials * rungs) * smallest *
+                              remaining_shares(recipe, index) / stage.share +
+                          elapsed;
+    fail(ErrorKind::Usage,
+         "budget ",
+         to_text(budget),
+         " is too small for stage \"",
+         stage.name,
+         "\": ",
+         trials,
+         retrain ? " trainings of " : " trials of at least ",
+         kSmallestTraining,
+         " steps (",
+         format_duration(baseline.step_seconds),
+         " a step, scoring ",
+         format_duration(baseline.evaluation_seconds),
+         ") need a --budget of about ",
+         std::ceil(std::max(needed / (1 - 0.015), needed + 3) / 10) * 10,
+         "s");
+  };
+  if (retrain) {
+    result.trials = 2;
+    if (result.seconds < 2 * smallest) refuse(2, 1);
+    return result;
+  }
+  auto affordable = [&](std::int64_t rungs) {
+    return static_cast<std::int64_t>(result.seconds / static_cast<double>(rungs) / smallest);
+  };
+  if (stage.trials > 0) {
+    result.trials = stage.trials;
+    result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(stage.trials);
+    while (stage.rungs == 0 && result.rungs > 1 && affordable(result.rungs) < stage.trials) {
+      --result.rungs;
+    }
+    if (affordable(result.rungs) < stage.trials) refuse(stage.trials, result.rungs);
+    return result;
+  }
+  for (std::int64_t rungs = stage.rungs > 0 ? stage.rungs : 3; rungs >= 1; --rungs) {
+    const std::int64_t trials = std::min(kMostTrials, affordable(rungs));
+    if (trials >= 2 && (stage.rungs > 0 || rungs == 1 || rungs_for(trials) >= rungs)) {
+      result.trials = trials;
+      result.rungs = rungs;
+      return result;
+    }
+    if (stage.rungs > 0) break;
+  }
+  refuse(2, std::max<std::int64_t>(1, stage.rungs));
+  return result;
+}
+
+double smallest_budget_seconds(const Recipe& recipe,
+                               double elapsed,
+                               const Probe& search_probe,
+                               const Probe& retrain_probe) {
+  double left = 0;
+  const double sum = remaining_shares(recipe, 0);
+  for (const StageSpec& stage : recipe.stages) {
+    const bool retrain = stage.kind == "retrain";
+    const std::int64_t trials = retrain || stage.trials == 0 ? 2 : stage.trials;
+    const double needed = static_cast<double>(trials * std::max<std::int64_t>(1, stage.rungs)) *
+                          smallest_trial_seconds(retrain ? retrain_probe : search_probe);
+    left = std::max(left, needed * sum / stage.share);
+  }
+  return std::max((elapsed + left) / (1 - 0.015), elapsed + left + 3);
+}
+
+}  // namespace nas

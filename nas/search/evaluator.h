@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "search_spaces/search_space.h"
+
+namespace nas {
+
+/// The life of a trial. Everything from Done on is final, except that Stopped (Ctrl-C) is queued
+/// again by a resume. Failures are data: a search survives them and the database keeps them.
+enum class TrialStatus { Queued, Running, Done, Nan, OutOfMemory, Timeout, Failed, Stopped };
+std::string to_text(
+    TrialStatus status);  // "queued", "running", "done", "nan", "oom", "timeout", ...
+TrialStatus trial_status_from_text(const std::string& text);  // \throws Error(Input)
+
+/// What a trial is for: Search trials train on the inner training cases and are scored on the inner
+/// validation cases; Retrain trials train on all training cases and are scored on the held-out
+/// cases.
+enum class TrialPurpose { Search, Retrain };
+std::string to_text(TrialPurpose purpose);  // "search", "retrain"
+
+/// How a trial ended.
+struct Evaluation {
+  TrialStatus status = TrialStatus::Failed;
+  double score = 0;                       // higher is better; meaningful only if status is Done
+  std::string how;                        // "own training, 120 steps, inner validation"
+  std::int64_t steps = 0;                 // done in fact
+  double seconds = 0;                     // of all attempts
+  std::map<std::string, double> metrics;  // by name; finite
+  std::string details;  // JSON text: metrics per case and class (metrics_json), or ""
+  std::string message;  // why it failed, or ""
+  bool operator==(const Evaluation&) const = default;
+};
+
+/// One row of the results database: a genotype with everything that decides its evaluation, and the
+/// result.
+struct Trial {
+  std::int64_t id = 0;  // 1, 2, ... in order of creation
+  std::string stage;
+  TrialPurpose purpose = TrialPurpose::Search;
+  std::string label;          // of a retrain trial: "best", "baseline"; else ""
+  std::int64_t proposal = 0;  // the strategy's own number
+  int rung = 0;               // fidelity level, 0 the cheapest
+  double share = 0;           // of the stage's budget, (0, 1]
+  Genotype genotype;
+  std::string genotype_text, genotype_id, graph_id;
+  std::int64_t parameters = 0, macs = 0, memory_bytes = 0;
+  std::int64_t steps = 0;    // to do; 0: not fixed yet
+  double seconds_limit = 0;  // what it may take; 0: no clock
+  std::string settings;      // JSON text of the training options, fixed together with `steps`
+  std::uint64_t seed = 1;
+  int attempt = 0;  // how often it was claimed
+  TrialStatus status = TrialStatus::Queued;
+  Evaluation evaluation;
+  std::string checkpoint;                      // folder, relative to the run folder
+  double created = 0, started = 0, ended = 0;  // seconds on the run's clock (0 before)
+};
+
+/// Size of what a genotype stands for.
+struct TrialCost {
+  std::string graph_id;
+  std::int64_t parameters = 0;
+  std::int64_t macs = 0;          // one forward pass of one patch
+  std::int64_t memory_bytes = 0;  // forecast of a training step
+};
+
+/// Measured speed of one genotype.
+struct Probe {
+  double step_seconds = 0;        // one training step
+  double evaluation_seconds = 0;  // scoring one trial of the given purpose
+  double probe_seconds = 0;       // what measuring cost
+};
+
+/// The numbers that turn a trial into a function of its row.
+struct TrialPlan {
+  std::int64_t steps = 0;
+  std::string settings;  // JSON text
+};
+
+/// What surrounds one evaluation.
+struct TrialContext {
+  std::filesystem::path folder;     // for checkpoints and logs of this trial; exists
+  std::function<double()> clock;    // seconds on the run's clock, earlier sessions included
+  std::function<void()> heartbeat;  // call now and then: stores the clock
+};
+
+/// Scores trials. Implementations: TrainEvaluator (own training), later SubnetEvaluator (inherited
+/// weights). A search must survive what happens here: out of memory, NaN, time-outs come back as a
+/// status, not as exceptions.
+class Evaluator {
+ public:
+  virtual ~Evaluator() = default;
+  /// \throws Error(Input|Shape) if the genotype cannot be built.
+  virtual TrialCost describe(const Genotype& genotype) = 0;
+  /// Measures speed; not called when the budget is in steps.
+  virtual Probe probe(const Genotype& genotype, TrialPurpose purpose) = 0;
+  /// Fixes steps (kept if trial.steps > 0, else from trial.seconds_limit) and settings. Called once
+  /// per trial.
+  virtual TrialPlan plan(const Trial& trial) = 0;
+  /// Runs the trial: a function of its row. Continues from a checkpoint in context.folder if there
+  /// is one. Status Stopped means that the user asked to stop.
+  virtual Evaluation evaluate(const Trial& trial, const TrialContext& context) = 0;
+};
+
+}  // namespace nas

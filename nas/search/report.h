@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "nas/core/json.h"
+
+namespace nas {
+
+/// Everything that `voxnas report RUN` shows, as one JSON value (also what --json prints): run,
+/// data, forecast, trials, search curve, comparison per case, verdict. Reads RUN/results.sqlite
+/// only. \throws Error naming the file.
+Json report_data(const std::filesystem::path& run_folder);
+
+struct ReportOptions {
+  bool pictures =
+      true;  // of the worst, median and best case; needs the data set folder and RUN/predictions
+};
+
+/// One self-contained HTML page: no script, no outside file.
+std::string html_report(const std::filesystem::path& run_folder, const ReportOptions& options = {});
+std::string markdown_report(const std::filesystem::path& run_folder);
+
+}  // namespace nas

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nas/search/budget.h"
+#include "nas/search/evaluator.h"
+
+namespace nas {
+
+inline constexpr int kResultsVersion = 1;  // schema version (SQLite's user_version)
+
+/// The one row about the whole run. Texts ending in _json are JSON.
+struct RunRecord {
+  std::string command;  // what the user typed, to repeat it
+  std::string data_folder;
+  std::int64_t fold = 0;
+  std::string recipe_json;  // Recipe
+  std::string plan_json;    // Plan: individual 0
+  std::string space_json;   // SearchSpace::describe()
+  std::string
+      setup_json;  // everything else that is fixed: cases, device, precision, data fingerprint
+  Budget budget;
+  std::uint64_t seed = 1;
+  std::string code_version;
+  std::int64_t created_unix = 0;  // wall clock, informative only
+  bool operator==(const RunRecord&) const = default;
+};
+
+/// One stage with its recorded budget and the state of its strategy.
+struct StageRecord {
+  std::string name;
+  std::string status;  // "running", "done"
+  StageBudget budget;
+  std::string strategy;           // Strategy::save()
+  double started = 0, ended = 0;  // seconds on the run's clock
+  bool operator==(const StageRecord&) const = default;
+};
+
+struct EventRecord {
+  std::int64_t id = 0;
+  double at = 0;           // seconds on the run's clock
+  std::int64_t trial = 0;  // 0: of the run
+  std::string kind;        // "resumed", "trial started", "best improved", ...
+  std::string text;
+};
+
+/// The results database, which is also the queue: RUN/results.sqlite (SQLite, WAL). Every trial is
+/// a row before it runs. Each write is one immediate transaction under flock on "<file>.lock": fair
+/// between processes, and a kill at any moment leaves the state before or after it. Schema:
+/// docs/formats.md. All members throw Error(Io|Input) naming the file.
+class ResultsDb {
+ public:
+  /// \throws Error(Usage) if the file exists.
+  static ResultsDb create(const std::filesystem::path& file, const RunRecord& run);
+  /// Checks that it is an intact results database of this version. \throws Error(Input) saying what
+  /// was found.
+  static ResultsDb open(const std::filesystem::path& file);
+  ResultsDb(ResultsDb&&) noexcept;
+  ResultsDb& operator=(ResultsDb&&) noexcept;
+  ~ResultsDb();
+
+  const std::filesystem::path& file() const;
+  RunRecord run() const;
+
+  /// Seconds that the run has spent, over all sessions.
+  double clock() const;
+  void set_clock(double seconds);
+
+  std::vector<StageRecord> stages() const;  // in order of their start
+  std::optional<StageRecord> stage(const std::string& name) const;
+  void start_stage(const StageRecord& stage);
+  /// Appends queued trials (ids are assigned in order) and the strategy's state after asking, in
+  /// one transaction.
+  std::vector<std::int64_t> add_trials(const std::string& stage,
+                                       const std::vector<Trial>& trials,
+                                       const std::string& strategy_state);
+  /// The strategy's state after it was told these trials, which are marked as told; one
+  /// transaction.
+  void mark_told(const std::string& stage,
+                 const std::vector<std::int64_t>& ids,
+                 const std::string& strategy_state);
+  void end_stage(const std::string& name, double at);
+
+  /// Takes the oldest queued trial of the stage: status running, attempt + 1. Empty if none is
+  /// queued.
+  std::optional<Trial> claim(const std::string& stage, double at);
+  /// Fixes what the trial will do. \throws Error(Internal) if it was fixed differently before.
+  void fix_plan(std::int64_t id, const TrialPlan& plan, double seconds_limit);
+  /// Writes the result. A Stopped trial stays open. \throws Error(Internal) unless the trial is
+  /// running.
+  void finish(std::int64_t id, const Evaluation& evaluation, double at);
+  /// After a crash or a stop: running and stopped trials become queued. Only for the one process
+  /// that owns the run.
+  std::int64_t requeue_interrupted();
+
+  std::vector<Trial> trials(const std::string& stage = {}) const;  // by id
+  std::vector<Trial> untold_trials(
+      const std::string& stage) const;  // ended, not yet told to the strategy; by id
+  std::int64_t count(const std::string& stage, TrialStatus status) const;
+
+  void add_event(double at, std::int64_t trial, const std::string& kind, const std::string& text);
+  std::vector<EventRecord> events() const;
+
+ private:
+  struct Connection;
+  explicit ResultsDb(std::unique_ptr<Connection> connection);
+  std::unique_ptr<Connection> connection_;
+};
+
+/// Done trial with the highest score on the highest rung of the search stages (ties: the lower id);
+/// empty if none.
+std::optional<Trial> best_search_trial(const std::vector<Trial>& trials);
+
+/// The results as text without any time: one line a trial. Equal for equal runs.
+std::string results_table(const std::vector<Trial>& trials);
+
+}  // namespace nas

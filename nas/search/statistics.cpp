@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/statistics.h"
+
+#include <algorithm>
+#include <boost/math/distributions/normal.hpp>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t kExactPairs = 50;
+
+std::vector<double> sorted(std::span<const double> values) {
+  std::vector<double> copy(values.begin(), values.end());
+  std::sort(copy.begin(), copy.end());
+  return copy;
+}
+
+double quantile_of_sorted(const std::vector<double>& values, double q) {
+  const double place = q * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const std::size_t above = std::min(below + 1, values.size() - 1);
+  return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
+}
+
+/// Probability that the sum of doubled ranks of a random set of signs is at most `limit`.
+double exact_lower_tail(const std::vector<std::size_t>& doubled_ranks, std::size_t limit) {
+  const std::size_t total =
+      std::accumulate(doubled_ranks.begin(), doubled_ranks.end(), std::size_t{0});
+  std::vector<double> probability(total + 1, 0.0);
+  probability[0] = 1;
+  std::size_t reached = 0;
+  for (const std::size_t rank : doubled_ranks) {
+    reached += rank;
+    for (std::size_t sum = reached + 1; sum-- > 0;) {
+      probability[sum] = 0.5 * (probability[sum] + (sum >= rank ? probability[sum - rank] : 0.0));
+    }
+  }
+  double tail = 0;
+  for (std::size_t sum = 0; sum <= std::min(limit, total); ++sum) tail += probability[sum];
+  return tail;
+}
+
+}  // namespace
+
+double mean(std::span<const double> values) {
+  if (values.empty()) return kNothing;
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double standard_deviation(std::span<const double> values) {
+  if (values.empty()) return kNothing;
+  if (values.size() == 1) return 0;
+  const double center = mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - center) * (value - center);
+  return std::sqrt(sum / static_cast<double>(values.size() - 1));
+}
+
+double median(std::span<const double> values) { return quantile(values, 0.5); }
+
+double quantile(std::span<const double> values, double q) {
+  NAS_CHECK_KIND(Internal, q >= 0 && q <= 1, "quantile: q must be in [0, 1], got ", q);
+  if (values.empty()) return kNothing;
+  return quantile_of_sorted(sorted(values), q);
+}
+
+Interval paired_bootstrap(std::span<const double> differences,
+                          Rng rng,
+                          double level,
+                          int resamples) {
+  NAS_CHECK_KIND(Internal,
+                 level > 0 && level < 1 && resamples > 0,
+                 "paired_bootstrap: level must be in (0, 1) and resamples > 0, got ",
+                 level,
+                 " and ",
+                 resamples);
+  if (differences.empty()) return {kNothing, kNothing};
+  const auto n = static_cast<std::int64_t>(differences.size());
+  std::vector<double> means;
+  means.reserve(static_cast<std::size_t>(resamples));
+  for (int b = 0; b < resamples; ++b) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      sum += differences[static_cast<std::size_t>(rng.integer(0, n))];
+    }
+    means.push_back(sum / static_cast<double>(n));
+  }
+  std::sort(means.begin(), means.end());
+  const double tail = (1 - level) / 2;
+  return {quantile_of_sorted(means, tail), quantile_of_sorted(means, 1 - tail)};
+}
+
+WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences) {
+  std::vector<double> nonzero;
+  for (const double d : differences) {
+    NAS_CHECK_KIND(Internal, std::isfinite(d), "wilcoxon_signed_rank: a difference is not finite");
+    if (d != 0) nonzero.push_back(d);
+  }
+  WilcoxonResult result;
+  result.pairs = static_cast<std::int64_t>(nonzero.size());
+  result.exact = nonzero.size() <= kExactPairs;
+  if (nonzero.empty()) return result;
+  std::sort(
+      nonzero.begin(), nonzero.end(), [](double a, double b) { return std::abs(a) < std::abs(b); });
+  std::vector<std::size_t> doubled_ranks(
+      nonzero.size());  // mid-ranks are halves: doubled, integers
+  std::size_t doubled_plus = 0;
+  double tie_term = 0;
+  for (std::size_t begin = 0; begin < nonzero.size();) {
+    std::size_t end = begin + 1;
+    while (end < nonzero.size() && std::abs(nonzero[end]) == std::abs(nonzero[begin])) ++end;
+    for (std::size_t i = begin; i < end; ++i) {
+      doubled_ranks[i] = begin + end + 1;
+      if (nonzero[i] > 0) doubled_plus += doubled_ranks[i];
+    }
+    const auto ties = static_cast<double>(end - begin);
+    tie_term += ties * ties * ties - ties;
+    begin = end;
+  }
+  const std::size_t doubled_total = nonzero.size() * (nonzero.size() + 1);
+  result.w_plus = static_cast<double>(doubled_plus) / 2;
+  result.w_minus = static_cast<double>(doubled_total - doubled_plus) / 2;
+  if (result.exact) {
+    const std::size_t smaller = std::min(doubled_plus, doubled_total - doubled_plus);
+    result.p_value = std::min(1.0, 2 * exact_lower_tail(doubled_ranks, smaller));
+    return result;
+  }
+  const auto n = static_cast<double>(nonzero.size());
+  const double expected = n * (n + 1) / 4;
+  const double variance = n * (n + 1) * (2 * n + 1) / 24 - tie_term / 48;
+  if (variance <= 0) return result;
+  const double z = (std::min(result.w_plus, result.w_minus) - expected) / std::sqrt(variance);
+  result.p_value = std::min(1.0, 2 * boost::math::cdf(boost::math::normal(), z));
+  return result;
+}
+
+PairedComparison compare_paired(std::span<const double> a,
+                                std::span<const double> b,
+                                std::uint64_t seed) {
+  NAS_CHECK_KIND(Internal,
+                 a.size() == b.size(),
+                 "compare_paired: expected equally many scores, found ",
+                 a.size(),
+                 " and ",
+                 b.size());
+  std::vector<double> differences;
+  for (std::size_t i = 0; i < a.size(); ++i) differences.push_back(a[i] - b[i]);
+  PairedComparison result;
+  result.cases = static_cast<std::int64_t>(a.size());
+  result.verdict = "not distinguishable";
+  if (differences.empty()) return result;
+  result.mean_difference = mean(differences);
+  result.interval = paired_bootstrap(differences, Rng(seed).split("bootstrap"));
+  result.wilcoxon = wilcoxon_signed_rank(differences);
+  // An interval from two or three cases says nothing, whatever it excludes.
+  if (differences.size() >= 5) {
+    if (result.interval.low > 0) result.verdict = "better";
+    if (result.interval.high < 0) result.verdict = "worse";
+  }
+  return result;
+}
+
+}  // namespace nas

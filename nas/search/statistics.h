@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "nas/core/rng.h"
+
+namespace nas {
+
+double mean(std::span<const double> values);                // NaN if empty
+double standard_deviation(std::span<const double> values);  // n - 1; 0 for one value, NaN if empty
+double median(std::span<const double> values);              // NaN if empty
+/// Linear interpolation between order statistics (R's type 7). \param q in [0, 1].
+double quantile(std::span<const double> values, double q);
+
+struct Interval {
+  double low = 0, high = 0;
+};
+
+/// Percentile bootstrap interval of the mean of paired differences: cases are drawn with
+/// replacement. \param level e.g. 0.95. \param rng taken by value: equal arguments give equal
+/// intervals.
+Interval paired_bootstrap(std::span<const double> differences,
+                          Rng rng,
+                          double level = 0.95,
+                          int resamples = 10000);
+
+struct WilcoxonResult {
+  std::int64_t pairs = 0;  // non-zero differences
+  double w_plus = 0;       // sum of ranks of positive differences
+  double w_minus = 0;
+  double p_value = 1;  // two-sided
+  bool exact = false;
+};
+
+/// Wilcoxon signed-rank test. Zero differences are dropped (Wilcoxon's own way), ties share
+/// mid-ranks. Exact permutation distribution (ties included) up to 50 pairs, else normal
+/// approximation with tie correction, no continuity correction. Source: F. Wilcoxon, Biometrics
+/// Bulletin 1 (1945).
+WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences);
+
+/// "better", "worse" or "not distinguishable", by the interval of the mean difference.
+struct PairedComparison {
+  std::int64_t cases = 0;
+  double mean_difference = 0;
+  Interval interval;  // 95 %
+  WilcoxonResult wilcoxon;
+  std::string verdict;
+};
+/// \param a, b scores of the same cases in the same order; a is the candidate. Higher is better.
+PairedComparison compare_paired(std::span<const double> a,
+                                std::span<const double> b,
+                                std::uint64_t seed);
+
+}  // namespace nas

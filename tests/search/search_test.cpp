@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: Apache-2.0
+// The search skeleton without a tensor: database, recipes, budgets, successive halving, the loop,
+// kills, statistics.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+#include <sstream>
+
+#include "evolution/strategies.h"
+#include "nas/core/files.h"
+#include "nas/search/budget.h"
+#include "nas/search/report.h"
+#include "nas/search/run_search.h"
+#include "nas/search/statistics.h"
+#include "tests/support/support.h"
+#include "tests/support/toy_search.h"
+
+namespace nas {
+namespace {
+
+using test::FakeEvaluator;
+using test::TempFolder;
+using test::ToySpace;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+template <class Body>
+std::string error_of(Body&& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+RunRecord toy_run(Budget budget) {
+  RunRecord run;
+  run.command = "voxnas search DATA --steps 100 -o RUN";
+  run.data_folder = "DATA";
+  run.recipe_json = to_json(load_recipe("random", strategy_names())).dump();
+  run.plan_json = "{}";
+  run.space_json = "{}";
+  run.setup_json = "{}";
+  run.budget = budget;
+  run.seed = 7;
+  run.code_version = "test";
+  run.created_unix = 1;
+  return run;
+}
+
+/// One toy search in a folder; run() may be called again and again, as after a crash.
+struct ToySearch {
+  explicit ToySearch(const std::filesystem::path& folder, Budget b = {.steps = 100})
+      : folder(folder), budget(b) {}
+  SearchEnd run() {
+    const auto file = folder / "results.sqlite";
+    ResultsDb db = std::filesystem::exists(file) ? ResultsDb::open(file)
+                                                 : ResultsDb::create(file, toy_run(budget));
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = recipe;
+    setup.budget = budget;
+    setup.seed = 7;
+    setup.strategies = make_strategy;
+    setup.clock = [this] { return budget.has_clock() ? evaluator.now : 0.0; };
+    setup.should_stop = [this] { return evaluator.stop_after == 0; };
+    setup.folder = folder;
+    setup.listeners = {&transcript};
+    return run_search(setup);
+  }
+  std::vector<Trial> trials() const { return ResultsDb::open(folder / "results.sqlite").trials(); }
+
+  std::filesystem::path folder;
+  Budget budget;
+  ToySpace space;
+  FakeEvaluator evaluator;
+  Recipe recipe = load_recipe("random", strategy_names());
+  test::Transcript transcript;
+};
+
+// ---- the loop ----
+
+TEST(RunSearch, GoldenTranscriptOfASeededSearch) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.recipe.stages[0].trials = 9;
+  search.recipe.stages[0].rungs = 3;
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  EXPECT_EQ(search.transcript.text, R"(stage search: 13 trials, 3 rungs, 86 steps
+  1 rung 0 width=0 depth=0 kind=a 3 steps done 0.6689 baseline
+  best is 1
+  2 rung 0 width=0 depth=4 kind=c 3 steps done 0.6552
+  3 rung 0 width=0 depth=3 kind=a 3 steps done 0.6333
+  4 rung 0 width=0 depth=2 kind=a 3 steps done 0.6823
+  best is 4
+  5 rung 0 width=3 depth=4 kind=a 3 steps done 0.7536
+  best is 5
+  6 rung 0 width=1 depth=3 kind=c 3 steps done 0.7445
+  7 rung 0 width=1 depth=3 kind=b 3 steps done 0.7145
+  8 rung 0 width=0 depth=0 kind=c 3 steps done 0.7289
+  9 rung 0 width=4 depth=3 kind=b 3 steps done 0.7558
+  best is 9
+  10 rung 1 width=4 depth=3 kind=b 9 steps done 0.7801
+  best is 10
+  11 rung 1 width=3 depth=4 kind=a 9 steps done 0.7779
+  12 rung 1 width=1 depth=3 kind=c 9 steps done 0.7688
+  13 rung 2 width=4 depth=3 kind=b 28 steps done 0.8064
+  best is 13
+end search
+stage final: 2 trials, 1 rungs, 200 steps
+  14 rung 0 width=4 depth=3 kind=b 100 steps done 0.8237 best
+  15 rung 0 width=0 depth=0 kind=a 100 steps done 0.7367 baseline
+end final
+)");
+}
+
+TEST(RunSearch, EqualSeedsGiveEqualTablesAndOthersDoNot) {
+  TempFolder a, b;
+  ToySearch first(a.path()), second(b.path());
+  first.run();
+  second.run();
+  EXPECT_EQ(results_table(first.trials()), results_table(second.trials()));
+  EXPECT_EQ(first.transcript.text, second.transcript.text);
+}
+
+TEST(RunSearch, FailedTrialsAreRowsAndAreNotPromoted) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.recipe.stages[0].trials = 6;
+  search.recipe.stages[0].rungs = 2;
+  search.evaluator.failures[search.space.baseline()] = TrialStatus::Nan;
+  // The baseline fails everywhere, so the best is retrained alone and the run still ends.
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  const std::vector<Trial> trials = search.trials();
+  EXPECT_EQ(trials[0].status, TrialStatus::Nan);
+  EXPECT_EQ(trials[0].evaluation.message, "as told");
+  for (const Trial& trial : trials) {
+    EXPECT_TRUE(trial.rung == 0 || trial.genotype != search.space.baseline());
+  }
+  EXPECT_EQ(trials.back().label, "baseline");
+  EXPECT_EQ(trials.back().status, TrialStatus::Nan);
+}
+
+TEST(RunSearch, NoFinalTrainingAtAllIsAnErrorThatSaysWhy) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.recipe.stages[0].trials = 1;
+  search.evaluator.failures[search.space.baseline()] = TrialStatus::OutOfMemory;
+  EXPECT_THAT(error_of([&] { search.run(); }),
+              testing::AllOf(HasSubstr("no final training succeeded"), HasSubstr("oom, as told")));
+}
+
+TEST(RunSearch, BestEqualToBaselineIsTrainedOnce) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.recipe.stages[0].trials = 1;
+  search.run();
+  const std::vector<Trial> trials = search.trials();
+  ASSERT_EQ(trials.size(), 2u);
+  EXPECT_EQ(trials[1].label, "baseline");
+  EXPECT_EQ(trials[1].steps, 100);
+}
+
+TEST(RunSearch, CtrlCLeavesAStoppedTrialThatContinuesFromItsCheckpoint) {
+  TempFolder a, b;
+  ToySearch straight(a.path()), stopped(b.path());
+  straight.run();
+  stopped.evaluator.log = b / "log";
+  stopped.evaluator.stop_after = 25;
+  EXPECT_EQ(stopped.run(), SearchEnd::Stopped);
+  EXPECT_EQ(ResultsDb::open(b / "results.sqlite").count("search", TrialStatus::Stopped), 1);
+  stopped.evaluator.stop_after = -1;
+  EXPECT_EQ(stopped.run(), SearchEnd::Finished);
+  EXPECT_EQ(results_table(straight.trials()), results_table(stopped.trials()));
+  std::ifstream log(b / "log");
+  std::set<std::string> lines;
+  for (std::string line; std::getline(log, line);)
+    EXPECT_TRUE(lines.insert(line).second) << line << " done twice";
+}
+
+TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
+  TempFolder a, b;
+  ToySearch straight(a.path());
+  straight.recipe.stages[0].trials = 9;
+  straight.run();
+  Rng rng("kill-test");
+  int kills = 0;
+  for (bool finished = false; !finished; ++kills) {
+    ASSERT_LT(kills, 200) << "no progress between kills";
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      int code = 1;
+      try {
+        ToySearch search(b.path());
+        search.recipe.stages[0].trials = 9;
+        search.evaluator.sleep_us = 300;
+        search.evaluator.log = b / "log";
+        search.run();
+        code = 0;
+      } catch (...) {
+      }
+      _exit(code);
+    }
+    const auto life = std::chrono::milliseconds(rng.integer(5, 60));
+    const auto born = std::chrono::steady_clock::now();
+    int status = 0;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (std::chrono::steady_clock::now() - born > life) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (WIFEXITED(status)) {
+      ASSERT_EQ(WEXITSTATUS(status), 0);
+      finished = true;
+    }
+  }
+  EXPECT_GE(kills, 3);
+  const std::vector<Trial> trials = ResultsDb::open(b / "results.sqlite").trials();
+  EXPECT_EQ(results_table(straight.trials()), results_table(trials));
+  // At most the one step between work and checkpoint is repeated per kill: finished trials never
+  // are.
+  std::ifstream log(b / "log");
+  std::int64_t steps = 0, wanted = 0;
+  for (std::string line; std::getline(log, line);) ++steps;
+  for (const Trial& trial : trials) wanted += trial.evaluation.steps;
+  EXPECT_GE(steps, wanted);
+  EXPECT_LE(steps, wanted + kills);
+}
+
+TEST(RunSearch, WithAClockTheWholeRunEndsInTimeAlthoughStepsAreSlowerThanProbed) {
+  TempFolder folder;
+  ToySearch search(folder.path(), {.seconds = 1000});
+  search.evaluator.step_seconds = 0.5;
+  search.evaluator.slower = 1.05;
+  search.evaluator.evaluation_seconds = 3;
+  search.evaluator.now = 20;  // preparation
+  search.run();
+  EXPECT_LE(search.evaluator.now, 1000);
+  EXPECT_GE(search.evaluator.now, 900) << "the budget is not used";
+  const std::vector<Trial> trials = search.trials();
+  const Trial& best = trials[trials.size() - 2];
+  const Trial& baseline = trials.back();
+  EXPECT_EQ(best.label, "best");
+  EXPECT_EQ(baseline.label, "baseline");
+  EXPECT_NEAR(best.seconds_limit, baseline.seconds_limit, 1e-9 + 0.02 * best.seconds_limit);
+  EXPECT_GT(best.seconds_limit, 300);
+  for (const Trial& trial : trials) EXPECT_GE(trial.evaluation.steps, kSmallestTraining);
+}
+
+// ---- successive halving ----
+
+StrategyContext toy_context(const SearchSpace& space, std::int64_t trials, std::int64_t rungs) {
+  StrategyContext context;
+  context.space = &space;
+  context.stage.kind = "random";
+  context.stage.trials = trials;
+  context.stage.rungs = rungs;
+  context.rng = Rng(3);
+  context.best = space.baseline();
+  return context;
+}
+
+TEST(RandomSearch, PromotesTheBestOfEachRungAndSpendsEveryRungAlike) {
+  ToySpace space;
+  auto strategy = make_strategy(toy_context(space, 9, 3));
+  EXPECT_EQ(strategy->planned_trials(), 13);
+  const auto rung0 = strategy->ask(100);
+  ASSERT_EQ(rung0.size(), 9u);
+  EXPECT_EQ(rung0[0].genotype, space.baseline());
+  std::set<Genotype> different;
+  for (const Proposal& p : rung0) different.insert(p.genotype);
+  EXPECT_EQ(different.size(), 9u);
+  EXPECT_TRUE(strategy->ask(100).empty()) << "waits for outcomes";
+
+  std::vector<Outcome> outcomes;
+  for (const Proposal& p : rung0) {
+    outcomes.push_back({p.number, TrialStatus::Done, p.number == 4 || p.number == 7 ? 0.9 : 0.1});
+  }
+  outcomes[7].status = TrialStatus::Failed;
+  strategy->tell(outcomes);
+  const auto rung1 = strategy->ask(100);
+  ASSERT_EQ(rung1.size(), 3u);
+  EXPECT_EQ(rung1[0].genotype, rung0[4].genotype);
+  EXPECT_EQ(rung1[1].genotype, rung0[0].genotype) << "equal scores in the order of their index";
+  EXPECT_EQ(rung1[1].label, "baseline");
+  EXPECT_EQ(rung1[2].genotype, rung0[1].genotype);
+  auto spent = [](const std::vector<Proposal>& rung) {
+    return std::accumulate(
+        rung.begin(), rung.end(), 0.0, [](double s, const Proposal& p) { return s + p.share; });
+  };
+  EXPECT_NEAR(spent(rung0), 1.0 / 3, 1e-12);
+  EXPECT_NEAR(spent(rung1), 1.0 / 3, 1e-12);
+  for (const Proposal& p : rung1) strategy->tell({{p.number, TrialStatus::Nan, 0}});
+  EXPECT_TRUE(strategy->finished()) << "nothing left to promote";
+}
+
+TEST(RandomSearch, SavedAndLoadedItGoesOnExactly) {
+  ToySpace space;
+  auto straight = make_strategy(toy_context(space, 7, 2));
+  auto restored = make_strategy(toy_context(space, 7, 2));
+  restored->load(restored->save());
+  while (!straight->finished()) {
+    const auto a = straight->ask(2), b = restored->ask(2);
+    ASSERT_EQ(a, b);
+    for (const Proposal& p : a) {
+      const Outcome outcome{p.number, TrialStatus::Done, test::toy_quality(p.genotype)};
+      straight->tell({outcome});
+      auto next = make_strategy(toy_context(space, 2, 1));
+      restored->tell({outcome});
+      next->load(restored->save());
+      EXPECT_EQ(next->save(), restored->save());
+      restored = std::move(next);
+    }
+  }
+  EXPECT_TRUE(restored->finished());
+}
+
+TEST(RandomSearch, ASpaceSmallerThanTheWishEndsTheDrawing) {
+  ToySpace space;
+  auto strategy = make_strategy(toy_context(space, 1000, 1));
+  EXPECT_EQ(strategy->ask(2000).size(), 72u);  // 5 * 5 * 3 less the three invalid ones
+}
+
+TEST(RandomSearch, DamagedStateIsAnError) {
+  ToySpace space;
+  auto strategy = make_strategy(toy_context(space, 3, 1));
+  Json state = Json::parse(strategy->save());
+  state["members"][0] = 99;
+  EXPECT_THAT(error_of([&] { strategy->load(state.dump()); }),
+              HasSubstr("there is no genotype 99"));
+  EXPECT_THAT(error_of([&] { strategy->load("{"); }), HasSubstr("strategy \"random\""));
+}
+
+// ---- budgets ----
+
+TEST(Budget, HalvingSizes) {
+  EXPECT_THAT(halving_sizes(9, 3, 1.0 / 3), ElementsAre(9, 3, 1));
+  EXPECT_THAT(halving_sizes(6, 2, 1.0 / 3), ElementsAre(6, 2));
+  EXPECT_THAT(halving_sizes(2, 3, 1.0 / 3), ElementsAre(2, 1, 1));
+}
+
+TEST(Budget, StepsGiveBothFinalTrainingsAllOfThemAndTheSearchItsShare) {
+  const Recipe recipe = load_recipe("random", strategy_names());
+  const StageBudget search = stage_budget(recipe, 0, {.steps = 700}, 0, {});
+  EXPECT_EQ(search.steps, 600);
+  EXPECT_EQ(search.trials, 6);
+  EXPECT_EQ(search.rungs, 2);
+  EXPECT_EQ(stage_budget(recipe, 1, {.steps = 700}, 0, {}).steps, 1400);
+}
+
+TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
+  const Recipe recipe = load_recipe("random", strategy_names());
+  const Budget budget{.seconds = 1200};
+  const Probe probe{1.0, 5.0, 3.0};
+  const StageBudget search = stage_budget(recipe, 0, budget, 82, probe);
+  EXPECT_NEAR(search.seconds, (1200 - 18 - 82) * 0.3, 1e-9);
+  EXPECT_EQ(search.rungs, 2);
+  EXPECT_EQ(search.trials, 5);  // 165 s a rung, 30.1 s for the smallest training
+  // The search took less than its share: the rest goes to the final trainings.
+  const StageBudget last = stage_budget(recipe, 1, budget, 300, probe);
+  EXPECT_NEAR(last.seconds, 1200 - 18 - 300, 1e-9);
+  EXPECT_NEAR(last.ends_at, 1182, 1e-9);
+}
+
+TEST(Budget, ATooSmallOneIsRefusedWithTheOneThatWouldDo) {
+  const Recipe recipe = load_recipe("random", strategy_names());
+  const Probe probe{2.0, 5.0, 3.0};
+  const std::string message =
+      error_of([&] { stage_budget(recipe, 0, {.seconds = 60}, 10, probe); });
+  EXPECT_THAT(message, HasSubstr("too small for stage \"search\": 2 trials of at least 20 steps"));
+  const double smallest = smallest_budget_seconds(recipe, 10, probe, probe);
+  EXPECT_NO_THROW(stage_budget(recipe, 0, {.seconds = smallest + 0.1}, 10, probe));
+  EXPECT_THROW(stage_budget(recipe, 0, {.seconds = smallest - 2}, 10, probe), Error);
+}
+
+TEST(Budget, StepsInLeaveAMarginAndTheTimeForScoring) {
+  EXPECT_EQ(steps_in(100, {1.0, 3.0, 0}), 90);
+  EXPECT_EQ(steps_in(0.1, {1.0, 3.0, 0}), 1);
+}
+
+// ---- recipes ----
+
+TEST(Recipe, BuiltInOneSurvivesTheRoundTrip) {
+  const Recipe recipe = load_recipe("random", strategy_names());
+  EXPECT_EQ(recipe_from_json(to_json(recipe), "test", strategy_names()), recipe);
+}
+
+TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
+  const Json good = to_json(load_recipe("random", strategy_names()));
+  auto message = [&](auto&& change) {
+    Json bad = good;
+    change(bad);
+    return error_of([&] { recipe_from_json(bad, "my.json", strategy_names()); });
+  };
+  EXPECT_THAT(message([](Json& j) { j["stages"][0]["trails"] = 3; }),
+              testing::AllOf(HasSubstr("stages[0]"), HasSubstr("trails"), HasSubstr("trials")));
+  EXPECT_THAT(message([](Json& j) { j["stages"][0]["kind"] = "radnom"; }),
+              testing::AllOf(HasSubstr("stages[0].kind"), HasSubstr("did you mean \"random\"")));
+  EXPECT_THAT(message([](Json& j) { j["stages"][0]["share"] = -1; }), HasSubstr("stages[0].share"));
+  EXPECT_THAT(message([](Json& j) { j["stages"][1]["name"] = "search"; }),
+              HasSubstr("occurs twice"));
+  EXPECT_THAT(message([](Json& j) { j["stages"].erase(1); }), HasSubstr("must be \"retrain\""));
+  EXPECT_THAT(message([](Json& j) { j["stages"] = Json::array(); }),
+              HasSubstr("at least one search stage"));
+  EXPECT_THAT(message([](Json& j) { j["version"] = 2; }), HasSubstr("version"));
+  EXPECT_THAT(error_of([] { load_recipe("ramdom", strategy_names()); }),
+              HasSubstr("did you mean \"random\""));
+}
+
+// ---- the database ----
+
+TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
+  TempFolder folder;
+  const RunRecord run = toy_run({.seconds = 90.5});
+  ResultsDb db = ResultsDb::create(folder / "r.sqlite", run);
+  EXPECT_EQ(db.run(), run);
+  StageRecord stage{"search",
+                    "running",
+                    {.seconds = 3.5, .steps = 0, .trials = 4, .rungs = 2, .ends_at = 9},
+                    "s0",
+                    1,
+                    0};
+  db.start_stage(stage);
+  EXPECT_EQ(db.stage("search"), stage);
+  EXPECT_EQ(db.stage("final"), std::nullopt);
+
+  Trial trial;
+  trial.genotype = {{3, 1, 2}};
+  trial.genotype_text = "width=3 'quoted' \"too\"";
+  trial.parameters = 5'660'000;
+  trial.seed = ~std::uint64_t{0};
+  trial.label = "baseline";
+  EXPECT_THROW(db.add_trials("search", {trial, trial}, "s1"), Error)
+      << "proposal numbers are unique";
+  EXPECT_TRUE(db.trials().empty()) << "one transaction";
+  EXPECT_EQ(db.stage("search")->strategy, "s0");
+}
+
+TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
+  TempFolder folder;
+  ResultsDb db = ResultsDb::create(folder / "r.sqlite", toy_run({.steps = 10}));
+  db.start_stage({"search", "running", {}, "", 0, 0});
+  Trial trial;
+  trial.genotype = {{3, 1, 2}};
+  trial.genotype_text = "width=3 'quoted' \"too\"";
+  trial.seed = ~std::uint64_t{0};
+  trial.proposal = 5;
+  EXPECT_THAT(db.add_trials("search", {trial}, "asked"), ElementsAre(1));
+  EXPECT_EQ(db.stage("search")->strategy, "asked");
+
+  auto claimed = db.claim("search", 2.5);
+  ASSERT_TRUE(claimed);
+  EXPECT_EQ(claimed->attempt, 1);
+  EXPECT_EQ(claimed->genotype, trial.genotype);
+  EXPECT_EQ(claimed->genotype_text, trial.genotype_text);
+  EXPECT_EQ(claimed->seed, trial.seed);
+  EXPECT_EQ(claimed->checkpoint, "trials/1");
+  EXPECT_FALSE(db.claim("search", 2.5)) << "claimed once";
+  db.fix_plan(1, {40, "{}"}, 12.5);
+  EXPECT_THROW(db.fix_plan(1, {50, "{}"}, 12.5), Error) << "fixed once";
+
+  EXPECT_EQ(db.requeue_interrupted(), 1);
+  claimed = db.claim("search", 7);
+  EXPECT_EQ(claimed->attempt, 2);
+  EXPECT_EQ(claimed->steps, 40);
+  EXPECT_EQ(claimed->started, 2.5);
+  Evaluation e{
+      TrialStatus::Done, 0.75, "own training", 40, 3.5, {{"loss", 0.25}}, "{\"cases\": []}", ""};
+  db.finish(1, e, 9);
+  EXPECT_THROW(db.finish(1, e, 9), Error) << "finished once";
+  EXPECT_EQ(db.trials()[0].evaluation, e);
+  EXPECT_EQ(db.requeue_interrupted(), 0);
+  EXPECT_EQ(db.untold_trials("search").size(), 1u);
+  db.mark_told("search", {1}, "told");
+  EXPECT_TRUE(db.untold_trials("search").empty());
+  EXPECT_EQ(db.stage("search")->strategy, "told");
+  db.add_event(9, 1, "best improved", "yes");
+  EXPECT_EQ(db.events().at(0).text, "yes");
+  db.set_clock(9);
+  db.set_clock(4);
+  EXPECT_EQ(db.clock(), 9) << "the clock never goes back";
+}
+
+TEST(ResultsDb, RefusesWhatIsNotAnIntactDatabaseOfThisVersion) {
+  TempFolder folder;
+  const auto file = folder / "r.sqlite";
+  EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("no such file"));
+  write_file_atomic(file, "hello, this is not a database");
+  EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("expected a results database"));
+  std::filesystem::remove(file);
+  { ResultsDb::create(file, toy_run({.steps = 10})); }
+  EXPECT_THAT(error_of([&] { ResultsDb::create(file, toy_run({.steps = 10})); }),
+              HasSubstr("--resume"));
+  auto change = [&](const char* sql) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, sql, nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  };
+  change("PRAGMA user_version = 99");
+  EXPECT_THAT(error_of([&] { ResultsDb::open(file); }),
+              HasSubstr("expected schema version 1, found 99"));
+  change("PRAGMA user_version = 1; ALTER TABLE trials RENAME COLUMN score TO points");
+  EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("score"));
+  change("PRAGMA application_id = 5");
+  EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("another program"));
+}
+
+TEST(ResultsDb, SurvivesTruncationAndBitFlipsWithAnError) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.run();
+  const std::string intact = read_file(folder / "results.sqlite", 1 << 24);
+  Rng rng("damage");
+  int refused = 0;
+  for (int i = 0; i < 60; ++i) {
+    std::string damaged = intact;
+    if (i % 2 == 0) {
+      damaged.resize(
+          static_cast<std::size_t>(rng.integer(0, static_cast<std::int64_t>(intact.size()))));
+    } else {
+      for (int k = 0; k < 20; ++k) {
+        auto& byte = damaged[static_cast<std::size_t>(
+            rng.integer(0, static_cast<std::int64_t>(intact.size())))];
+        byte = static_cast<char>(byte ^ (1 << rng.integer(0, 8)));
+      }
+    }
+    const auto file = folder / concat_text("damaged", i, ".sqlite");
+    write_file_atomic(file, damaged);
+    try {
+      ResultsDb db = ResultsDb::open(file);
+      results_table(db.trials());
+      db.events();
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("damaged"));
+      ++refused;
+    }
+  }
+  EXPECT_GE(refused, 30) << "every truncated file is refused";
+}
+
+TEST(ResultsDb, TwoProcessesNeverClaimTheSameTrial) {
+  TempFolder folder;
+  constexpr int kTrials = 200;
+  {
+    ResultsDb db = ResultsDb::create(folder / "r.sqlite", toy_run({.steps = 10}));
+    db.start_stage({"search", "running", {}, "", 0, 0});
+    std::vector<Trial> trials(kTrials);
+    for (int i = 0; i < kTrials; ++i) {
+      trials[static_cast<std::size_t>(i)].proposal = i;
+      trials[static_cast<std::size_t>(i)].genotype = {{0, 0, 0}};
+    }
+    db.add_trials("search", trials, "");
+  }
+  std::vector<pid_t> children;
+  for (int worker = 0; worker < 2; ++worker) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      int code = 1;
+      try {
+        ResultsDb db = ResultsDb::open(folder / "r.sqlite");
+        std::ofstream claims(folder / concat_text("claims", worker));
+        while (auto trial = db.claim("search", 0)) {
+          claims << trial->id << '\n';
+          Evaluation e;
+          e.status = TrialStatus::Done;
+          db.finish(trial->id, e, 1);
+        }
+        claims.flush();
+        code = 0;
+      } catch (...) {
+      }
+      _exit(code);
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  std::multiset<int> claimed;
+  for (int worker = 0; worker < 2; ++worker) {
+    std::ifstream in(folder / concat_text("claims", worker));
+    for (int id = 0; in >> id;) claimed.insert(id);
+  }
+  EXPECT_EQ(claimed.size(), static_cast<std::size_t>(kTrials));
+  EXPECT_EQ(std::set<int>(claimed.begin(), claimed.end()).size(),
+            static_cast<std::size_t>(kTrials));
+}
+
+// ---- statistics ----
+
+TEST(Statistics, MomentsAndQuantiles) {
+  const std::vector<double> values{2, 4, 4, 4, 5, 5, 7, 9};
+  EXPECT_DOUBLE_EQ(mean(values), 5);
+  EXPECT_NEAR(standard_deviation(values), 2.138089935299395, 1e-12);  // n - 1
+  EXPECT_DOUBLE_EQ(median(values), 4.5);
+  EXPECT_DOUBLE_EQ(quantile(values, 0.25), 4);
+  EXPECT_DOUBLE_EQ(quantile(values, 0.9), 7.6);
+  EXPECT_TRUE(std::isnan(mean({})));
+}
+
+// Expected values: scipy.stats.wilcoxon (1.17.1), zero_method="wilcox".
+TEST(Statistics, WilcoxonEqualsScipy) {
+  const std::vector<double> darwin{6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75};
+  const WilcoxonResult exact = wilcoxon_signed_rank(darwin);
+  EXPECT_TRUE(exact.exact);
+  EXPECT_EQ(exact.w_minus, 24);
+  EXPECT_NEAR(exact.p_value, 0.041259765625, 1e-12);
+  const std::vector<double> six{-3, 1.5, 2.5, -0.5, 4, 6};
+  EXPECT_NEAR(wilcoxon_signed_rank(six).p_value, 0.3125, 1e-12);
+  std::vector<double> many;  // 60 pairs with ties: the normal approximation
+  for (int i = 0; i < 60; ++i) many.push_back((i * 37) % 101 - 45);
+  const WilcoxonResult approximate = wilcoxon_signed_rank(many);
+  EXPECT_FALSE(approximate.exact);
+  EXPECT_EQ(std::min(approximate.w_plus, approximate.w_minus), 763.5);
+  EXPECT_NEAR(approximate.p_value, 0.2647081919479235, 1e-12);
+  EXPECT_EQ(wilcoxon_signed_rank(std::vector<double>{0, 0}).p_value, 1);
+}
+
+TEST(Statistics, WilcoxonWithTiesIsTheExactPermutationDistribution) {
+  const std::vector<double> differences{1, 1, -2, 3, 3, 3, -1, 0, 5};
+  // Naive reference: all 2^8 sign patterns of the mid-ranks.
+  const std::vector<double> ranks{2, 2, 4, 6, 6, 6, 2, 8};
+  const double observed = std::min(2.0 + 2 + 6 + 6 + 6 + 8, 4.0 + 2);
+  int extreme = 0;
+  for (int signs = 0; signs < 256; ++signs) {
+    double plus = 0;
+    for (int i = 0; i < 8; ++i)
+      plus += (signs >> i & 1) != 0 ? ranks[static_cast<std::size_t>(i)] : 0;
+    if (std::min(plus, 36 - plus) <= observed) ++extreme;
+  }
+  const WilcoxonResult result = wilcoxon_signed_rank(differences);
+  EXPECT_EQ(result.pairs, 8);
+  EXPECT_EQ(result.w_minus, 6);
+  EXPECT_NEAR(result.p_value, extreme / 256.0, 1e-12);
+}
+
+TEST(Statistics, BootstrapIntervalOfNormalDataIsTheTextbookOneAndRepeats) {
+  Rng rng("bootstrap-test");
+  std::vector<double> differences;
+  for (int i = 0; i < 400; ++i) differences.push_back(0.5 + 2 * rng.normal());
+  const Interval interval = paired_bootstrap(differences, Rng(1));
+  const double error = standard_deviation(differences) / std::sqrt(400.0);
+  EXPECT_NEAR(interval.low, mean(differences) - 1.96 * error, 0.15 * error);
+  EXPECT_NEAR(interval.high, mean(differences) + 1.96 * error, 0.15 * error);
+  EXPECT_EQ(paired_bootstrap(differences, Rng(1)).low, interval.low);
+}
+
+TEST(Statistics, AVerdictNeedsAnIntervalThatExcludesZeroAndFiveCases) {
+  const std::vector<double> a{.9, .91, .92, .93, .9, .91}, b{.8, .82, .81, .83, .79, .8};
+  EXPECT_EQ(compare_paired(a, b, 1).verdict, "better");
+  EXPECT_EQ(compare_paired(b, a, 1).verdict, "worse");
+  EXPECT_EQ(compare_paired(a, a, 1).verdict, "not distinguishable");
+  EXPECT_EQ(compare_paired(std::span(a).first(4), std::span(b).first(4), 1).verdict,
+            "not distinguishable");
+}
+
+}  // namespace
+}  // namespace nas
