@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/fuzz/targets.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "nas/core/error.h"
+#include "nas/core/files.h"
+#include "nas/core/json.h"
+#include "nas/network/graph.h"
+#include "nas/network/safetensors.h"
+#include "tests/support/support.h"
+#include "training/imaging/dataset.h"
+#include "training/imaging/nifti.h"
+
+namespace nas::test {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+constexpr std::int64_t kMiB = 1 << 20;
+
+std::string_view text_of(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+[[noreturn]] void broken(const char* what) {
+  std::fprintf(stderr, "fuzz: %s\n", what);
+  std::abort();
+}
+
+/// Runs `read`, taking errors that blame the input as its proper end.
+template <class Read>
+void accept_errors(Read read) {
+  try {
+    read();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::Internal) throw;
+    if (std::string(error.what()).empty()) broken("an error without a message");
+  }
+}
+
+// ---- NIfTI: header, image and label ----
+
+void run_nifti(Bytes bytes) {
+  accept_errors([&] {
+    const NiftiHeader header = parse_nifti_header(bytes, "fuzz.nii");
+    if (volume(header.geometry.shape) <= 0 || header.channels <= 0)
+      broken("an empty volume was accepted");
+    for (const double spacing : header.geometry.spacing_mm) {
+      if (!std::isfinite(spacing) || spacing <= 0)
+        broken("a spacing that is no length was accepted");
+    }
+  });
+  accept_errors([&] {
+    const Image image = parse_nifti(bytes, "fuzz.nii");
+    if (static_cast<std::int64_t>(image.voxels.size()) !=
+        image.channels * volume(image.geometry.shape)) {
+      broken("voxels and shape disagree");
+    }
+  });
+  accept_errors([&] { parse_nifti_label(bytes, "fuzz.nii"); });
+}
+
+std::vector<std::string> nifti_seeds() {
+  const TempFolder folder;
+  Image image;
+  image.geometry = {.shape = {3, 4, 5},
+                    .spacing_mm = {2, 1, 0.5},
+                    .affine = {0.5, 0, 0, 1, 0, 1, 0, 2, 0, 0, 2, 3}};
+  image.channels = 2;
+  for (int i = 0; i < 120; ++i) image.voxels.push_back(static_cast<float>(i) * 0.25f);
+  LabelMap label;
+  label.geometry = image.geometry;
+  for (int i = 0; i < 60; ++i) label.voxels.push_back(static_cast<std::int16_t>(i % 3));
+  write_nifti(folder / "image.nii", image);
+  write_nifti(folder / "image.nii.gz", image);
+  write_nifti(folder / "label.nii", label);
+  write_nifti(folder / "label.nii.gz", label);
+  image.geometry.shape = {1, 1, 40000};  // an edge that only NIfTI-2 can hold
+  image.channels = 1;
+  image.voxels.assign(40000, 1.0f);
+  write_nifti(folder / "long.nii.gz", image);
+  std::vector<std::string> seeds;
+  for (const char* name :
+       {"image.nii", "image.nii.gz", "label.nii", "label.nii.gz", "long.nii.gz"}) {
+    seeds.push_back(read_file(folder / name, kMiB));
+  }
+  return seeds;
+}
+
+// ---- dataset.json, and after a zero byte splits_final.json ----
+
+void run_dataset(Bytes bytes) {
+  static const TempFolder* folder = new TempFolder;  // one per process; the files are rewritten
+  const std::string_view text = text_of(bytes);
+  const std::size_t zero = text.find('\0');
+  const std::filesystem::path splits = folder->path() / "splits_final.json";
+  const auto write = [](const std::filesystem::path& file, std::string_view content) {
+    std::FILE* out = std::fopen(file.c_str(), "wb");
+    if (out == nullptr) throw std::runtime_error("cannot write " + file.string());
+    std::fwrite(content.data(), 1, content.size(), out);
+    std::fclose(out);
+  };
+  if (zero == std::string_view::npos) {
+    std::filesystem::remove(splits);
+  } else {
+    write(splits, text.substr(zero + 1));
+  }
+  write(folder->path() / "dataset.json", text.substr(0, zero));
+  accept_errors([&] {
+    const DataSet data = open_data_set(folder->path());
+    for (const CaseFiles& files : data.training) {
+      if (&data.find(files.id) != &files) broken("two cases with one id were accepted");
+    }
+    nnunet_dataset_json(data).dump();
+  });
+}
+
+std::vector<std::string> dataset_seeds() {
+  const std::string msd =
+      R"({"name":"T","modality":{"0":"MRI","1":"CT"},"labels":{"0":"background","1":"organ"},"numTraining":6,)"
+      R"("training":[{"image":"./imagesTr/a.nii.gz","label":"./labelsTr/a.nii.gz"},{"image":"./imagesTr/b.nii.gz","label":"./labelsTr/b.nii.gz"},)"
+      R"({"image":"./imagesTr/c.nii.gz","label":"./labelsTr/c.nii.gz"},{"image":"./imagesTr/d.nii.gz","label":"./labelsTr/d.nii.gz"},)"
+      R"({"image":"./imagesTr/e.nii.gz","label":"./labelsTr/e.nii.gz"},{"image":["x.nii","y.nii"],"label":"z.nii"}],"test":["./imagesTs/t.nii.gz"]})";
+  const std::string nnunet =
+      R"({"channel_names":{"0":"CT"},"labels":{"background":0,"tumour":1},"numTraining":2,"file_ending":".nii.gz",)"
+      R"("dataset":{"k1":{"images":["a.nii.gz"],"label":"b.nii.gz"},"k2":{"images":["c.nii.gz"],"label":"d.nii.gz"}}})";
+  const std::string splits =
+      R"([{"train":["a","b","c"],"val":["d","e"]},{"train":["d","e"],"val":["a"]}])";
+  const std::string zero(1, '\0');
+  return {msd, nnunet, msd + zero + splits, nnunet + zero + R"([{"train":["k1"],"val":["k2"]}])"};
+}
+
+// ---- graph JSON: whatever is accepted has shapes, a cost and survives a round trip ----
+
+void run_graph(Bytes bytes) {
+  accept_errors([&] {
+    const Graph graph = graph_from_json(parse_json(text_of(bytes), "fuzz.json"), "fuzz.json");
+    validate(graph);
+    const Json again = to_json(graph);
+    const Graph copy = graph_from_json(parse_json(again.dump(), "again"), "again");
+    if (!(copy == graph) || graph_id(copy) != graph_id(graph))
+      broken("the round trip changed a graph");
+    infer_shapes(graph, {32, 32, 32});
+    total_cost(graph, {32, 32, 32});
+    training_memory_bytes(graph, {32, 32, 32}, 2, 4);
+    if (graph.is_closed()) return;
+    const std::vector<int> sizes = choice_sizes(graph);
+    if (sizes.size() < 50) validate(close_choices(graph, std::vector<int>(sizes.size(), 0)));
+  });
+}
+
+Graph small_graph() {
+  Graph graph;
+  graph.name = "small";
+  const int input = graph.add("input", "image", {}, {{"channels", std::int64_t{2}}});
+  const int conv = graph.add(
+      "conv",
+      "stem.conv",
+      {input},
+      {{"out_channels", std::int64_t{4}}, {"kernel", std::vector<std::int64_t>{3, 3, 3}}});
+  const int norm = graph.add("instance_norm", "stem.norm", {conv});
+  const int act = graph.add("leaky_relu", "stem.act", {norm}, {{"slope", 0.02}});
+  const int down =
+      graph.add("max_pool", "down", {act}, {{"kernel", std::vector<std::int64_t>{2, 2, 2}}});
+  const int up = graph.add("resize", "up", {down}, {{"scale", std::vector<double>{2, 2, 2}}});
+  const int joined = graph.add("concat", "join", {up, act});
+  const int head = graph.add(
+      "conv", "head", {joined}, {{"out_channels", std::int64_t{3}}, {"kernel", std::int64_t{1}}});
+  graph.add("output", "seg", {head});
+  return graph;
+}
+
+std::vector<std::string> graph_seeds() {
+  Graph open;
+  open.name = "open";
+  const int input = open.add("input", "image", {}, {{"channels", std::int64_t{2}}});
+  std::vector<Graph> alternatives;
+  for (const std::int64_t kernel : {1, 3}) {
+    Graph alternative;
+    const int in = alternative.add("input", "in", {}, {{"channels", std::int64_t{2}}});
+    const int conv = alternative.add(
+        "conv", "conv", {in}, {{"out_channels", std::int64_t{2}}, {"kernel", kernel}});
+    alternative.add("output", "out", {conv});
+    alternatives.push_back(alternative);
+  }
+  const int choice = open.add_choice("cell", {input}, alternatives);
+  open.add("output", "seg", {choice});
+  return {to_json(small_graph()).dump(), to_json(open).dump()};
+}
+
+// ---- safetensors ----
+
+void run_safetensors(Bytes bytes) {
+  accept_errors([&] {
+    const Safetensors file = parse_safetensors(bytes, "fuzz.safetensors");
+    std::size_t total = 0;
+    for (const auto& [name, tensor] : file.tensors) {
+      total += tensor.bytes.size();
+      if (!tensor.bytes.empty() &&
+          (tensor.bytes.data() < bytes.data() ||
+           tensor.bytes.data() + tensor.bytes.size() > bytes.data() + bytes.size())) {
+        broken("a tensor reaches beyond its file");
+      }
+      if (tensor.dtype != DType::Bool) to_floats(tensor);
+    }
+    if (total > bytes.size()) broken("tensors overlap");
+  });
+}
+
+std::vector<std::string> safetensors_seeds() {
+  const TempFolder folder;
+  const std::vector<float> values{1, 2, 3, 4, 5, 6};
+  const std::vector<std::int64_t> counts{7, 8};
+  write_safetensors(folder / "w",
+                    {{"stem.weight", view_floats(values, {2, 3})},
+                     {"scalar", view_floats(std::span(values).first(1), {})},
+                     {"steps", {DType::I64, {2}, std::as_bytes(std::span(counts))}}},
+                    {{"format", "voxnas"}});
+  write_safetensors(folder / "empty", {});
+  return {read_file(folder / "w", kMiB), read_file(folder / "empty", kMiB)};
+}
+
+}  // namespace
+
+const std::vector<FuzzTarget>& fuzz_targets() {
+  static const std::vector<FuzzTarget> targets = {
+      {"nifti", run_nifti, nifti_seeds},
+      {"dataset", run_dataset, dataset_seeds},
+      {"graph", run_graph, graph_seeds},
+      {"safetensors", run_safetensors, safetensors_seeds},
+  };
+  return targets;
+}
+
+const FuzzTarget& fuzz_target(const std::string& name) {
+  for (const FuzzTarget& target : fuzz_targets()) {
+    if (target.name == name) return target;
+  }
+  throw std::out_of_range("no fuzz target " + name);
+}
+
+}  // namespace nas::test
