@@ -48,6 +48,7 @@ double source_position(std::int64_t i, std::int64_t from, std::int64_t to) {
 /// edge.
 struct LinearTap {
   std::int64_t first = 0, second = 0;
+  std::int64_t nearest = 0;  // halves go up, as SciPy's order 0 does
   double first_weight = 1, second_weight = 0;
 };
 
@@ -60,18 +61,15 @@ std::vector<LinearTap> linear_taps(std::int64_t from, std::int64_t to) {
     tap.second_weight = at - static_cast<double>(tap.first);
     tap.first_weight = 1 - tap.second_weight;
     tap.second = tap.second_weight > 0 ? tap.first + 1 : tap.first;
+    tap.nearest = std::min(static_cast<std::int64_t>(std::floor(at + 0.5)), from - 1);
   }
   return taps;
 }
 
 std::vector<LinearTap> nearest_taps(std::int64_t from, std::int64_t to) {
-  std::vector<LinearTap> taps(static_cast<std::size_t>(to));
-  for (std::int64_t i = 0; i < to; ++i) {
-    // Halves go up, as SciPy's order 0 does.
-    const double at = std::clamp(source_position(i, from, to), 0.0, static_cast<double>(from - 1));
-    LinearTap& tap = taps[static_cast<std::size_t>(i)];
-    tap.first = tap.second = std::min(static_cast<std::int64_t>(std::floor(at + 0.5)), from - 1);
-  }
+  std::vector<LinearTap> taps = linear_taps(from, to);
+  for (LinearTap& tap : taps)
+    tap = {.first = tap.nearest, .second = tap.nearest, .nearest = tap.nearest};
   return taps;
 }
 
@@ -361,7 +359,8 @@ std::vector<std::int16_t> resample_labels(std::span<const std::int16_t> labels,
                                                         row(tz.first, ty.second),
                                                         row(tz.second, ty.first),
                                                         row(tz.second, ty.second)};
-          // Products in SciPy's order, so that shares of exactly 1/2 fall the same way.
+          const std::int16_t* nearest_row = row(tz.nearest, ty.nearest);
+          // Products and sums in SciPy's order, so that what is a tie there is one here.
           const std::array<double, 4> shares{tz.first_weight * ty.first_weight,
                                              tz.first_weight * ty.second_weight,
                                              tz.second_weight * ty.first_weight,
@@ -380,18 +379,21 @@ std::vector<std::int16_t> resample_labels(std::span<const std::int16_t> labels,
               target[x] = corner[0];
               continue;
             }
-            bool found = false;
+            // Only exact ties are ties: for the nearest voxel's label if it is one of them, else
+            // the smallest.
+            const std::int16_t near = nearest_row[tx.nearest];
+            double most = -1;
             std::int16_t best = 0;
             for (std::size_t c = 0; c < 8; ++c) {
-              if (found && corner[c] <= best) continue;
               double share = 0;
               for (std::size_t r = 0; r < 4; ++r) {
                 if (corner[2 * r] == corner[c]) share += shares[r] * tx.first_weight;
                 if (corner[2 * r + 1] == corner[c]) share += shares[r] * tx.second_weight;
               }
-              if (share >= 0.5) {
+              const bool wins_tie = corner[c] == near || (best != near && corner[c] < best);
+              if (share > most || (share == most && wins_tie)) {
+                most = share;
                 best = corner[c];
-                found = true;
               }
             }
             target[x] = best;

@@ -35,9 +35,10 @@ std::vector<float> resample_image(std::span<const float> image,
                                   int separate = -1,
                                   int threads = 1);
 
-/// Labels: the indicator of every label is resampled linearly and the largest label whose share
-/// reaches 1/2 wins; 0 where none does. Negative labels (-1: outside) take part. With `separate` >=
-/// 0 as above.
+/// Labels: the indicator of every label is resampled linearly and the largest wins; among exactly
+/// equal ones the label of the nearest voxel if it is one of them, else the smallest. Negative
+/// labels (-1: outside) take part. With `separate` >= 0 as above. Source: batchgenerators'
+/// resize_segmentation (0.25.5), which nnU-Net calls.
 std::vector<std::int16_t> resample_labels(std::span<const std::int16_t> labels,
                                           const Extent3& old_shape,
                                           const Extent3& new_shape,
