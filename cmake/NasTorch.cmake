@@ -20,6 +20,9 @@ add_library(nas_torch INTERFACE)
 target_include_directories(nas_torch SYSTEM INTERFACE
   ${NAS_LIBTORCH}/include ${NAS_LIBTORCH}/include/torch/csrc/api/include)
 target_compile_definitions(nas_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+# libtorch.so exports an older std::filesystem of its own, whose remove_all() jumps to address 0. The loader takes the
+# first library that has a symbol: libstdc++ must stand before it.
+target_link_libraries(nas_torch INTERFACE stdc++)
 foreach(_nas_lib torch torch_cpu c10)
   target_link_libraries(nas_torch INTERFACE ${NAS_LIBTORCH}/lib/lib${_nas_lib}.so)
 endforeach()
