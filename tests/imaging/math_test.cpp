@@ -511,16 +511,70 @@ TEST(Metrics, OfSpheresWithKnownAnswers) {
   EXPECT_EQ(*shifted.nsd, 1);
 }
 
+TEST(Metrics, SurfaceDistancesEqualTheNaiveOnes) {
+  Rng rng("surfaces");
+  for (int round = 0; round < 10; ++round) {
+    const Extent3 shape{rng.integer(2, 8), rng.integer(2, 8), rng.integer(2, 8)};
+    const Vec3 spacing{rng.uniform(0.3, 4), rng.uniform(0.3, 4), rng.uniform(0.3, 4)};
+    LabelMap a = make_label(shape, spacing), b = a;
+    for (auto& v : a.voxels) v = rng.chance(0.7);
+    for (auto& v : b.voxels) v = rng.chance(0.6);
+    a.voxels[0] = b.voxels[0] = 1;
+    const auto surface = [&](const LabelMap& label) {
+      std::vector<Vec3> points;
+      const auto set = [&](Extent3 p) {
+        for (std::size_t i = 0; i < 3; ++i) {
+          if (p[i] < 0 || p[i] >= shape[i]) return false;
+        }
+        return label.voxels[static_cast<std::size_t>((p[0] * shape[1] + p[1]) * shape[2] + p[2])] ==
+               1;
+      };
+      for (std::int64_t z = 0; z < shape[0]; ++z) {
+        for (std::int64_t y = 0; y < shape[1]; ++y) {
+          for (std::int64_t x = 0; x < shape[2]; ++x) {
+            const bool inner = set({z - 1, y, x}) && set({z + 1, y, x}) && set({z, y - 1, x}) &&
+                               set({z, y + 1, x}) && set({z, y, x - 1}) && set({z, y, x + 1});
+            if (!set({z, y, x}) || inner) continue;
+            points.push_back({static_cast<double>(z) * spacing[0],
+                              static_cast<double>(y) * spacing[1],
+                              static_cast<double>(x) * spacing[2]});
+          }
+        }
+      }
+      return points;
+    };
+    const std::vector<Vec3> pa = surface(a), pb = surface(b);
+    std::vector<double> all;
+    for (const auto& [from, to] : {std::pair{&pa, &pb}, std::pair{&pb, &pa}}) {
+      for (const Vec3& p : *from) {
+        double best = INFINITY;
+        for (const Vec3& q : *to)
+          best = std::min(best, std::hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]));
+        all.push_back(best);
+      }
+    }
+    const ClassMetrics got = compute_metrics(a, b, 1, {.nsd_tolerance_mm = 1.1}).classes[0];
+    const auto count = static_cast<double>(all.size());
+    EXPECT_NEAR(*got.hd_mm, std::ranges::max(all), 1e-5);
+    EXPECT_NEAR(*got.assd_mm, std::accumulate(all.begin(), all.end(), 0.0) / count, 1e-5);
+    EXPECT_NEAR(
+        *got.nsd,
+        static_cast<double>(std::ranges::count_if(all, [](double d) { return d <= 1.1; })) / count,
+        1e-9);
+    EXPECT_LE(*got.hd95_mm, *got.hd_mm);
+  }
+}
+
 TEST(Metrics, EmptyMasksAsDocumented) {
   const LabelMap empty = make_label({8, 8, 8}, {1, 1, 1});
   const LabelMap ball = sphere({8, 8, 8}, {1, 1, 1}, {4, 4, 4}, 2);
   const ClassMetrics both = compute_metrics(empty, empty, 1).classes[0];
-  EXPECT_FALSE(both.dice || both.hd_mm || both.hd95_mm || both.nsd);
+  for (const MetricInfo& metric : metric_table()) EXPECT_FALSE(both.*metric.value) << metric.name;
   for (const auto& [p, r] : {std::pair{&empty, &ball}, std::pair{&ball, &empty}}) {
     const ClassMetrics one = compute_metrics(*p, *r, 1).classes[0];
     EXPECT_EQ(one.dice, 0.0);
     EXPECT_EQ(one.nsd, 0.0);
-    EXPECT_FALSE(one.hd_mm || one.hd95_mm);
+    EXPECT_FALSE(one.hd_mm || one.hd95_mm || one.assd_mm);
   }
   EXPECT_EQ(compute_metrics(empty, empty, 2).mean_dice(), 1);
   EXPECT_EQ(compute_metrics(ball, empty, 2).mean_dice(), 0);
@@ -548,6 +602,10 @@ TEST(Metrics, JsonHoldsCasesAndMeans) {
   EXPECT_EQ(json.at("mean").at(0).at("hd95_mm"), 0.0);  // over the one case that has it
   EXPECT_TRUE(json.at("mean").at(1).at("dice").is_null());
   EXPECT_EQ(json.at("foreground_mean").at("dice"), 0.5);
+  for (const MetricInfo& metric : metric_table()) {
+    EXPECT_TRUE(json.at("cases").at(0).at("classes").at(0).contains(metric.name));
+    EXPECT_TRUE(json.at("foreground_mean").contains(metric.name));
+  }
 }
 
 }  // namespace

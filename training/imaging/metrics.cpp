@@ -2,8 +2,10 @@
 #include "training/imaging/metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include <nlohmann/json.hpp>
 
@@ -11,6 +13,14 @@
 
 namespace nas {
 namespace {
+
+constexpr std::array<MetricInfo, 5> kMetrics{{
+    {"dice", "Dice", true, &ClassMetrics::dice},
+    {"hd95_mm", "HD95 mm", false, &ClassMetrics::hd95_mm},
+    {"hd_mm", "HD mm", false, &ClassMetrics::hd_mm},
+    {"nsd", "NSD", true, &ClassMetrics::nsd},
+    {"assd_mm", "ASSD mm", false, &ClassMetrics::assd_mm},
+}};
 
 constexpr float kFar = std::numeric_limits<float>::infinity();
 
@@ -225,6 +235,9 @@ void measure_distances(ClassMetrics& metrics,
         std::ranges::count_if(values, [&](float d) { return d <= tolerance; }));
   };
   metrics.nsd = (within(there) + within(back)) / static_cast<double>(there.size() + back.size());
+  const double sum = std::accumulate(there.begin(), there.end(), 0.0) +
+                     std::accumulate(back.begin(), back.end(), 0.0);
+  metrics.assd_mm = sum / static_cast<double>(there.size() + back.size());
   metrics.hd_mm = std::max(std::ranges::max(there), std::ranges::max(back));
   metrics.hd95_mm = std::max(quantile(there, 0.95), quantile(back, 0.95));
 }
@@ -250,23 +263,32 @@ class Mean {
   std::int64_t count_ = 0;
 };
 
-struct MeanMetrics {
-  Mean dice, hd, hd95, nsd;
-  void add(const ClassMetrics& m) {
-    dice.add(m.dice);
-    hd.add(m.hd_mm);
-    hd95.add(m.hd95_mm);
-    nsd.add(m.nsd);
+/// A mean for every metric of the table.
+class MeanMetrics {
+ public:
+  void add(const ClassMetrics& metrics) {
+    for (std::size_t i = 0; i < means_.size(); ++i) means_[i].add(metrics.*kMetrics[i].value);
   }
-  Json json() const {
-    return {{"dice", value_or_null(dice.value())},
-            {"hd_mm", value_or_null(hd.value())},
-            {"hd95_mm", value_or_null(hd95.value())},
-            {"nsd", value_or_null(nsd.value())}};
+  ClassMetrics value() const {
+    ClassMetrics result;
+    for (std::size_t i = 0; i < means_.size(); ++i) result.*kMetrics[i].value = means_[i].value();
+    return result;
   }
+
+ private:
+  std::array<Mean, kMetrics.size()> means_;
 };
 
+Json values_json(const ClassMetrics& metrics) {
+  Json result = Json::object();
+  for (const MetricInfo& metric : kMetrics)
+    result[metric.name] = value_or_null(metrics.*metric.value);
+  return result;
+}
+
 }  // namespace
+
+std::span<const MetricInfo> metric_table() { return kMetrics; }
 
 double CaseMetrics::mean_dice() const {
   Mean mean;
@@ -377,30 +399,26 @@ Json metrics_json(const std::vector<CaseMetrics>& cases,
     Json class_list = Json::array();
     for (std::size_t k = 0; k < c.classes.size(); ++k) {
       const ClassMetrics& m = c.classes[k];
-      class_list.push_back({{"label", name_of(k)},
-                            {"dice", value_or_null(m.dice)},
-                            {"hd_mm", value_or_null(m.hd_mm)},
-                            {"hd95_mm", value_or_null(m.hd95_mm)},
-                            {"nsd", value_or_null(m.nsd)},
-                            {"predicted_voxels", m.predicted_voxels},
-                            {"reference_voxels", m.reference_voxels}});
+      Json entry = values_json(m);
+      entry["label"] = name_of(k);
+      entry["predicted_voxels"] = m.predicted_voxels;
+      entry["reference_voxels"] = m.reference_voxels;
+      class_list.push_back(std::move(entry));
       means[k].add(m);
     }
     case_list.push_back({{"id", c.id}, {"classes", std::move(class_list)}});
   }
   Json mean_list = Json::array();
   for (std::size_t k = 0; k < means.size(); ++k) {
-    Json entry = means[k].json();
+    const ClassMetrics mean = means[k].value();
+    Json entry = values_json(mean);
     entry["label"] = name_of(k);
     mean_list.push_back(std::move(entry));
-    overall.dice.add(means[k].dice.value());
-    overall.hd.add(means[k].hd.value());
-    overall.hd95.add(means[k].hd95.value());
-    overall.nsd.add(means[k].nsd.value());
+    overall.add(mean);
   }
   return {{"cases", std::move(case_list)},
           {"mean", std::move(mean_list)},
-          {"foreground_mean", overall.json()}};
+          {"foreground_mean", values_json(overall.value())}};
 }
 
 }  // namespace nas
