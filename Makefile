@@ -25,7 +25,7 @@ tools:
 	@scripts/setup.sh --tools
 
 build: setup
-	@cmake --preset $(PRESET) >build.log 2>&1 || { cat build.log; exit 1; }; rm -f build.log
+	@log=$$(cmake --preset $(PRESET) 2>&1) || { printf '%s\n' "$$log"; exit 1; }
 	@cmake --build --preset $(PRESET) -j $(JOBS)
 
 test: build
@@ -35,10 +35,10 @@ ifeq ($(DATA),)
 search: build
 	@rm -rf build/phantom build/phantom-run
 	$(VOXNAS) phantom build/phantom
-	$(VOXNAS) search build/phantom --budget $(BUDGET) -o $(or $(OUT),build/phantom-run)
+	$(VOXNAS) search build/phantom --budget $(BUDGET) -o "$(or $(OUT),build/phantom-run)"
 else
 search: build
-	$(VOXNAS) search $(DATA) --budget $(BUDGET) -o $(or $(OUT),run)
+	$(VOXNAS) search "$(DATA)" --budget $(BUDGET) -o "$(or $(OUT),run)"
 endif
 
 format: tools

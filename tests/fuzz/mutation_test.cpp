@@ -122,7 +122,7 @@ TEST_P(EveryReader, SurvivesEveryTruncation) {
 TEST_P(EveryReader, SurvivesDamageWithoutTakingMemoryByClaim) {
   const auto seeds = GetParam().seeds();
   Rng rng = Rng("mutations").split(GetParam().name);
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 10000; ++i) {
     const std::string bytes = damaged(seeds[static_cast<std::size_t>(i) % seeds.size()], rng);
     const std::int64_t before = live_bytes;
     peak_bytes = before;

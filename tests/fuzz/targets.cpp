@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -95,24 +96,17 @@ std::vector<std::string> nifti_seeds() {
 // ---- dataset.json, and after a zero byte splits_final.json ----
 
 void run_dataset(Bytes bytes) {
-  static const TempFolder* folder = new TempFolder;  // one per process; the files are rewritten
+  static const TempFolder* folder = new TempFolder;  // one per process; the file is rewritten
   const std::string_view text = text_of(bytes);
   const std::size_t zero = text.find('\0');
   const std::filesystem::path splits = folder->path() / "splits_final.json";
-  const auto write = [](const std::filesystem::path& file, std::string_view content) {
-    std::FILE* out = std::fopen(file.c_str(), "wb");
-    if (out == nullptr) throw std::runtime_error("cannot write " + file.string());
-    std::fwrite(content.data(), 1, content.size(), out);
-    std::fclose(out);
-  };
-  if (zero == std::string_view::npos) {
-    std::filesystem::remove(splits);
-  } else {
-    write(splits, text.substr(zero + 1));
+  std::filesystem::remove(splits);  // not truncated: some file systems flush on that
+  if (zero != std::string_view::npos) {
+    std::ofstream(splits, std::ios::binary) << text.substr(zero + 1);
   }
-  write(folder->path() / "dataset.json", text.substr(0, zero));
   accept_errors([&] {
-    const DataSet data = open_data_set(folder->path());
+    const Json json = parse_json(text.substr(0, zero), "dataset.json");
+    const DataSet data = data_set_from_json(json, folder->path());
     for (const CaseFiles& files : data.training) {
       if (&data.find(files.id) != &files) broken("two cases with one id were accepted");
     }
