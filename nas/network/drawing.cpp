@@ -14,6 +14,7 @@
 #include "nas/core/files.h"
 #include "nas/core/progress.h"
 #include "nas/network/operations.h"
+#include "nas/network/summary.h"
 
 extern char** environ;
 
@@ -46,38 +47,9 @@ Look look_of(OperationKind kind) {
   return {"#ffffff", "#868e96"};
 }
 
-std::string times(const Extent3& e) {
-  if (e[0] == e[1] && e[1] == e[2]) return std::to_string(e[0]) + "³";
-  return std::to_string(e[0]) + "×" + std::to_string(e[1]) + "×" + std::to_string(e[2]);
-}
-
 std::string shape_text(const TensorShape& shape) {
   return std::to_string(shape.channels) + " · " + std::to_string(shape.space[0]) + "×" +
          std::to_string(shape.space[1]) + "×" + std::to_string(shape.space[2]);
-}
-
-/// One line about a node for its box. Values come from the table's attributes, so a new operation
-/// needs nothing here.
-std::string describe(const Node& node) {
-  std::string text = node.op;
-  std::ranges::replace(text, '_', ' ');
-  if (node.op == "choice") return "choice of " + std::to_string(node.alternatives.size());
-  for (const AttributeSpec& spec : operation(node).attributes) {
-    if (spec.name == "kernel") {
-      text += " " + times(attribute_extent(node, "kernel"));
-    } else if (spec.name == "stride") {
-      const Extent3 stride = attribute_extent(node, "stride");
-      if (stride != Extent3{1, 1, 1}) text += " / " + times(stride);
-    } else if (spec.name == "scale") {
-      const Vec3 s = attribute_vec3(node, "scale");
-      text += concat_text(" × ", s[0], " ", s[1], " ", s[2]);
-    } else if (spec.name == "groups" && attribute_int(node, "groups") > 1) {
-      text += " in " + std::to_string(attribute_int(node, "groups")) + " groups";
-    } else if (spec.name == "out_channels") {
-      text += " " + std::to_string(attribute_int(node, "out_channels"));
-    }
-  }
-  return text;
 }
 
 /// "encoder.stages.0" of "encoder.stages.0.0.convs.1.conv": the name up to its first number; ""
@@ -191,9 +163,9 @@ std::string to_dot(const Graph& graph, const Extent3& input_space) {
         const auto index = static_cast<std::size_t>(box[k]);
         parameters += costs[index].parameters;
         if (k == 0) {
-          lines += "<b>" + describe(graph.nodes[index]) + "</b>";
+          lines += "<b>" + describe_node(graph.nodes[index]) + "</b>";
         } else {
-          lines += (k == 1 ? "<br/>" : " + ") + describe(graph.nodes[index]);
+          lines += (k == 1 ? "<br/>" : " + ") + describe_node(graph.nodes[index]);
         }
       }
       const Operation* row = find_operation(first.op);
@@ -203,7 +175,7 @@ std::string to_dot(const Graph& graph, const Extent3& input_space) {
           std::string inside;
           for (const Node& node : alternative.nodes) {
             if (node.op != "input" && node.op != "output")
-              inside += (inside.empty() ? "" : ", ") + describe(node);
+              inside += (inside.empty() ? "" : ", ") + describe_node(node);
           }
           lines += "<br/>| " + (inside.empty() ? "identity" : inside);
         }

@@ -15,6 +15,8 @@
 #include "nas/network/graph.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "nas/network/summary.h"
+#include "search_spaces/network_file.h"
 #include "search_spaces/plan.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
@@ -464,6 +466,75 @@ TEST(UnetSpace, RefusesAPlanThatCannotBeBuilt) {
       configuration_from_json(example_description("unet")["configuration"], "x");
   planned.patch = {15, 32, 32};
   EXPECT_THAT(error_of([&] { UnetSpace{planned}; }), HasSubstr("decoder.stages.0.concat"));
+}
+
+// ---- networks from files ----
+
+TEST(NetworkFile, GraphsModelsPlansAndNamesAllGiveTheNetwork) {
+  const test::TempFolder folder;
+  const Plan plan = example_plan();
+  const Graph graph = make_unet(plan.configurations[0].architecture);
+  write_graph((folder / "graph.json").string(), graph);
+  EXPECT_EQ(load_network((folder / "graph.json").string()).graph, graph);
+  EXPECT_EQ(load_network((folder / "graph.json").string()).patch, (Extent3{0, 0, 0}));
+
+  write_graph((folder / "model/network.json").string(), graph);
+  write_json(folder / "model/preprocessing.json", Json{{"patch", {16, 32, 32}}});
+  EXPECT_EQ(load_network((folder / "model").string()).patch, (Extent3{16, 32, 32}));
+
+  write_json(folder / "plan.json", to_json(plan));
+  const NetworkFile planned = load_network((folder / "plan.json").string());
+  EXPECT_EQ(planned.graph, graph);
+  EXPECT_EQ(planned.batch, 2);
+  const NetworkFile residual =
+      load_network((folder / "plan.json").string(), {.configuration = "3d_lowres"});
+  EXPECT_EQ(residual.graph, make_unet(plan.configurations[1].architecture));
+  const NetworkFile other =
+      load_network((folder / "plan.json").string(), {.genotype = "features=4"});
+  EXPECT_LT(total_cost(other.graph, other.patch).parameters,
+            total_cost(graph, other.patch).parameters);
+
+  EXPECT_EQ(load_network("unet").graph, graph);
+  EXPECT_THAT(
+      error_of([&] { load_network((folder / "plan.json").string(), {.configuration = "2d"}); }),
+      HasSubstr("3d_lowres"));
+  EXPECT_THAT(
+      error_of([&] { load_network((folder / "graph.json").string(), {.genotype = "features=4"}); }),
+      HasSubstr("needs a plan"));
+  EXPECT_THAT(error_of([&] { load_network((folder / "absent").string()); }),
+              HasSubstr("search space (unet)"));
+  EXPECT_THAT(error_of([&] { load_network(folder.path().string()); }), HasSubstr("network.json"));
+}
+
+TEST(NetworkFile, ReadsNnUnetsPlans) {
+  NAS_SHARED_OR_SKIP(path, "oracles/msd_plans.json");
+  const test::TempFolder folder;
+  const Json rows = read_json(path);
+  for (const char* planner : {"default", "resenc_m"}) {
+    write_json(folder / "plans.json", rows[3]["plans"][planner]);
+    const Configuration planned = real_configuration(rows[3], planner);
+    const NetworkFile network =
+        load_network((folder / "plans.json").string(), {.classes = planned.architecture.classes});
+    EXPECT_EQ(network.graph, make_unet(planned.architecture));
+    EXPECT_EQ(network.patch, planned.patch);
+    EXPECT_EQ(network.batch, planned.batch);
+  }
+}
+
+TEST(Summary, SaysWhatTheCostsSay) {
+  const NetworkFile network = load_network("unet");
+  const Summary summary = summarize(network.graph, network.patch, 3);
+  EXPECT_EQ(summary.rows.size(), network.graph.nodes.size());
+  EXPECT_EQ(summary.total.parameters, total_cost(network.graph, network.patch).parameters);
+  EXPECT_LT(summary.first_output_macs, summary.total.macs);
+  EXPECT_EQ(summary.training_bytes_16, training_memory_bytes(network.graph, network.patch, 3, 2));
+  const std::string text = to_text(summary);
+  EXPECT_THAT(text, HasSubstr("encoder.stages.1.0.convs.0.conv"));
+  EXPECT_THAT(text, HasSubstr("conv 3³ / 1×2×2"));
+  EXPECT_THAT(text, HasSubstr("16x16x16x16"));
+  const Json json = to_json(summary);
+  EXPECT_EQ(json["nodes"].size(), summary.rows.size());
+  EXPECT_EQ(json["id"], graph_id(network.graph));
 }
 
 }  // namespace

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "nas/cli/command.h"
+#include "nas/core/error.h"
+#include "nas/core/log.h"
+#include "nas/network/drawing.h"
+#include "nas/network/operations.h"
+#include "nas/network/summary.h"
+#include "search_spaces/network_file.h"
+
+namespace nas {
+namespace {
+
+struct Options {
+  std::string name, input, svg, save;
+  NetworkFileOptions network;
+  std::int64_t batch = 0;
+  bool json = false, no_svg = false;
+};
+
+/// [C, D, H, W] or [D, H, W] (channels 0) of "1x40x56x40" or "40x56x40".
+TensorShape parse_input(const std::string& text) {
+  std::vector<std::int64_t> sizes;
+  std::size_t at = 0;
+  while (at <= text.size() && sizes.size() < 5) {
+    const std::size_t end = std::min(text.find('x', at), text.size());
+    const std::string part = text.substr(at, end - at);
+    const bool digits = !part.empty() && part.size() <= 7 &&
+                        part.find_first_not_of("0123456789") == std::string::npos;
+    NAS_CHECK_KIND(
+        Usage, digits, "--input: expected CxDxHxW or DxHxW such as 1x40x56x40, got '", text, "'");
+    sizes.push_back(std::stoll(part));
+    at = end + 1;
+  }
+  NAS_CHECK_KIND(Usage,
+                 sizes.size() == 3 || sizes.size() == 4,
+                 "--input: expected CxDxHxW or DxHxW, got '",
+                 text,
+                 "'");
+  const std::size_t first = sizes.size() - 3;
+  return {first ? sizes[0] : 0, {sizes[first], sizes[first + 1], sizes[first + 2]}};
+}
+
+int run(const Options& o) {
+  const NetworkFile network = load_network(o.name, o.network);
+  Extent3 space = network.patch;
+  if (!o.input.empty()) {
+    const TensorShape input = parse_input(o.input);
+    for (const int i : network.graph.input_nodes()) {
+      const std::int64_t channels =
+          attribute_int(network.graph.nodes[static_cast<std::size_t>(i)], "channels");
+      NAS_CHECK_KIND(Shape,
+                     input.channels == 0 || input.channels == channels,
+                     "--input ",
+                     o.input,
+                     ": the network expects ",
+                     channels,
+                     " channels, got ",
+                     input.channels);
+    }
+    space = input.space;
+  } else if (space == Extent3{0, 0, 0}) {
+    space = {64, 64, 64};
+    log_info(
+        o.name,
+        ": the file gives no patch size; shapes are for 64x64x64 voxels (--input sets others)");
+  }
+  const Summary summary = summarize(network.graph,
+                                    space,
+                                    o.batch         ? o.batch
+                                    : network.batch ? network.batch
+                                                    : 2);
+  std::cout << (o.json ? to_json(summary).dump(2) + "\n" : to_text(summary));
+  if (!o.save.empty()) {
+    write_graph(o.save, network.graph);
+    log_info("network: ", o.save);
+  }
+  if (o.no_svg) return 0;
+  std::filesystem::path svg = o.svg;
+  if (o.svg.empty()) {
+    std::filesystem::path stem = std::filesystem::path(o.name).lexically_normal();
+    if (!stem.has_filename()) stem = stem.parent_path();  // "model/"
+    svg = stem.stem().string() + ".svg";
+  }
+  try {
+    write_drawing(network.graph, space, svg);
+    log_info("drawing: ", svg.string());
+  } catch (const Error& error) {
+    if (!o.svg.empty()) throw;  // asked for by name
+    log_warning(error.what(), "; no drawing was written");
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command inspect_command() {
+  return {
+      .name = "inspect",
+      .summary = "Shapes, parameters, multiply-adds, memory and a drawing of a network",
+      .example = "voxnas inspect RUN/model --input 1x40x56x40 --svg network.svg",
+      .setup = [](CLI::App& app) -> std::function<int()> {
+        auto o = std::make_shared<Options>();
+        app.add_option("NETWORK",
+                       o->name,
+                       "Graph JSON, model folder, plan (ours or nnU-Net's plans.json), or a search "
+                       "space's name")
+            ->required();
+        app.add_option("--input",
+                       o->input,
+                       "CxDxHxW or DxHxW voxels; default: the patch of the plan or model");
+        app.add_option("--batch",
+                       o->batch,
+                       "Samples a step, for the memory estimate; default: as planned, else 2")
+            ->check(CLI::Range(1, 1 << 20));
+        app.add_option("--configuration", o->network.configuration, "Of a plan")
+            ->capture_default_str();
+        app.add_option("--genotype",
+                       o->network.genotype,
+                       "Another point of the space around a plan, e.g. \"features=16 stages=3\"");
+        app.add_option(
+               "--classes", o->network.classes, "With nnU-Net's plans.json, which does not hold it")
+            ->check(CLI::Range(1, 1024))
+            ->capture_default_str();
+        app.add_flag("--json", o->json, "The table as JSON on stdout");
+        app.add_option(
+            "--save", o->save, "Also write the network as graph JSON (for train --network)");
+        app.add_option(
+            "--svg", o->svg, "Drawing (.svg, .png or .pdf); default: NETWORK's name with .svg");
+        app.add_flag("--no-svg", o->no_svg, "No drawing");
+        return [o] { return run(*o); };
+      }};
+}
+
+}  // namespace nas
