@@ -33,7 +33,8 @@ double wall_time_now() {
 }
 
 std::uint32_t crc32c(std::string_view bytes) {
-  // ISA-L leaves the inversions at both ends to the caller, and takes an int as length and a writable pointer.
+  // ISA-L leaves the inversions at both ends to the caller, and takes an int as length and a
+  // writable pointer.
   constexpr std::size_t kPiece = 1 << 30;
   std::uint32_t crc = 0xffffffffu;
   while (!bytes.empty()) {
@@ -53,11 +54,10 @@ std::uint32_t masked_crc32c(std::string_view bytes) {
 EventWriter::EventWriter(const std::filesystem::path& folder, double wall_time) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  NAS_CHECK_KIND(
-      Io, !error, folder.string(), ": cannot create the folder: ", error.message());
+  NAS_CHECK_KIND(Io, !error, folder.string(), ": cannot create the folder: ", error.message());
   // Readers take the files of a folder in the order of their names: time first.
-  const std::string stem = "events.out.tfevents." +
-                           std::to_string(static_cast<std::int64_t>(wall_time)) + ".voxnas.";
+  const std::string stem =
+      "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(wall_time)) + ".voxnas.";
   for (int n = 0; !out_; ++n) {
     file_ = folder / (stem + std::to_string(n));
     out_.reset(std::fopen(file_.c_str(), "wbx"));
@@ -74,7 +74,9 @@ EventWriter::EventWriter(const std::filesystem::path& folder, double wall_time) 
   flush();
 }
 
-void EventWriter::scalar(const std::string& tag, double value, std::int64_t step,
+void EventWriter::scalar(const std::string& tag,
+                         double value,
+                         std::int64_t step,
                          double wall_time) {
   events::Event event;
   event.set_wall_time(wall_time);
@@ -85,8 +87,12 @@ void EventWriter::scalar(const std::string& tag, double value, std::int64_t step
   record(event.SerializeAsString());
 }
 
-void EventWriter::image_png(const std::string& tag, std::string_view png, std::int64_t width,
-                            std::int64_t height, std::int64_t step, int colours,
+void EventWriter::image_png(const std::string& tag,
+                            std::string_view png,
+                            std::int64_t width,
+                            std::int64_t height,
+                            std::int64_t step,
+                            int colours,
                             double wall_time) {
   NAS_CHECK_KIND(Shape,
                  width > 0 && height > 0 && width < (1 << 20) && height < (1 << 20),
@@ -111,8 +117,8 @@ void EventWriter::image_png(const std::string& tag, std::string_view png, std::i
 
 void EventWriter::record(const std::string& event) {
   const std::string length = little_endian(static_cast<std::uint64_t>(event.size()));
-  const std::string bytes = length + little_endian(masked_crc32c(length)) + event +
-                            little_endian(masked_crc32c(event));
+  const std::string bytes =
+      length + little_endian(masked_crc32c(length)) + event + little_endian(masked_crc32c(event));
   NAS_CHECK_KIND(Io,
                  std::fwrite(bytes.data(), 1, bytes.size(), out_.get()) == bytes.size(),
                  file_.string(),
@@ -121,11 +127,8 @@ void EventWriter::record(const std::string& event) {
 }
 
 void EventWriter::flush() {
-  NAS_CHECK_KIND(Io,
-                 std::fflush(out_.get()) == 0,
-                 file_.string(),
-                 ": cannot write: ",
-                 std::strerror(errno));
+  NAS_CHECK_KIND(
+      Io, std::fflush(out_.get()) == 0, file_.string(), ": cannot write: ", std::strerror(errno));
 }
 
 }  // namespace nas

@@ -4,8 +4,8 @@
 #include "training/kernels/cuda_check.h"
 #include "training/kernels/kernels.h"
 
-// One thread per voxel (or per four voxels for noise), grid-stride loops with 64-bit indices. No torch here: a file
-// with it compiles for a minute, this one for a second.
+// One thread per voxel (or per four voxels for noise), grid-stride loops with 64-bit indices. No
+// torch here: a file with it compiles for a minute, this one for a second.
 
 namespace nas::kernels::cuda {
 namespace {
@@ -16,9 +16,7 @@ constexpr int kStatsBlocks = 128;  // fixed: the order of a sum must not depend 
 __device__ std::int64_t thread_index() {
   return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
-__device__ std::int64_t thread_count() {
-  return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-}
+__device__ std::int64_t thread_count() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
 
 int blocks_for(std::int64_t work) {
   const std::int64_t blocks = (work + kThreads - 1) / kThreads;
@@ -35,7 +33,9 @@ __device__ Place place_of(std::int64_t index, const Size3& size) {
 }
 
 /// Source offset of a patch voxel of a plain crop, -1 for padding.
-__device__ std::int64_t crop_offset(std::int64_t index, const Size3& size, const CropPlace& place,
+__device__ std::int64_t crop_offset(std::int64_t index,
+                                    const Size3& size,
+                                    const CropPlace& place,
                                     const Size3& patch) {
   const Place p = place_of(index, patch);
   const std::int64_t z = crop_index(p.z, place.begin[0], patch.d, place.flip[0]);
@@ -45,8 +45,12 @@ __device__ std::int64_t crop_offset(std::int64_t index, const Size3& size, const
   return inside ? (z * size.h + y) * size.w + x : -1;
 }
 
-__global__ void crop_image_kernel(const float* image, Size3 size, std::int64_t channels,
-                                  CropPlace place, Size3 patch, float* out) {
+__global__ void crop_image_kernel(const float* image,
+                                  Size3 size,
+                                  std::int64_t channels,
+                                  CropPlace place,
+                                  Size3 patch,
+                                  float* out) {
   const std::int64_t n = voxel_count(patch), source = voxel_count(size);
   for (std::int64_t i = thread_index(); i < n; i += thread_count()) {
     const std::int64_t from = crop_offset(i, size, place, patch);
@@ -56,16 +60,16 @@ __global__ void crop_image_kernel(const float* image, Size3 size, std::int64_t c
   }
 }
 
-__global__ void crop_label_kernel(const std::int16_t* label, Size3 size, CropPlace place,
-                                  Size3 patch, std::int16_t* out) {
+__global__ void crop_label_kernel(
+    const std::int16_t* label, Size3 size, CropPlace place, Size3 patch, std::int16_t* out) {
   for (std::int64_t i = thread_index(); i < voxel_count(patch); i += thread_count()) {
     const std::int64_t from = crop_offset(i, size, place, patch);
     out[i] = from >= 0 ? clean_label(label[from]) : static_cast<std::int16_t>(0);
   }
 }
 
-__global__ void affine_image_kernel(const float* image, Size3 size, std::int64_t channels,
-                                    Affine3 map, Size3 patch, float* out) {
+__global__ void affine_image_kernel(
+    const float* image, Size3 size, std::int64_t channels, Affine3 map, Size3 patch, float* out) {
   const std::int64_t n = voxel_count(patch), source = voxel_count(size);
   for (std::int64_t i = thread_index(); i < n; i += thread_count()) {
     const Place p = place_of(i, patch);
@@ -77,8 +81,8 @@ __global__ void affine_image_kernel(const float* image, Size3 size, std::int64_t
   }
 }
 
-__global__ void affine_label_kernel(const std::int16_t* label, Size3 size, Affine3 map, Size3 patch,
-                                    std::int16_t* out) {
+__global__ void affine_label_kernel(
+    const std::int16_t* label, Size3 size, Affine3 map, Size3 patch, std::int16_t* out) {
   for (std::int64_t i = thread_index(); i < voxel_count(patch); i += thread_count()) {
     const Place p = place_of(i, patch);
     Corners corners;
@@ -87,8 +91,8 @@ __global__ void affine_label_kernel(const std::int16_t* label, Size3 size, Affin
   }
 }
 
-__global__ void noise_kernel(float* image, std::int64_t voxels, std::int64_t channels,
-                             float deviation, std::uint64_t key) {
+__global__ void noise_kernel(
+    float* image, std::int64_t voxels, std::int64_t channels, float deviation, std::uint64_t key) {
   const std::int64_t groups = (voxels + 3) / 4;
   for (std::int64_t g = thread_index(); g < groups; g += thread_count()) {
     float noise[4];
@@ -102,8 +106,12 @@ __global__ void noise_kernel(float* image, std::int64_t voxels, std::int64_t cha
 }
 
 /// One axis of a blur: the volume seen as [outer, n, inner].
-__global__ void blur_kernel(const float* in, float* out, std::int64_t count, std::int64_t n,
-                            std::int64_t inner, BlurTaps taps) {
+__global__ void blur_kernel(const float* in,
+                            float* out,
+                            std::int64_t count,
+                            std::int64_t n,
+                            std::int64_t inner,
+                            BlurTaps taps) {
   for (std::int64_t i = thread_index(); i < count; i += thread_count()) {
     const std::int64_t at = i / inner % n;
     const float* line = in + i - at * inner;
@@ -128,9 +136,8 @@ __global__ void low_resolution_kernel(const float* in, float* out, Size3 size, L
       const float* from = in + (k ? z.second : z.first) * plane;
       const float* a = from + y.first * size.w;
       const float* b = from + y.second * size.w;
-      planes[k] = mix(mix(a[x.first], a[x.second], x.weight),
-                      mix(b[x.first], b[x.second], x.weight),
-                      y.weight);
+      planes[k] = mix(
+          mix(a[x.first], a[x.second], x.weight), mix(b[x.first], b[x.second], x.weight), y.weight);
     }
     out[i] = mix(planes[0], planes[1], z.weight);
   }
@@ -181,7 +188,9 @@ __global__ void stats_finish_kernel(const Partial* partials, std::int64_t voxels
             static_cast<float>(sqrt(variance < 0 ? 0.0 : variance))};
 }
 
-__global__ void contrast_kernel(float* image, std::int64_t voxels, float factor,
+__global__ void contrast_kernel(float* image,
+                                std::int64_t voxels,
+                                float factor,
                                 const Stats* stats) {
   const Stats s = *stats;
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
@@ -189,15 +198,17 @@ __global__ void contrast_kernel(float* image, std::int64_t voxels, float factor,
   }
 }
 
-__global__ void gamma_kernel(float* image, std::int64_t voxels, float exponent, float sign,
-                             const Stats* stats) {
+__global__ void gamma_kernel(
+    float* image, std::int64_t voxels, float exponent, float sign, const Stats* stats) {
   const Stats s = *stats;
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
     image[i] = gamma_voxel(image[i], exponent, sign, s);
   }
 }
 
-__global__ void restore_kernel(float* image, std::int64_t voxels, const Stats* before,
+__global__ void restore_kernel(float* image,
+                               std::int64_t voxels,
+                               const Stats* before,
                                const Stats* after) {
   const Stats a = *before, b = *after;
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
@@ -220,36 +231,58 @@ int device_count() {
 bool compiled() { return true; }
 std::size_t stats_scratch_bytes() { return sizeof(Partial) * kStatsBlocks; }
 
-void crop_image(const float* image, const Size3& size, std::int64_t channels,
-                const CropPlace& place, const Size3& patch, float* out, Stream stream) {
+void crop_image(const float* image,
+                const Size3& size,
+                std::int64_t channels,
+                const CropPlace& place,
+                const Size3& patch,
+                float* out,
+                Stream stream) {
   crop_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
       image, size, channels, place, patch, out);
   check_launch();
 }
 
-void crop_label(const std::int16_t* label, const Size3& size, const CropPlace& place,
-                const Size3& patch, std::int16_t* out, Stream stream) {
+void crop_label(const std::int16_t* label,
+                const Size3& size,
+                const CropPlace& place,
+                const Size3& patch,
+                std::int16_t* out,
+                Stream stream) {
   crop_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
       label, size, place, patch, out);
   check_launch();
 }
 
-void affine_image(const float* image, const Size3& size, std::int64_t channels, const Affine3& map,
-                  const Size3& patch, float* out, Stream stream) {
+void affine_image(const float* image,
+                  const Size3& size,
+                  std::int64_t channels,
+                  const Affine3& map,
+                  const Size3& patch,
+                  float* out,
+                  Stream stream) {
   affine_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
       image, size, channels, map, patch, out);
   check_launch();
 }
 
-void affine_label(const std::int16_t* label, const Size3& size, const Affine3& map,
-                  const Size3& patch, std::int16_t* out, Stream stream) {
+void affine_label(const std::int16_t* label,
+                  const Size3& size,
+                  const Affine3& map,
+                  const Size3& patch,
+                  std::int16_t* out,
+                  Stream stream) {
   affine_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
       label, size, map, patch, out);
   check_launch();
 }
 
-void add_noise(float* image, std::int64_t voxels, std::int64_t channels, float deviation,
-               std::uint64_t key, Stream stream) {
+void add_noise(float* image,
+               std::int64_t voxels,
+               std::int64_t channels,
+               float deviation,
+               std::uint64_t key,
+               Stream stream) {
   noise_kernel<<<blocks_for((voxels + 3) / 4), kThreads, 0, as_stream(stream)>>>(
       image, voxels, channels, deviation, key);
   check_launch();
@@ -279,8 +312,8 @@ void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3
   }
 }
 
-void low_resolution(float* image, float* scratch, const Size3& size, const LowSize& low,
-                    Stream stream) {
+void low_resolution(
+    float* image, float* scratch, const Size3& size, const LowSize& low, Stream stream) {
   const std::int64_t count = voxel_count(size);
   low_resolution_kernel<<<blocks_for(count), kThreads, 0, as_stream(stream)>>>(
       image, scratch, size, low);
@@ -311,15 +344,19 @@ void contrast(float* image, std::int64_t voxels, float factor, const Stats* stat
   check_launch();
 }
 
-void gamma(float* image, std::int64_t voxels, float exponent, bool invert, const Stats* stats,
+void gamma(float* image,
+           std::int64_t voxels,
+           float exponent,
+           bool invert,
+           const Stats* stats,
            Stream stream) {
   gamma_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
       image, voxels, exponent, invert ? -1.0f : 1.0f, stats);
   check_launch();
 }
 
-void restore(float* image, std::int64_t voxels, const Stats* before, const Stats* after,
-             Stream stream) {
+void restore(
+    float* image, std::int64_t voxels, const Stats* before, const Stats* after, Stream stream) {
   restore_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
       image, voxels, before, after);
   check_launch();
