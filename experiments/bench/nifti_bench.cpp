@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inflating a .nii.gz by libdeflate and by zlib, turn by turn on the same bytes, so that a busy machine
-// slows both alike; `ratio` is zlib's time over libdeflate's.
+// Inflating a .nii.gz by libdeflate and by zlib, turn by turn on the same bytes, so that a busy
+// machine slows both alike; `ratio` is zlib's time over libdeflate's.
 #include <benchmark/benchmark.h>
 #include <libdeflate.h>
 #include <zlib.h>
@@ -22,8 +22,7 @@ std::string image_bytes(std::int64_t voxels) {
   std::string bytes(static_cast<std::size_t>(voxels) * 2, '\0');
   for (std::int64_t i = 0; i < voxels; ++i) {
     const double smooth = 400 + 300 * std::sin(static_cast<double>(i % 240) / 40.0);
-    const auto value =
-        static_cast<std::uint16_t>(smooth + static_cast<double>(rng.bits() & 15));
+    const auto value = static_cast<std::uint16_t>(smooth + static_cast<double>(rng.bits() & 15));
     bytes[static_cast<std::size_t>(2 * i)] = static_cast<char>(value & 0xff);
     bytes[static_cast<std::size_t>(2 * i + 1)] = static_cast<char>(value >> 8);
   }
@@ -33,7 +32,8 @@ std::string image_bytes(std::int64_t voxels) {
 std::string gzip(const std::string& bytes) {
   libdeflate_compressor* compressor = libdeflate_alloc_compressor(6);
   std::string out(libdeflate_gzip_compress_bound(compressor, bytes.size()), '\0');
-  out.resize(libdeflate_gzip_compress(compressor, bytes.data(), bytes.size(), out.data(), out.size()));
+  out.resize(
+      libdeflate_gzip_compress(compressor, bytes.data(), bytes.size(), out.data(), out.size()));
   libdeflate_free_compressor(compressor);
   return out;
 }
@@ -73,7 +73,8 @@ void bench_inflate(benchmark::State& state) {
     zlib_seconds += std::chrono::duration<double>(end - middle).count();
     benchmark::DoNotOptimize(out.data());
   }
-  const double megabytes = static_cast<double>(bytes.size()) * static_cast<double>(state.iterations()) / 1e6;
+  const double megabytes =
+      static_cast<double>(bytes.size()) * static_cast<double>(state.iterations()) / 1e6;
   state.counters["libdeflate_MB/s"] = megabytes / libdeflate_seconds;
   state.counters["zlib_MB/s"] = megabytes / zlib_seconds;
   state.counters["ratio"] = zlib_seconds / libdeflate_seconds;

@@ -14,9 +14,10 @@ namespace nas {
 /// One verb of `voxnas`. A command file only parses and calls the library.
 struct Command {
   std::string name;
-  std::string summary;                                   // one line
-  std::string example;                                   // one runnable line for --help
-  /// Declares the options on `app` and returns what runs after parsing; its result is the exit code.
+  std::string summary;  // one line
+  std::string example;  // one runnable line for --help
+  /// Declares the options on `app` and returns what runs after parsing; its result is the exit
+  /// code.
   std::function<std::function<int()>(CLI::App& app)> setup;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// voxnas: a table of commands. Human text goes to stderr, --json to stdout; exit code 0 done, 1 failed, 2 wrong use.
+// voxnas: a table of commands. Human text goes to stderr, --json to stdout; exit code 0 done, 1
+// failed, 2 wrong use.
 #include <exception>
 #include <iostream>
 #include <new>
@@ -14,11 +15,19 @@
 
 int main(int argc, char** argv) {
   const std::vector<nas::Command> commands = {
-      nas::doctor_command(),  nas::plan_command(),   nas::train_command(),
-      nas::predict_command(), nas::evaluate_command(), nas::search_command(),
-      nas::report_command(),  nas::inspect_command(), nas::phantom_command(),
+      nas::doctor_command(),
+      nas::plan_command(),
+      nas::train_command(),
+      nas::predict_command(),
+      nas::evaluate_command(),
+      nas::search_command(),
+      nas::report_command(),
+      nas::inspect_command(),
+      nas::phantom_command(),
   };
-  CLI::App app{"Searches, trains and deploys 3D segmentation networks for your data set and budget.", "voxnas"};
+  CLI::App app{
+      "Searches, trains and deploys 3D segmentation networks for your data set and budget.",
+      "voxnas"};
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("voxnas ") + NAS_VERSION);
   std::function<int()> run;

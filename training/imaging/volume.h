@@ -12,14 +12,16 @@ namespace nas {
 
 /// Where the voxels of a volume lie in the patient.
 struct Geometry {
-  Extent3 shape{0, 0, 0};         // voxels, D H W
-  Vec3 spacing_mm{1, 1, 1};       // D H W
-  /// Row-major 3x4: patient millimetres (RAS+) = affine * (x, y, z, 1) with the NIfTI voxel index (x first).
+  Extent3 shape{0, 0, 0};    // voxels, D H W
+  Vec3 spacing_mm{1, 1, 1};  // D H W
+  /// Row-major 3x4: patient millimetres (RAS+) = affine * (x, y, z, 1) with the NIfTI voxel index
+  /// (x first).
   std::array<double, 12> affine{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
   bool operator==(const Geometry&) const = default;
 };
 
-/// C volumes on one grid; voxels in [C, D, H, W] order, W fastest (the order of the bytes in a NIfTI file).
+/// C volumes on one grid; voxels in [C, D, H, W] order, W fastest (the order of the bytes in a
+/// NIfTI file).
 template <class T>
 struct Volume {
   Geometry geometry;
