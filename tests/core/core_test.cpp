@@ -283,6 +283,7 @@ TEST(Files, TheLockExcludesOtherProcesses) {
   const TempFolder folder;
   write_file_atomic(folder / "count", "0");
   std::vector<pid_t> children;
+  children.reserve(4);
   for (int c = 0; c < 4; ++c) {
     children.push_back(start_child([&] {
       for (int i = 0; i < 25; ++i) {
