@@ -220,6 +220,17 @@ Configuration plan_configuration(const PlannerKind& kind,
   Vec3 initial{};
   for (std::size_t a = 0; a < 3; ++a) {
     const auto edge = static_cast<double>(round_half_even(inverse[a] * scale, "the initial patch"));
+    NAS_CHECK(edge >= 1,
+              "planner: ",
+              facts.dataset_name,
+              ": spacings of ",
+              spacing[0],
+              " x ",
+              spacing[1],
+              " x ",
+              spacing[2],
+              " mm differ too much: a patch of equal edges in mm has no voxel along axis ",
+              a);
     initial[a] = std::min(edge, median_shape[a]);
   }
   Topology topology = pool_topology(spacing, initial);
@@ -298,6 +309,14 @@ void check_input(const Fingerprint& fingerprint, const PlannerFacts& facts) {
             "planner: ",
             name,
             ": expected at least one channel, found none");
+  NAS_CHECK(
+      fingerprint.intensity.empty() || fingerprint.intensity.size() == facts.channel_names.size(),
+      "planner: ",
+      name,
+      ": expected intensity properties of ",
+      facts.channel_names.size(),
+      " channels, found ",
+      fingerprint.intensity.size());
   NAS_CHECK(facts.classes >= 2,
             "planner: ",
             name,

@@ -136,6 +136,12 @@ TEST(Planner, RefusesWithAReason) {
   EXPECT_NE(reason(cohort({1, 1, 1}, {50, 60, 70}), ct_facts(), {.planner = "resenc_m"})
                 .find("did you mean resenc-m"),
             std::string::npos);
+  EXPECT_NE(
+      reason(cohort({1e7, 1e-3, 1e-3}, {50, 600, 700}), ct_facts(), {}).find("differ too much"),
+      std::string::npos);
+  Fingerprint two_channels = cohort({1, 1, 1}, {50, 60, 70});
+  two_channels.intensity.resize(2);
+  EXPECT_NE(reason(two_channels, ct_facts(), {}).find("1 channels, found 2"), std::string::npos);
   EXPECT_NE(reason({}, ct_facts(), {}).find("per case"), std::string::npos);
 }
 
