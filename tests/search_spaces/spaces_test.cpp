@@ -502,7 +502,7 @@ TEST(NetworkFile, GraphsModelsPlansAndNamesAllGiveTheNetwork) {
       error_of([&] { load_network((folder / "graph.json").string(), {.genotype = "features=4"}); }),
       HasSubstr("needs a plan"));
   EXPECT_THAT(error_of([&] { load_network((folder / "absent").string()); }),
-              HasSubstr("search space (unet)"));
+              HasSubstr("search space (unet"));
   EXPECT_THAT(error_of([&] { load_network(folder.path().string()); }), HasSubstr("network.json"));
 }
 
