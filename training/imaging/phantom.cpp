@@ -255,7 +255,7 @@ void write_phantom(const fs::path& folder, const PhantomOptions& o) {
   OrderedJson channel_names, labels;
   for (std::int64_t c = 0; c < o.channels; ++c) {
     channel_names[std::to_string(c)] =
-        o.channels == 1 ? o.modality : concat_text(o.modality, c + 1);
+        o.channels == 1 || o.modality == "CT" ? o.modality : concat_text(o.modality, c + 1);
   }
   for (std::int64_t k = 0; k <= o.classes; ++k) {
     const std::string label = k == 0                             ? "background"

@@ -28,7 +28,7 @@ struct PhantomOptions {
   double noise = 0.08;  // deviation of the voxel noise, as a share of the body's brightness
   std::uint64_t seed = 1;
   std::string layout = "msd";  // "msd" or "nnunet" (v2 raw)
-  std::string name;            // data set name; empty: the folder's
+  std::string name{};          // data set name; empty: the folder's
 };
 
 struct PhantomCase {
