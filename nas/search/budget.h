@@ -56,7 +56,7 @@ StageBudget stage_budget(const Recipe& recipe,
 
 /// Seconds of a trial and the steps that fit in, with the safety margin for what was measured only
 /// briefly.
-inline constexpr double kStepMargin = 0.93;
+inline constexpr double kStepMargin = 0.96;
 std::int64_t steps_in(double seconds, const Probe& probe);
 
 /// The smallest budget in seconds with which the whole recipe runs, given what is spent already.

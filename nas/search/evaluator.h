@@ -86,6 +86,7 @@ struct TrialPlan {
 struct TrialContext {
   std::filesystem::path folder;     // for checkpoints and logs of this trial; exists
   std::function<double()> clock;    // seconds on the run's clock, earlier sessions included
+  double deadline = 0;              // on that clock: be done by then; 0: no clock
   std::function<void()> heartbeat;  // call now and then: stores the clock
 };
 

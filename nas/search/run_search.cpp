@@ -125,6 +125,11 @@ Evaluation evaluate(const SearchSetup& setup, const StageRecord& record, Trial& 
   context.heartbeat = [&setup] { setup.database->set_clock(setup.clock()); };
   try {
     fix_trial(setup, record, trial);
+    if (setup.budget.has_clock()) {
+      // The stage's end, unless hardly anything were left: a trial that is cut to nothing says
+      // nothing.
+      context.deadline = std::max(record.budget.ends_at, setup.clock() + 0.5 * trial.seconds_limit);
+    }
     return setup.evaluator->evaluate(trial, context);
   } catch (const Error& error) {
     // A genotype that cannot be built is data; a broken disk or a bug is not.

@@ -49,7 +49,8 @@ RunRecord toy_run(Budget budget) {
   run.recipe_json = to_json(load_recipe("random", strategy_names())).dump();
   run.plan_json = "{}";
   run.space_json = "{}";
-  run.setup_json = "{}";
+  run.setup_json =
+      R"({"data": {"name": "Toy & <Co>", "layout": "msd", "channels": ["MRI"], "labels": ["background", "a<b>"]}})";
   run.budget = budget;
   run.seed = 7;
   run.code_version = "test";
@@ -370,7 +371,7 @@ TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
   const StageBudget search = stage_budget(recipe, 0, budget, 82, probe);
   EXPECT_NEAR(search.seconds, (1200 - 18 - 82) * 0.3, 1e-9);
   EXPECT_EQ(search.rungs, 2);
-  EXPECT_EQ(search.trials, 5);  // 165 s a rung, 30.1 s for the smallest training
+  EXPECT_EQ(search.trials, 5);  // 165 s a rung, 29.2 s for the smallest training
   // The search took less than its share: the rest goes to the final trainings.
   const StageBudget last = stage_budget(recipe, 1, budget, 300, probe);
   EXPECT_NEAR(last.seconds, 1200 - 18 - 300, 1e-9);
@@ -389,7 +390,7 @@ TEST(Budget, ATooSmallOneIsRefusedWithTheOneThatWouldDo) {
 }
 
 TEST(Budget, StepsInLeaveAMarginAndTheTimeForScoring) {
-  EXPECT_EQ(steps_in(100, {1.0, 3.0, 0}), 90);
+  EXPECT_EQ(steps_in(100, {1.0, 3.0, 0}), 93);
   EXPECT_EQ(steps_in(0.1, {1.0, 3.0, 0}), 1);
 }
 
@@ -603,6 +604,50 @@ TEST(ResultsDb, TwoProcessesNeverClaimTheSameTrial) {
   EXPECT_EQ(claimed.size(), static_cast<std::size_t>(kTrials));
   EXPECT_EQ(std::set<int>(claimed.begin(), claimed.end()).size(),
             static_cast<std::size_t>(kTrials));
+}
+
+// ---- report ----
+
+TEST(Report, ShowsVerdictTrialsAndComparisonEscapedAndSelfContained) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.run();
+  const Json data = report_data(folder.path());
+  const Json& comparison = data.at("comparison");
+  EXPECT_EQ(comparison.at("cases").size(), 12u);
+  EXPECT_EQ(comparison.at("wilcoxon_pairs"), 11) << "nothing to find in the twelfth case: both 1";
+  EXPECT_EQ(comparison.at("verdict"), "better");
+  EXPECT_EQ(data.at("delivered"), "best");
+  const std::string html = html_report(folder.path());
+  EXPECT_THAT(html, HasSubstr("On the 12 held-out cases the searched network"));
+  EXPECT_THAT(html, HasSubstr("is better than the planned baseline"));
+  EXPECT_THAT(html, HasSubstr("Toy &amp; &lt;Co&gt;"));
+  EXPECT_THAT(html, HasSubstr("a&lt;b&gt;"));
+  EXPECT_THAT(html, HasSubstr("voxnas search DATA --steps 100 -o RUN"));
+  EXPECT_THAT(html, HasSubstr("<svg"));
+  for (const char* outside : {"<script", "http://", "https://", "<link", "a<b>"}) {
+    EXPECT_THAT(html, testing::Not(HasSubstr(outside)));
+  }
+  const std::string markdown = markdown_report(folder.path());
+  EXPECT_THAT(markdown, HasSubstr("| case_3 |"));
+  EXPECT_THAT(markdown, HasSubstr("Wilcoxon"));
+}
+
+TEST(Report, OfAnUnfinishedSearchSaysSo) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.evaluator.stop_after = 5;
+  search.run();
+  EXPECT_THAT(html_report(folder.path()), HasSubstr("The search is not finished"));
+}
+
+TEST(Report, WhereTheBaselineWinsTheSearchItSaysSo) {
+  TempFolder folder;
+  ToySearch search(folder.path());
+  search.recipe.stages[0].trials = 1;
+  search.run();
+  EXPECT_THAT(markdown_report(folder.path()),
+              HasSubstr("found nothing better than the planned network"));
 }
 
 // ---- statistics ----

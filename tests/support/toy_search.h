@@ -105,8 +105,24 @@ class FakeEvaluator : public Evaluator {
     e.steps = done;
     e.score =
         toy_quality(trial.genotype) - 1.0 / static_cast<double>(10 + done) + 0.01 * noise.normal();
+    if (trial.purpose == TrialPurpose::Retrain) e.details = details(e.score, noise);
     e.metrics = {{"loss", 1 - e.score}};
     return e;
+  }
+
+ private:
+  /// Twelve cases of one class in the form of metrics_json; one case has nothing to find.
+  static std::string details(double score, Rng& noise) {
+    Json cases = Json::array();
+    for (int i = 0; i < 12; ++i) {
+      Json dice = i == 11 ? Json(nullptr) : Json(score - 0.01 * i + 0.002 * noise.uniform());
+      cases.push_back(
+          {{"id", "case_" + std::to_string(i)},
+           {"classes", {{{"label", "a<b>"}, {"dice", dice}, {"hd95_mm", 2.5}, {"nsd", 0.9}}}}});
+    }
+    return Json{{"cases", cases},
+                {"mean", {{{"label", "a<b>"}, {"dice", score}, {"hd95_mm", 2.5}, {"nsd", 0.9}}}}}
+        .dump();
   }
 };
 

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "nas/cli/command.h"
+#include "nas/core/error.h"
+#include "nas/core/progress.h"
+#include "nas/search/recipe.h"
+#include "nas/search/report.h"
+#include "training/search_job.h"
+
+namespace nas {
+namespace {
+
+/// A word as a shell would need it, for the command that repeats a run.
+std::string quoted(const std::string& word) {
+  if (!word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "-_=./:,@+%") == std::string::npos) {
+    return word;
+  }
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+struct Arguments {
+  SearchJobOptions job;
+  std::string data, budget, run, resume;
+  bool json = false;
+};
+
+std::string command_of(const Arguments& a) {
+  const SearchJobOptions& job = a.job;
+  const SearchJobOptions plain;
+  std::ostringstream out;
+  out << "voxnas search " << quoted(a.data) << " --fold " << job.fold;
+  if (job.budget.has_clock()) {
+    out << " --budget " << quoted(a.budget);
+  } else {
+    out << " --steps " << job.budget.steps;
+  }
+  if (job.recipe != plain.recipe) out << " --recipe " << quoted(job.recipe);
+  if (job.trials != plain.trials) out << " --trials " << job.trials;
+  if (job.planner != plain.planner) out << " --planner " << job.planner;
+  if (job.device != plain.device) out << " --device " << job.device;
+  if (job.precision != plain.precision) out << " --precision " << job.precision;
+  if (job.threads != plain.threads) out << " --threads " << job.threads;
+  out << " --seed " << job.seed << " -o " << quoted(a.run);
+  return out.str();
+}
+
+int run(Arguments& a) {
+  SearchEnd end{};
+  if (!a.resume.empty()) {
+    NAS_CHECK_KIND(Usage,
+                   a.data.empty() && a.run.empty() && a.budget.empty() && a.job.budget.steps == 0,
+                   "--resume RUN takes everything from the run; leave out DATA, --budget, --steps "
+                   "and -o");
+    end = resume_search(a.resume);
+  } else {
+    NAS_CHECK_KIND(
+        Usage, !a.data.empty() && !a.run.empty(), "expected DATA and -o RUN (or --resume RUN)");
+    if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
+    NAS_CHECK_KIND(Usage,
+                   (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
+                   "expected either --budget TIME or --steps N");
+    a.job.data = a.data;
+    a.job.run_folder = a.run;
+    a.job.command = command_of(a);
+    a.job.code_version = NAS_VERSION;
+    end = start_search(a.job);
+  }
+  if (end == SearchEnd::Stopped) return 1;
+  if (a.json) std::cout << report_data(a.resume.empty() ? a.run : a.resume).dump(2) << '\n';
+  return 0;
+}
+
+}  // namespace
+
+Command search_command() {
+  return {
+      .name = "search",
+      .summary = "Find and train the best network that a budget can buy",
+      .example = "voxnas search Task04_Hippocampus --fold 0 --budget 20m -o RUN",
+      .setup = [](CLI::App& app) -> std::function<int()> {
+        auto a = std::make_shared<Arguments>();
+        app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
+        app.add_option("--budget", a->budget, "Time for everything: 90s, 20m, 2h, 1d");
+        app.add_option(
+               "--steps",
+               a->job.budget.steps,
+               "Instead of a time: steps of each final training; repeatable to the last digit")
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+        app.add_option("-o,--output", a->run, "Run folder to write, new or empty");
+        app.add_option("--resume", a->resume, "Go on with a run that was stopped or killed");
+        app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
+            ->capture_default_str();
+        app.add_option("--recipe", a->job.recipe, "Built-in name (random) or a recipe file")
+            ->capture_default_str();
+        app.add_option("--trials",
+                       a->job.trials,
+                       "Networks to try, the planned one included (default: from the budget)")
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
+        app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
+            ->capture_default_str();
+        app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
+        app.add_option("--device", a->job.device, "auto, cpu, cuda, cuda:1")->capture_default_str();
+        app.add_option("--precision", a->job.precision, "auto, fp32, bf16, fp16")
+            ->capture_default_str();
+        app.add_option("--threads", a->job.threads, "Compute threads, 0: all")
+            ->capture_default_str();
+        app.add_flag("--json", a->json, "Print the results as JSON on stdout");
+        return [a] { return run(*a); };
+      }};
+}
+
+}  // namespace nas

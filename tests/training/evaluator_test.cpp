@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole search over a phantom with real trainings: select, search, retrain, compare, deliver;
+// killed and resumed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "nas/core/files.h"
+#include "nas/core/log.h"
+#include "nas/core/rng.h"
+#include "nas/core/threads.h"
+#include "nas/search/report.h"
+#include "nas/search/results_db.h"
+#include "search_spaces/unet_space.h"
+#include "tests/support/support.h"
+#include "training/imaging/phantom.h"
+#include "training/predict.h"
+#include "training/search_job.h"
+#include "training/train_evaluator.h"
+
+namespace nas {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(SearchCases, InnerValidationIsDrawnFromTheTrainingCasesAlone) {
+  Split fold;
+  for (int i = 0; i < 40; ++i) fold.train.push_back("t" + std::to_string(100 + i));
+  fold.val = {"v1", "v2"};
+  const CaseSelection cases = select_cases(fold, 0.2, 1);
+  EXPECT_EQ(cases.inner_validation.size(), 8u);
+  std::set<std::string> all(cases.inner_training.begin(), cases.inner_training.end());
+  all.insert(cases.inner_validation.begin(), cases.inner_validation.end());
+  EXPECT_EQ(all, std::set<std::string>(fold.train.begin(), fold.train.end()));
+  EXPECT_EQ(cases.held_out, fold.val);
+  EXPECT_EQ(select_cases(fold, 0.2, 1), cases);
+  EXPECT_NE(select_cases(fold, 0.2, 2), cases);
+  EXPECT_EQ(case_selection_from_json(to_json(cases), "test"), cases);
+  EXPECT_THROW(select_cases({{"a"}, {"b"}}, 0.2, 1), Error);
+  EXPECT_THROW(select_cases({{"a", "b"}, {}}, 0.2, 1), Error);
+}
+
+SearchJobOptions tiny_job(const std::filesystem::path& folder) {
+  SearchJobOptions job;
+  job.data = folder / "data";
+  job.run_folder = folder / "run";
+  job.budget.steps = 4;
+  job.trials = 3;
+  job.seed = 5;
+  job.threads = 2;
+  job.show_progress = false;
+  job.command = "voxnas search data --steps 4 -o run";
+  job.code_version = "test";
+  return job;
+}
+
+void make_tiny_data(const std::filesystem::path& folder) {
+  PhantomOptions phantom;
+  phantom.cases = 6;
+  phantom.test_cases = 0;
+  phantom.size = {18, 20, 16};
+  phantom.seed = 3;
+  write_phantom(folder / "data", phantom);
+}
+
+/// Not a test of its own: the process that the next test kills. LibTorch's threads do not survive a
+/// fork, so the test starts itself again.
+TEST(SearchJobChild, DISABLED_Work) {
+  const char* folder = std::getenv("VOXNAS_TEST_FOLDER");
+  ASSERT_NE(folder, nullptr);
+  install_stop_handler();
+  const std::filesystem::path run = std::filesystem::path(folder) / "run";
+  if (std::filesystem::exists(run / "results.sqlite")) {
+    resume_search(run, false);
+  } else {
+    start_search(tiny_job(folder));
+  }
+}
+
+pid_t start_child(const std::filesystem::path& folder) {
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("VOXNAS_TEST_FOLDER", folder.c_str(), 1);
+    execl("/proc/self/exe",
+          "training_tests",
+          "--gtest_filter=SearchJobChild.*",
+          "--gtest_also_run_disabled_tests",
+          "--gtest_brief=1",
+          nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
+  test::TempFolder straight, killed;
+  setenv("VOXNAS_DATA_CACHE", (straight / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(straight.path());
+  make_tiny_data(killed.path());
+
+  // Killed by -9 and stopped by Ctrl-C in turn, at moments of no meaning.
+  Rng rng("search-job-kill");
+  int interruptions = 0;
+  const auto database = killed / "run" / "results.sqlite";
+  for (int round = 0; round < 12; ++round) {
+    const pid_t child = start_child(killed.path());
+    ASSERT_GT(child, 0);
+    const bool let_it_end = round >= 4;
+    const auto life = std::chrono::milliseconds(rng.integer(1200, 3500));
+    const auto born = std::chrono::steady_clock::now();
+    int status = 0;
+    bool sent = false;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (!let_it_end && !sent && std::chrono::steady_clock::now() - born > life) {
+        kill(child, round % 2 == 0 ? SIGKILL : SIGINT);
+        sent = true;
+        ++interruptions;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    if (!sent) {
+      ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+      break;
+    }
+  }
+  EXPECT_GE(interruptions, 1);
+
+  ASSERT_EQ(start_search(tiny_job(straight.path())), SearchEnd::Finished);
+  const std::vector<Trial> a = ResultsDb::open(straight / "run" / "results.sqlite").trials();
+  const std::vector<Trial> b = ResultsDb::open(database).trials();
+  EXPECT_EQ(results_table(a), results_table(b));
+  EXPECT_EQ(read_file(straight / "run" / "model" / "weights.safetensors", 1 << 28),
+            read_file(killed / "run" / "model" / "weights.safetensors", 1 << 28));
+
+  // What the straight run left behind.
+  const std::filesystem::path run = straight / "run";
+  const Json data = report_data(run);
+  const Json setup = Json::parse(ResultsDb::open(run / "results.sqlite").run().setup_json);
+  const CaseSelection cases = case_selection_from_json(setup.at("cases"), "test");
+  for (const Trial& trial : a) {
+    EXPECT_EQ(trial.status, TrialStatus::Done) << trial.evaluation.message;
+    EXPECT_EQ(trial.evaluation.steps, trial.steps);
+    const Json details = Json::parse(trial.evaluation.details);
+    std::vector<std::string> scored;
+    for (const Json& c : details.at("cases")) scored.push_back(c.at("id"));
+    EXPECT_EQ(scored,
+              trial.purpose == TrialPurpose::Search ? cases.inner_validation : cases.held_out);
+    EXPECT_FALSE(std::filesystem::exists(run / trial.checkpoint / "checkpoint.pt"));
+  }
+  EXPECT_EQ(a.back().label, "baseline");
+  EXPECT_EQ(a.back().steps, 4);
+  EXPECT_NO_THROW(load_model(run / "model"));
+  EXPECT_NO_THROW(load_model(run / "baseline"));
+  EXPECT_THAT(read_file(run / "report.html", 1 << 28), HasSubstr("data:image/png;base64,"));
+
+  // A finished run is left alone, a new one does not overwrite it, another data set is noticed.
+  EXPECT_EQ(resume_search(run, false), SearchEnd::Finished);
+  EXPECT_THROW(start_search(tiny_job(straight.path())), Error);
+  std::filesystem::copy_file(
+      straight / "data" / "labelsTr" / std::filesystem::path(cases.training[0] + ".nii.gz"),
+      straight / "data" / "labelsTr" / std::filesystem::path(cases.training[1] + ".nii.gz"),
+      std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THROW(resume_search(run, false), Error);
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, RefusesABudgetThatCannotBuyASearchAndWritesNothing) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(folder.path());
+  SearchJobOptions job = tiny_job(folder.path());
+  job.budget = {.seconds = 3};
+  std::string message;
+  try {
+    start_search(job);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_THAT(message, HasSubstr("give --budget"));
+  EXPECT_FALSE(std::filesystem::exists(job.run_folder));
+  job.budget = {.steps = 4};
+  job.fold = 99;
+  EXPECT_THROW(start_search(job), Error);
+  set_log_sink(nullptr);
+}
+
+}  // namespace
+}  // namespace nas

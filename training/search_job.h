@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "nas/core/json.h"
+#include "nas/search/budget.h"
+#include "nas/search/run_search.h"
+
+namespace nas {
+
+/// What `voxnas search` was asked for.
+struct SearchJobOptions {
+  std::filesystem::path data;        // data set folder
+  std::filesystem::path run_folder;  // new
+  std::int64_t fold = 0;             // whose validation cases are held out
+  Budget budget;
+  std::string recipe = "random";  // built-in name or file
+  std::int64_t trials = 0;        // of the first search stage's first rung; 0: as the recipe says
+  std::uint64_t seed = 1;
+  std::string planner = "default";
+  std::string device = "auto", precision = "auto";
+  int threads = 0;      // 0: all
+  std::string command;  // as typed, to repeat it
+  std::string code_version;
+  bool show_progress = true;
+};
+
+/// Check, plan, cache, probe, forecast (logged before work starts), search, retrain the best and
+/// the baseline alike, compare, write RUN/model, RUN/baseline, RUN/predictions, RUN/report.html,
+/// RUN/results.sqlite. With a budget in seconds the time since the process started counts,
+/// preparation included. \throws Error(Usage) if the run folder holds a run, or if the budget
+/// cannot buy the search (nothing is written then).
+SearchEnd start_search(const SearchJobOptions& options);
+
+/// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws
+/// Error(Input) if the data set is no longer what the run began with.
+SearchEnd resume_search(const std::filesystem::path& run_folder, bool show_progress = true);
+
+}  // namespace nas

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "training/train_evaluator.h"
+
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+#include "nas/core/rng.h"
+#include "nas/core/threads.h"
+#include "nas/search/budget.h"
+#include "training/fit.h"
+#include "training/graph_module.h"
+#include "training/imaging/metrics.h"
+#include "training/predict.h"
+
+namespace nas {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+double seconds_since(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+/// Bytes that the machine can still give away; 0 if unknown.
+std::int64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string key, unit;
+  for (std::int64_t kilobytes = 0; in >> key >> kilobytes; std::getline(in, unit)) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+  }
+  return 0;
+}
+
+bool says_out_of_memory(const std::string& text) {
+  for (const char* phrase : {"out of memory",
+                             "can't allocate memory",
+                             "not enough memory",
+                             "CUDNN_STATUS_ALLOC_FAILED",
+                             "CUBLAS_STATUS_ALLOC_FAILED"}) {
+    if (text.find(phrase) != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+PredictOptions predict_options(const TrainOptions& options) {
+  PredictOptions result;
+  result.device = options.device;
+  result.precision = options.precision;
+  result.threads = options.threads;
+  return result;
+}
+
+std::int64_t windows_of(const Extent3& shape, const Extent3& patch) {
+  Extent3 padded{};
+  for (std::size_t i = 0; i < 3; ++i) padded[i] = std::max(shape[i], patch[i]);
+  std::int64_t count = 1;
+  for (const auto& axis : window_starts(padded, patch, PredictOptions{}.step)) {
+    count *= static_cast<std::int64_t>(axis.size());
+  }
+  return count;
+}
+
+/// Dice per foreground class of one case on the preprocessed grid.
+CaseMetrics score_cached_case(GraphModule& network,
+                              const CachedCase& item,
+                              std::int64_t classes,
+                              const Extent3& patch,
+                              const PredictOptions& options) {
+  Image image;
+  image.geometry.shape = item.shape;
+  image.channels = item.channels;
+  const std::int64_t voxels = volume(item.shape);
+  image.voxels.assign(item.image, item.image + item.channels * voxels);
+  const at::Tensor logits = predict_logits(network, image, patch, options);
+  const at::Tensor winner = logits.argmax(0).to(at::kShort).contiguous();
+  LabelMap prediction, reference;
+  prediction.geometry.shape = reference.geometry.shape = item.shape;
+  const auto* labels = winner.const_data_ptr<std::int16_t>();
+  prediction.voxels.assign(labels, labels + voxels);
+  reference.voxels.assign(item.label, item.label + voxels);
+  CaseMetrics metrics = compute_metrics(prediction, reference, classes - 1, {.distances = false});
+  metrics.id = item.id;
+  return metrics;
+}
+
+void add_metrics(Evaluation& evaluation,
+                 const std::vector<CaseMetrics>& cases,
+                 const std::vector<std::string>& label_names) {
+  double sum = 0;
+  for (const CaseMetrics& c : cases) sum += c.mean_dice();
+  evaluation.score = sum / static_cast<double>(std::max<std::size_t>(1, cases.size()));
+  const Json json = metrics_json(cases, label_names);
+  evaluation.details = json.dump();
+  for (const Json& mean : json.at("mean")) {
+    if (mean.contains("dice") && mean.at("dice").is_number()) {
+      evaluation.metrics["dice/" + mean.at("label").get<std::string>()] =
+          mean.at("dice").get<double>();
+    }
+  }
+}
+
+}  // namespace
+
+CaseSelection select_cases(const Split& fold, double share, std::uint64_t seed) {
+  NAS_CHECK(fold.train.size() >= 2,
+            "fold: a search needs at least 2 training cases (one to learn, one to validate), "
+            "found ",
+            fold.train.size());
+  NAS_CHECK(!fold.val.empty(), "fold: expected at least one held-out case, found none");
+  CaseSelection cases;
+  cases.training = fold.train;
+  cases.held_out = fold.val;
+  std::vector<std::string> shuffled = fold.train;
+  Rng rng = Rng(seed).split("inner validation");
+  rng.shuffle(shuffled);
+  const auto n = static_cast<std::int64_t>(shuffled.size());
+  const auto wanted = std::llround(share * static_cast<double>(n));
+  const auto count = static_cast<std::ptrdiff_t>(
+      std::clamp<std::int64_t>(wanted, 1, std::min(kMostValidation, n - 1)));
+  cases.inner_validation.assign(shuffled.begin(), shuffled.begin() + count);
+  cases.inner_training.assign(shuffled.begin() + count, shuffled.end());
+  std::sort(cases.inner_validation.begin(), cases.inner_validation.end());
+  std::sort(cases.inner_training.begin(), cases.inner_training.end());
+  return cases;
+}
+
+Json to_json(const CaseSelection& cases) {
+  return {{"training", cases.training},
+          {"inner_training", cases.inner_training},
+          {"inner_validation", cases.inner_validation},
+          {"held_out", cases.held_out}};
+}
+
+CaseSelection case_selection_from_json(const Json& value, const std::string& where) {
+  const JsonReader reader(value, where);
+  return {reader.at("training").texts(),
+          reader.at("inner_training").texts(),
+          reader.at("inner_validation").texts(),
+          reader.at("held_out").texts()};
+}
+
+TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}
+
+Phenotype TrainEvaluator::build(const Genotype& genotype) const {
+  Phenotype phenotype = setup_.space->build(genotype);
+  if (volume(phenotype.patch) == 0) phenotype.patch = setup_.configuration.patch;
+  return phenotype;
+}
+
+const std::vector<std::string>& TrainEvaluator::training_cases(TrialPurpose purpose) const {
+  return purpose == TrialPurpose::Search ? setup_.cases.inner_training : setup_.cases.training;
+}
+
+TrialCost TrainEvaluator::describe(const Genotype& genotype) {
+  const Phenotype phenotype = build(genotype);
+  const std::int64_t batch = std::min<std::int64_t>(setup_.configuration.batch, 4);
+  TrialCost cost;
+  cost.graph_id = graph_id(phenotype.graph);
+  cost.parameters = total_cost(phenotype.graph, phenotype.patch).parameters;
+  cost.macs = total_cost(first_output_only(phenotype.graph), phenotype.patch).macs;
+  cost.memory_bytes = training_memory_bytes(phenotype.graph, phenotype.patch, batch, 4, 2);
+  return cost;
+}
+
+const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, std::int64_t batch) {
+  Speed& speed = speeds_[genotype];
+  if (!speed.probed.contains(batch)) {
+    const Phenotype phenotype = build(genotype);
+    TrainOptions options = setup_.base;
+    options.optimizer = "adamw";
+    options.patch = phenotype.patch;
+    options.batch = batch;
+    options.deep_supervision = setup_.configuration.architecture.deep_supervision;
+    const ProbeResult result = nas::probe(phenotype.graph, options);
+    speed.probed[batch] = result.seconds_per_step;
+    speed.forward_seconds = result.seconds_per_forward;
+  }
+  return speed;
+}
+
+double TrainEvaluator::step_seconds(const Genotype& genotype, std::int64_t batch) {
+  const Speed& speed = measure(genotype, kSmallestBatch);
+  if (const auto exact = speed.trained.find(batch); exact != speed.trained.end()) {
+    return exact->second;
+  }
+  // In proportion to the samples from the nearest measured batch below: never too fast.
+  const auto below = std::prev(speed.probed.upper_bound(std::max(batch, kSmallestBatch)));
+  return slowdown_ * below->second * static_cast<double>(batch) / static_cast<double>(below->first);
+}
+
+void TrainEvaluator::measure_scoring() {
+  if (scoring_seconds_ >= 0) return;
+  // One training case through the whole evaluation, with an untrained network: its shreds are
+  // harder to score than a sensible result, so this does not promise too much.
+  const Genotype baseline = setup_.space->baseline();
+  const double forward = measure(baseline, kSmallestBatch).forward_seconds;
+  const Phenotype phenotype = build(baseline);
+  Model model;
+  model.network = GraphModule(phenotype.graph, 1);
+  model.preprocessing = setup_.preprocessing;
+  const std::string& id = setup_.cases.training.front();
+  const auto start = SteadyClock::now();
+  evaluate_cases(model, *setup_.data, {id}, predict_options(setup_.base), {}, false);
+  const double windows =
+      static_cast<double>(windows_of(setup_.cache->find(id).shape, phenotype.patch));
+  scoring_seconds_ = std::max(0.02, seconds_since(start) - windows * forward);
+}
+
+double TrainEvaluator::evaluation_seconds(const Genotype& genotype, TrialPurpose purpose) {
+  const double forward = measure(genotype, kSmallestBatch).forward_seconds;
+  const Extent3 patch = build(genotype).patch;
+  const bool search = purpose == TrialPurpose::Search;
+  double seconds = 0.5;  // building the network, writing files
+  for (const std::string& id : search ? setup_.cases.inner_validation : setup_.cases.held_out) {
+    seconds += forward * static_cast<double>(windows_of(setup_.cache->find(id).shape, patch));
+  }
+  if (search) return seconds * 1.15;
+  measure_scoring();
+  return (seconds + scoring_seconds_ * static_cast<double>(setup_.cases.held_out.size())) * 1.1;
+}
+
+Probe TrainEvaluator::probe(const Genotype& genotype, TrialPurpose purpose) {
+  Probe result;
+  result.evaluation_seconds = evaluation_seconds(genotype, purpose);
+  result.step_seconds = step_seconds(genotype, kSmallestBatch);
+  // What it costs to measure another genotype: a warm-up and two steps at up to two batches.
+  result.probe_seconds = purpose == TrialPurpose::Search ? 4 * result.step_seconds : 0;
+  return result;
+}
+
+TrialPlan TrainEvaluator::plan(const Trial& trial) {
+  const auto start = SteadyClock::now();
+  const Phenotype phenotype = build(trial.genotype);
+  Configuration configuration = setup_.configuration;
+  configuration.patch = phenotype.patch;
+  TrainOptions base = setup_.base;
+  base.seed = trial.seed;
+  const auto cases = static_cast<std::int64_t>(training_cases(trial.purpose).size());
+  TrainOptions options;
+  if (trial.steps > 0) {
+    options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
+  } else {
+    const double scoring = evaluation_seconds(trial.genotype, trial.purpose);
+    auto for_time = [&] {
+      // What measuring takes is the trial's own time.
+      const double training = (trial.seconds_limit - seconds_since(start)) * kStepMargin - scoring;
+      const double smallest = step_seconds(trial.genotype, kSmallestBatch);
+      return plan_training(
+          configuration,
+          cases,
+          {.seconds = std::max(training, 1.01 * smallest)},
+          [&](std::int64_t batch) { return step_seconds(trial.genotype, batch); },
+          base);
+    };
+    options = for_time();
+    measure(trial.genotype, options.batch);
+    options = for_time();
+  }
+  if (phenotype.training.is_object() && !phenotype.training.empty()) {
+    options = train_options_from_json(
+        phenotype.training, "training settings of " + trial.genotype_text, options);
+  }
+  return {options.steps, to_json(options).dump()};
+}
+
+Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& context) {
+  const auto start = SteadyClock::now();
+  Evaluation evaluation;
+  try {
+    evaluation = run(trial, context);
+  } catch (const std::bad_alloc& error) {
+    evaluation.status = TrialStatus::OutOfMemory;
+    evaluation.message = error.what();
+  } catch (const c10::Error& error) {
+    evaluation.message = first_line(error.what_without_backtrace());
+    evaluation.status =
+        says_out_of_memory(evaluation.message) ? TrialStatus::OutOfMemory : TrialStatus::Failed;
+  } catch (const Error& error) {
+    if (!stop_requested()) throw;
+    evaluation.status = TrialStatus::Stopped;
+    evaluation.message = error.what();
+  }
+  evaluation.seconds = seconds_since(start);
+  return evaluation;
+}
+
+Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) {
+  const auto start = SteadyClock::now();
+  Evaluation evaluation;
+  const bool search = trial.purpose == TrialPurpose::Search;
+  const Phenotype phenotype = build(trial.genotype);
+  const std::string where = concat_text("settings of trial ", trial.id);
+  const TrainOptions options =
+      train_options_from_json(parse_json(trial.settings, where), where, setup_.base);
+
+  const at::Device device = choose_device(options.device);
+  if (device.is_cpu()) {
+    // On a CPU nothing throws: the kernel would kill the process. So the forecast decides.
+    const std::int64_t forecast =
+        training_memory_bytes(phenotype.graph, options.patch, options.batch, 4, 2);
+    const std::int64_t available = available_bytes();
+    if (available > 0 && forecast > available) {
+      evaluation.status = TrialStatus::OutOfMemory;
+      evaluation.message = concat_text("forecast ",
+                                       format_bytes(static_cast<double>(forecast)),
+                                       ", available ",
+                                       format_bytes(static_cast<double>(available)));
+      return evaluation;
+    }
+  }
+
+  GraphModule network(phenotype.graph, trial.seed);
+  FitFiles files;
+  files.folder = context.folder;
+  files.checkpoint_seconds = 60;
+  files.tensorboard = true;
+  files.show_progress = setup_.show_progress;
+  files.label = search ? concat_text("trial ", trial.id) : "training the " + trial.label;
+  FitHooks hooks;
+  bool time_is_up = false;
+  auto last_beat = start;
+  const double scoring =
+      trial.seconds_limit > 0 ? evaluation_seconds(trial.genotype, trial.purpose) : 0;
+  hooks.should_stop = [&] {
+    if (seconds_since(last_beat) > 5) {
+      last_beat = SteadyClock::now();
+      if (context.heartbeat) context.heartbeat();
+    }
+    if (trial.seconds_limit > 0) {
+      time_is_up = seconds_since(start) + scoring > trial.seconds_limit ||
+                   (context.deadline > 0 && context.clock() + scoring > context.deadline);
+    }
+    return time_is_up;
+  };
+  const FitReport report =
+      fit(network, *setup_.cache, training_cases(trial.purpose), options, files, hooks);
+  evaluation.steps = report.steps;
+  evaluation.how = concat_text(report.steps,
+                               " steps of batch ",
+                               options.batch,
+                               search ? ", inner validation" : ", held-out cases");
+  evaluation.metrics["train_seconds"] = report.seconds;
+  evaluation.metrics["wait_seconds"] = report.wait_seconds;
+  evaluation.metrics["skipped_steps"] = static_cast<double>(report.skipped);
+  if (!report.losses.empty()) {
+    const auto last = report.losses.size() - std::min<std::size_t>(20, report.losses.size());
+    double sum = 0;
+    for (std::size_t i = last; i < report.losses.size(); ++i) sum += report.losses[i];
+    evaluation.metrics["loss"] = sum / static_cast<double>(report.losses.size() - last);
+  }
+  if (report.status == "nan") {
+    evaluation.status = TrialStatus::Nan;
+    evaluation.message = concat_text("the loss was not finite after step ", report.steps);
+    return evaluation;
+  }
+  if (report.status == "stopped") {
+    if (!time_is_up || report.steps == 0) {
+      evaluation.status = time_is_up ? TrialStatus::Timeout : TrialStatus::Stopped;
+      return evaluation;
+    }
+    evaluation.metrics["stopped_by_time"] = 1;
+    evaluation.message =
+        concat_text("stopped by the clock after ", report.steps, " of ", options.steps, " steps");
+  }
+  if (trial.seconds_limit > 0 && trial.attempt == 1 && report.steps >= 10) {
+    // A whole training knows its speed better than a probe of two steps.
+    Speed& speed = speeds_[trial.genotype];
+    const double trained = report.seconds / static_cast<double>(report.steps);
+    speed.trained[options.batch] = trained;
+    if (const auto probed = speed.probed.find(options.batch); probed != speed.probed.end()) {
+      slowdown_ = std::clamp(0.5 * (slowdown_ + trained / probed->second), 0.8, 3.0);
+    }
+  }
+
+  const PredictOptions prediction = predict_options(options);
+  const auto scoring_start = SteadyClock::now();
+  try {
+    if (search) {
+      std::vector<CaseMetrics> cases;
+      for (const std::string& id : setup_.cases.inner_validation) {
+        cases.push_back(score_cached_case(
+            network, setup_.cache->find(id), setup_.cache->classes(), options.patch, prediction));
+      }
+      add_metrics(evaluation, cases, setup_.preprocessing.label_names);
+    } else {
+      Model model;
+      model.network = network;
+      model.preprocessing = setup_.preprocessing;
+      model.preprocessing.patch = options.patch;
+      save_model(setup_.run_folder / (trial.label == "best" ? "model" : "baseline"), model);
+      const auto cases = evaluate_cases(model,
+                                        *setup_.data,
+                                        setup_.cases.held_out,
+                                        prediction,
+                                        setup_.run_folder / "predictions" / trial.label,
+                                        setup_.show_progress);
+      add_metrics(evaluation, cases, setup_.preprocessing.label_names);
+    }
+  } catch (const Error& error) {
+    if (stop_requested() || error.kind() != ErrorKind::Input) throw;
+    evaluation.status = TrialStatus::Nan;  // e.g. the network's output is not finite
+    evaluation.message = error.what();
+    return evaluation;
+  }
+  evaluation.metrics["scoring_seconds"] = seconds_since(scoring_start);
+  evaluation.status = TrialStatus::Done;
+  std::error_code ignored;  // the weights of a search trial are not needed again
+  std::filesystem::remove(context.folder / "checkpoint.pt", ignored);
+  return evaluation;
+}
+
+}  // namespace nas

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nas/core/json.h"
+#include "nas/search/evaluator.h"
+#include "search_spaces/plan.h"
+#include "training/imaging/dataset.h"
+#include "training/options.h"
+#include "training/preprocessing.h"
+
+namespace nas {
+
+/// Who learns from which cases. The held-out cases score retrain trials only, that is, the final
+/// comparison; search trials never see them.
+struct CaseSelection {
+  std::vector<std::string> training;          // of the fold; = inner_training + inner_validation
+  std::vector<std::string> inner_training;    // search trials learn from these
+  std::vector<std::string> inner_validation;  // and are scored on these
+  std::vector<std::string> held_out;          // the fold's validation cases
+  bool operator==(const CaseSelection&) const = default;
+};
+/// Draws the inner validation cases: `share` of the training cases, at least 1, at most
+/// kMostValidation. \throws Error(Input) if the fold has fewer than two training cases or no
+/// held-out case.
+CaseSelection select_cases(const Split& fold, double share, std::uint64_t seed);
+inline constexpr std::int64_t kMostValidation = 20;
+Json to_json(const CaseSelection& cases);
+CaseSelection case_selection_from_json(const Json& value, const std::string& where);
+
+/// What a TrainEvaluator works with; all pointers are borrowed and outlive it.
+struct TrainEvaluatorSetup {
+  const SearchSpace* space = nullptr;
+  Configuration configuration;  // the planned one
+  Preprocessing preprocessing;
+  const DataSet* data = nullptr;
+  const CaseCache* cache = nullptr;
+  CaseSelection cases;
+  TrainOptions base;                 // device, precision, threads
+  std::filesystem::path run_folder;  // models, predictions
+  bool show_progress = true;
+};
+
+/// Scores a genotype by training its network with `fit`, with the options that the schedule rule
+/// (plan_training) gives for the trial's steps or seconds.
+///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on the
+///   preprocessed grid
+///     (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
+///   Retrain: trains on all training cases, writes run_folder/model (label "best") or
+///   run_folder/baseline, scores the
+///     held-out cases on their original grid (evaluate_cases), predictions in
+///     run_folder/predictions/<label>.
+/// With a clock a training also stops when its time is up; the steps that it did are recorded.
+class TrainEvaluator : public Evaluator {
+ public:
+  explicit TrainEvaluator(TrainEvaluatorSetup setup);
+
+  TrialCost describe(const Genotype& genotype) override;
+  Probe probe(const Genotype& genotype, TrialPurpose purpose) override;
+  TrialPlan plan(const Trial& trial) override;
+  Evaluation evaluate(const Trial& trial, const TrialContext& context) override;
+
+  /// Seconds per step at the batch that a training of many steps would use, for forecasts.
+  double step_seconds(const Genotype& genotype, std::int64_t batch);
+
+ private:
+  struct Speed {
+    std::map<std::int64_t, double> probed;   // seconds a step by batch, two steps on random data
+    std::map<std::int64_t, double> trained;  // the same of whole trainings
+    double forward_seconds = 0;              // one patch
+  };
+  Phenotype build(const Genotype& genotype) const;
+  const std::vector<std::string>& training_cases(TrialPurpose purpose) const;
+  const Speed& measure(const Genotype& genotype, std::int64_t batch);
+  double evaluation_seconds(const Genotype& genotype, TrialPurpose purpose);
+  void measure_scoring();
+  Evaluation run(const Trial& trial, const TrialContext& context);
+
+  TrainEvaluatorSetup setup_;
+  std::map<Genotype, Speed> speeds_;
+  double slowdown_ = 1.05;  // trained / probed: data, hooks and checkpoints; learnt from trainings
+  double scoring_seconds_ =
+      -1;  // of one held-out case beyond its forward passes; < 0: not measured
+};
+
+}  // namespace nas
