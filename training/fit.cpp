@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/fit.h"
 
-#include <unistd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -680,6 +682,11 @@ at::Device choose_device(const std::string& device) {
 
 void set_up_compute(int threads, const at::Device& device) {
   at::set_num_threads(threads > 0 ? threads : processor_count());
+#if defined(__GLIBC__)
+  // Activations come and go every step; handing their pages back to the kernel costs a tenth of it.
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
   // Deterministic operators where there is a choice; without filling fresh memory, which would cost
   // a pass each.
   at::globalContext().setDeterministicAlgorithms(device.is_cpu(), /*warn_only=*/true);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <numbers>
+#include <optional>
 #include <set>
 
 #include <ATen/Parallel.h>
@@ -126,10 +127,12 @@ kernels::NormActShape norm_shape(const at::Tensor& x) {
 struct NormActFunction : torch::autograd::Function<NormActFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context,
                             const at::Tensor& input,
-                            const at::Tensor& weight,
-                            const at::Tensor& bias,
+                            const std::optional<at::Tensor>& affine_weight,
+                            const std::optional<at::Tensor>& affine_bias,
                             double eps,
                             double slope) {
+    const at::Tensor weight = affine_weight.value_or(at::Tensor());
+    const at::Tensor bias = affine_bias.value_or(at::Tensor());
     const at::Tensor x = input.contiguous(kLast);
     const at::Tensor y = at::empty_like(x);
     const at::Tensor mean = at::empty({x.size(0), x.size(1)}, at::kFloat),
@@ -194,7 +197,10 @@ at::Tensor norm_act(const at::Tensor& x,
                    (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
                    (!weight.defined() || weight.scalar_type() == at::kFloat);
   if (!own) return norm_act_composed(x, weight, bias, eps, slope);
-  return NormActFunction::apply(x, weight, bias, eps, slope);
+  const auto optional = [](const at::Tensor& t) {
+    return t.defined() ? std::optional<at::Tensor>(t) : std::nullopt;
+  };
+  return NormActFunction::apply(x, optional(weight), optional(bias), eps, slope);
 }
 
 /// One step of the program a graph is lowered to. Fused nodes share a step: `results` are dropped
@@ -386,8 +392,11 @@ GraphModuleImpl::GraphModuleImpl(Graph graph, std::uint64_t seed) : graph_(std::
       const auto padding = attribute_ints(node, "padding");
       const bool largest = op == "max_pool";
       step->run = [=](const Values& in) {
-        return largest ? at::max_pool3d(in[0], kernel, stride, padding)
-                       : at::avg_pool3d(in[0], kernel, stride, padding);
+        if (largest) return at::max_pool3d(in[0], kernel, stride, padding);
+        // LibTorch has no average pooling in bfloat16 on the CPU.
+        const bool widen = in[0].device().is_cpu() && in[0].scalar_type() == at::kBFloat16;
+        const at::Tensor x = widen ? in[0].to(at::kFloat) : in[0];
+        return at::avg_pool3d(x, kernel, stride, padding).to(in[0].scalar_type());
       };
     } else if (op == "resize") {
       const Vec3 scale = attribute_vec3(node, "scale");

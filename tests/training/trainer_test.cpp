@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
+#include <memory>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -14,9 +24,12 @@
 #include "nas/network/graph.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "search_spaces/plan.h"
 #include "search_spaces/unet.h"
 #include "tests/support/support.h"
+#include "training/fit.h"
 #include "training/graph_module.h"
+#include "training/imaging/phantom.h"
 #include "training/losses.h"
 #include "training/optimizer.h"
 #include "training/options.h"
@@ -289,6 +302,471 @@ TEST(DeepSupervision, WeightsHalveAndTheLowestIsLeftOut) {
   const at::Tensor target = at::arange(0, 8, at::kShort).view({1, 1, 2, 4}).contiguous();
   EXPECT_TRUE(
       resize_target(target, {1, 1, 2}).equal(at::tensor({5, 7}, at::kShort).view({1, 1, 1, 2})));
+}
+
+// ---------------------------------------------------------------- options and the schedule rule
+
+TEST(TrainOptionsTest, RoundTripAndUnknownKeys) {
+  TrainOptions options;
+  options.steps = 77;
+  options.seed = 0xFFFFFFFFFFFFFFFFull;
+  options.patch = {8, 16, 24};
+  options.schedule = "cosine";
+  EXPECT_EQ(train_options_from_json(Json::parse(to_json(options).dump()), "test"), options);
+  EXPECT_EQ(train_options_from_json(Json{{"batch", 3}}, "test", options).steps, 77);
+  try {
+    train_options_from_json(Json{{"learning_rat", 1}}, "options.json");
+    FAIL() << "unknown key passed";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::Usage);
+    EXPECT_NE(std::string(error.what()).find("learning_rate"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(train_options_from_json(Json{{"batch", 0}}, "test"), Error);
+  EXPECT_THROW(train_options_from_json(Json{{"schedule", "linear"}}, "test"), Error);
+  EXPECT_THROW(train_options_from_json(Json{{"seed", -1}}, "test"), Error);
+}
+
+TEST(TrainOptionsTest, SchedulesStartAndEndWhereTheyShould) {
+  TrainOptions options;
+  options.steps = 100;
+  options.learning_rate = 0.1;
+  options.schedule = "poly";
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(options, 0), 0.1);
+  EXPECT_NEAR(scheduled_learning_rate(options, 50), 0.1 * std::pow(0.5, 0.9), 1e-12);
+  options.schedule = "cosine";
+  options.warmup_fraction = 0.1;
+  EXPECT_NEAR(scheduled_learning_rate(options, 0), 0.01, 1e-12);
+  EXPECT_NEAR(scheduled_learning_rate(options, 50), 0.05, 1e-12);
+  EXPECT_LT(scheduled_learning_rate(options, 99), 1e-4);
+  options.average_decay = 0.99;
+  EXPECT_NEAR(scheduled_average_decay(options, 0), 0.1, 1e-12);
+  EXPECT_NEAR(scheduled_average_decay(options, 100000), 0.99, 1e-12);
+}
+
+/// A plan of the size of Task04 (small patch) or of a large abdominal task.
+Configuration planned(bool small) {
+  Configuration plan;
+  plan.name = "3d_fullres";
+  plan.patch = small ? Extent3{40, 56, 40} : Extent3{128, 128, 128};
+  plan.batch = small ? 7 : 2;
+  return plan;
+}
+
+TEST(ScheduleRule, ShortBudgetsGetAdamAndLongOnesNnunetsRecipeOnTwoDataSets) {
+  const auto small_step = [](std::int64_t batch) { return 0.2 * static_cast<double>(batch); };
+  const auto large_step = [](std::int64_t batch) { return 30.0 * static_cast<double>(batch); };
+
+  const TrainOptions minutes = plan_training(planned(true), 156, {.seconds = 400}, small_step);
+  EXPECT_EQ(minutes.optimizer, "adamw");
+  EXPECT_EQ(minutes.schedule, "cosine");
+  EXPECT_EQ(minutes.batch, 2);
+  EXPECT_EQ(minutes.steps, 1000);
+  EXPECT_FALSE(minutes.mirror);
+  EXPECT_LT(minutes.augmentation, 1);
+  EXPECT_GT(minutes.average_decay, 0);
+
+  const TrainOptions hours = plan_training(planned(true), 156, {.seconds = 4 * 3600}, small_step);
+  EXPECT_EQ(hours.optimizer, "adamw");
+  EXPECT_EQ(hours.batch, 4);  // the largest power of two up to the plan's 7
+  EXPECT_TRUE(hours.mirror);
+  EXPECT_EQ(hours.augmentation, 1);
+
+  const TrainOptions days = plan_training(planned(true), 156, {.seconds = 86400}, small_step);
+  EXPECT_EQ(days.optimizer, "sgd");
+  EXPECT_EQ(days.batch, 7);
+  EXPECT_EQ(days.momentum, 0.99);
+  EXPECT_EQ(days.schedule, "poly");
+  EXPECT_TRUE(days.mirror);
+
+  const TrainOptions large = plan_training(planned(false), 100, {.seconds = 86400}, large_step);
+  EXPECT_EQ(large.optimizer, "adamw");
+  EXPECT_EQ(large.batch, 2);
+  EXPECT_EQ(large.steps, 1440);
+  EXPECT_EQ(large.patch, (Extent3{128, 128, 128}));
+
+  const TrainOptions base{.precision = "fp32", .seed = 9};
+  const TrainOptions steps = plan_training(planned(true), 156, {.steps = 500}, {}, base);
+  EXPECT_EQ(steps.steps, 500);
+  EXPECT_EQ(steps.precision, "fp32");
+  EXPECT_EQ(steps.seed, 9u);
+  EXPECT_EQ(plan_training(planned(true), 156, {.steps = 250000}).optimizer, "sgd");
+  EXPECT_THROW(plan_training(planned(false), 100, {.seconds = 10}, large_step), Error);
+  EXPECT_THROW(plan_training(planned(false), 100, {}), Error);
+}
+
+// ---------------------------------------------------------------- optimizers
+
+TEST(Optimizers, EqualLibtorchsOwnOverSeveralSteps) {
+  for (const bool adam : {false, true}) {
+    at::Tensor w = random_tensor({3, 4}, 1).requires_grad_(true),
+               b = random_tensor({4}, 2).requires_grad_(true);
+    at::Tensor rw = w.detach().clone().requires_grad_(true),
+               rb = b.detach().clone().requires_grad_(true);
+    TrainOptions options;
+    options.optimizer = adam ? "adamw" : "sgd";
+    options.weight_decay = 0.1;
+    options.momentum = 0.9;
+    Optimizer ours({w, b}, options);
+    std::unique_ptr<torch::optim::Optimizer> theirs;
+    if (adam) {
+      // No decay on the bias.
+      std::vector<torch::optim::OptimizerParamGroup> groups;
+      groups.emplace_back(std::vector<at::Tensor>{rw},
+                          std::make_unique<torch::optim::AdamWOptions>(
+                              torch::optim::AdamWOptions(0.05).weight_decay(0.1)));
+      groups.emplace_back(std::vector<at::Tensor>{rb},
+                          std::make_unique<torch::optim::AdamWOptions>(
+                              torch::optim::AdamWOptions(0.05).weight_decay(0)));
+      theirs = std::make_unique<torch::optim::AdamW>(groups, torch::optim::AdamWOptions(0.05));
+    } else {
+      theirs = std::make_unique<torch::optim::SGD>(
+          std::vector<at::Tensor>{rw, rb},
+          torch::optim::SGDOptions(0.05).momentum(0.9).weight_decay(0.1).nesterov(true));
+    }
+    const at::Tensor x = random_tensor({5, 3}, 3);
+    for (int step = 0; step < 5; ++step) {
+      ours.zero_grad();
+      theirs->zero_grad();
+      (at::mm(x, w) + b).sin().sum().backward();
+      (at::mm(x, rw) + rb).sin().sum().backward();
+      ours.step(0.05);
+      theirs->step();
+    }
+    EXPECT_LT(largest_difference(w.detach(), rw.detach()), 1e-6) << options.optimizer;
+    EXPECT_LT(largest_difference(b.detach(), rb.detach()), 1e-6) << options.optimizer;
+  }
+}
+
+TEST(Optimizers, ClippingKeepsTheDirectionAndRefusesWhatIsNotFinite) {
+  at::Tensor w = at::zeros({2}).requires_grad_(true);
+  Optimizer optimizer({w}, TrainOptions{});
+  w.mutable_grad() = at::tensor({30.f, 40.f});
+  EXPECT_TRUE(clip_gradients(optimizer, 5));
+  EXPECT_LT(largest_difference(w.grad(), at::tensor({3.f, 4.f})), 1e-4);
+  EXPECT_TRUE(clip_gradients(optimizer, 100));
+  EXPECT_LT(largest_difference(w.grad(), at::tensor({3.f, 4.f})), 1e-4);
+  w.mutable_grad() = at::tensor({1.f, std::numeric_limits<float>::infinity()});
+  EXPECT_FALSE(clip_gradients(optimizer, 5));
+}
+
+TEST(Optimizers, WeightAverageIsTheExponentialMean) {
+  at::Tensor w = at::zeros({3});
+  WeightAverage average({w});
+  double expected = 0;
+  for (const double value : {1.0, 2.0, 5.0}) {
+    w.fill_(value);
+    average.update(0.75);
+    expected = 0.75 * expected + 0.25 * value;
+  }
+  average.copy_to_parameters();
+  EXPECT_NEAR(w[0].item<double>(), expected, 1e-6);
+}
+
+TEST(GradScalers, HalvesOnOverflowAndDoublesAfterGoodSteps) {
+  GradScaler scaler(at::kCPU, 1024, 2);
+  at::Tensor w = at::ones({2}).requires_grad_(true);
+  scaler.scale((w * 3).sum()).backward();
+  EXPECT_EQ(w.grad()[0].item<float>(), 3 * 1024);
+  EXPECT_TRUE(scaler.unscale({w}));
+  EXPECT_EQ(w.grad()[0].item<float>(), 3);
+  scaler.update();
+  EXPECT_EQ(scaler.current(), 1024);
+  w.mutable_grad() = at::tensor({1.f, std::numeric_limits<float>::infinity()});
+  EXPECT_FALSE(scaler.unscale({w}));
+  scaler.update();
+  EXPECT_EQ(scaler.current(), 512);
+  for (int i = 0; i < 2; ++i) {
+    w.mutable_grad() = at::ones({2});
+    EXPECT_TRUE(scaler.unscale({w}));
+    scaler.update();
+  }
+  EXPECT_EQ(scaler.current(), 1024);
+}
+
+// ---------------------------------------------------------------- fit
+
+/// A phantom data set with its cache, in a folder that may be there already.
+struct Phantom {
+  explicit Phantom(const std::filesystem::path& folder) {
+    if (!std::filesystem::exists(folder / "data")) {
+      PhantomOptions options;
+      options.cases = 5;
+      options.test_cases = 0;
+      options.size = {16, 20, 16};
+      options.seed = 3;
+      write_phantom(folder / "data", options);
+    }
+    data = open_data_set(folder / "data");
+    Preprocessing preprocessing;
+    preprocessing.configuration = "3d_fullres";
+    preprocessing.patch = {16, 16, 16};
+    preprocessing.normalization = {"ZScoreNormalization"};
+    preprocessing.use_mask_for_norm = {false};
+    preprocessing.intensity = {IntensityProperties{}};
+    preprocessing.channel_names = data.channel_names;
+    preprocessing.label_names = data.label_names;
+    cache = open_case_cache(folder / "cache", data, preprocessing, 1, false);
+    for (const CaseFiles& one : data.training) ids.push_back(one.id);
+  }
+  DataSet data;
+  CaseCache cache;
+  std::vector<std::string> ids;
+};
+
+Graph small_unet() {
+  UnetArchitecture a;
+  a.in_channels = 1;
+  a.classes = 3;
+  a.features = {8, 16};
+  a.strides = {{1, 1, 1}, {2, 2, 2}};
+  a.kernels = {{3, 3, 3}, {3, 3, 3}};
+  a.blocks = {1, 1};
+  a.decoder_convs = {1};
+  return make_unet(a);
+}
+
+TrainOptions small_training(std::int64_t steps) {
+  TrainOptions options;
+  options.steps = steps;
+  options.batch = 2;
+  options.patch = {16, 16, 16};
+  options.optimizer = "adamw";
+  options.learning_rate = 5e-3;
+  options.schedule = "cosine";
+  options.clip_norm = 1;
+  options.average_decay = 0.9;
+  options.device = "cpu";
+  options.threads = 2;
+  return options;
+}
+
+FitFiles quiet(const std::filesystem::path& folder, double checkpoint_seconds = 300) {
+  FitFiles files;
+  files.folder = folder;
+  files.checkpoint_seconds = checkpoint_seconds;
+  files.tensorboard = false;
+  files.show_progress = false;
+  return files;
+}
+
+std::string weights_of(GraphModule& network) {
+  std::string bytes;
+  for (const auto& item : network->named_parameters()) {
+    const at::Tensor t = item.value().detach().contiguous();
+    bytes += item.key() + std::string(static_cast<const char*>(t.const_data_ptr()), t.nbytes());
+  }
+  return bytes;
+}
+
+TEST(Fit, LearnsOnePatchByHeartInBothPrecisions) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  for (const std::string precision : {"fp32", "bf16"}) {
+    TrainOptions options = small_training(60);
+    options.precision = precision;
+    options.augmentation = 0;
+    options.mirror = false;
+    options.average_decay = 0;
+    options.foreground_fraction = 0;
+    GraphModule network(small_unet());
+    const FitReport report = fit(network, phantom.cache, {phantom.ids[0]}, options, quiet({}));
+    EXPECT_EQ(report.status, "done");
+    EXPECT_EQ(report.skipped, 0);
+    ASSERT_EQ(report.losses.size(), 60u);
+    EXPECT_GT(report.losses.front(), 0.6);
+    EXPECT_LT(report.losses.back(), 0.3 * report.losses.front()) << precision;
+    EXPECT_LT(report.wait_seconds, report.seconds);
+  }
+}
+
+TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  for (const std::string optimizer : {"adamw", "sgd"}) {
+    TrainOptions options = small_training(8);
+    options.optimizer = optimizer;
+    GraphModule straight(small_unet(), options.seed);
+    const FitReport whole = fit(straight, phantom.cache, phantom.ids, options, quiet({}));
+
+    const std::filesystem::path run = folder / optimizer;
+    int polls = 0, counter = 0;
+    FitHooks hooks;
+    hooks.should_stop = [&] { return ++polls > 3; };
+    hooks.before_step = [&](std::int64_t step) {
+      EXPECT_EQ(step, counter);
+      ++counter;
+    };
+    hooks.save_state = [&] { return std::to_string(counter); };
+    hooks.load_state = [&](const std::string& text) { counter = std::stoi(text); };
+    GraphModule first(small_unet(), options.seed);
+    EXPECT_EQ(fit(first, phantom.cache, phantom.ids, options, quiet(run), hooks).status, "stopped");
+    EXPECT_EQ(counter, 3);
+    counter = 0;
+    polls = -1000;
+    GraphModule second(small_unet(), 4711);
+    const FitReport rest = fit(second, phantom.cache, phantom.ids, options, quiet(run), hooks);
+    EXPECT_EQ(rest.status, "done");
+    EXPECT_EQ(counter, 8);
+    EXPECT_EQ(rest.losses, whole.losses);
+    EXPECT_EQ(weights_of(second), weights_of(straight));
+
+    // The finished run is taken from its checkpoint; another training is refused.
+    GraphModule third(small_unet(), 4711);
+    EXPECT_EQ(fit(third, phantom.cache, phantom.ids, options, quiet(run), hooks).steps, 8);
+    EXPECT_EQ(weights_of(third), weights_of(straight));
+    options.learning_rate *= 2;
+    EXPECT_THROW(fit(third, phantom.cache, phantom.ids, options, quiet(run), hooks), Error);
+  }
+  std::ofstream(folder / "adamw/checkpoint.pt") << "not a checkpoint";
+  GraphModule network(small_unet());
+  EXPECT_THROW(fit(network, phantom.cache, phantom.ids, small_training(8), quiet(folder / "adamw")),
+               Error);
+}
+
+TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  TrainOptions options = small_training(5);
+  options.average_decay = 0;
+  GraphModule network(small_unet());
+  const std::string before = weights_of(network);
+  FitHooks hooks;
+  hooks.loss = [&](const Batch& batch) {
+    return network->forward(batch.image)[0].sum() * std::numeric_limits<double>::quiet_NaN();
+  };
+  const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks);
+  EXPECT_EQ(report.status, "nan");
+  EXPECT_EQ(report.steps, 0);
+  EXPECT_EQ(weights_of(network), before);
+}
+
+TEST(Fit, SkipsStepsWithGradientsThatAreNotFinite) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  TrainOptions options = small_training(4);
+  options.average_decay = 0;
+  GraphModule network(small_unet());
+  const std::string before = weights_of(network);
+  std::vector<bool> skipped;
+  FitHooks hooks;
+  hooks.loss = [&](const Batch& batch) {  // 0 * sqrt(0): the value is finite, its derivative is not
+    const at::Tensor y = network->forward(batch.image)[0];
+    return (y - y.detach()).sqrt().sum();
+  };
+  hooks.after_step = [&](const StepInfo& info) { skipped.push_back(info.skipped); };
+  const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks);
+  EXPECT_EQ(report.status, "done");
+  EXPECT_EQ(report.skipped, 4);
+  EXPECT_EQ(skipped, std::vector<bool>(4, true));
+  EXPECT_EQ(weights_of(network), before);
+}
+
+TEST(Fit, DoesNotDependOnTheThreadsOfTheDataAndWritesEventFiles) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  FitFiles files = quiet(folder / "run");
+  files.tensorboard = true;
+  GraphModule network(small_unet());
+  fit(network, phantom.cache, phantom.ids, small_training(2), files);
+  bool events = false;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "run")) {
+    events = events || entry.path().filename().string().find("tfevents") != std::string::npos;
+  }
+  EXPECT_TRUE(events);
+  EXPECT_THROW(fit(network, phantom.cache, {"no such case"}, small_training(2), quiet({})), Error);
+  TrainOptions odd = small_training(2);
+  odd.patch = {15, 16, 16};
+  EXPECT_THROW(fit(network, phantom.cache, phantom.ids, odd, quiet({})), Error);
+}
+
+TEST(Fit, ProbeMeasuresStepsForwardAndMemory) {
+  TrainOptions options = small_training(1);
+  const ProbeResult result = probe(small_unet(), options);
+  EXPECT_GT(result.seconds_per_step, 0);
+  EXPECT_GT(result.seconds_per_forward, 0);
+  EXPECT_GT(result.peak_bytes, 1 << 20);
+}
+
+TEST(Fit, DevicesAndPrecisionsAreNamedOrRefused) {
+  EXPECT_EQ(choose_device("cpu"), at::Device(at::kCPU));
+  EXPECT_THROW(choose_device("gpu"), Error);
+  EXPECT_THROW(choose_device("cuda:"), Error);
+  EXPECT_THROW(choose_device("cuda:99"), Error);
+  EXPECT_THROW(choose_precision("fp16", at::kCPU), Error);
+  EXPECT_THROW(choose_precision("fp8", at::kCPU), Error);
+}
+
+/// The child of the test below: trains in VOXNAS_FIT_CHILD with a checkpoint after every step.
+TEST(FitKill, Child) {
+  const char* folder = std::getenv("VOXNAS_FIT_CHILD");
+  if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
+  const Phantom phantom(folder);
+  GraphModule network(small_unet(), 1);
+  fit(network,
+      phantom.cache,
+      phantom.ids,
+      small_training(30),
+      quiet(std::filesystem::path(folder) / "run", 0));
+  save_weights((std::filesystem::path(folder) / "done.safetensors").string(), *network);
+}
+
+TEST(FitKill, KilledAtAnyPointAndResumedEqualsTheUninterruptedRunBitForBit) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  GraphModule straight(small_unet(), 1);
+  fit(straight, phantom.cache, phantom.ids, small_training(30), quiet({}));
+
+  const std::filesystem::path done = folder / "done.safetensors";
+  setenv("VOXNAS_FIT_CHILD", folder.path().c_str(), 1);
+  int kills = 0;
+  Rng random("kill");
+  for (int attempt = 0; attempt < 12 && !std::filesystem::exists(done); ++attempt) {
+    // A process of its own, not a fork: LibTorch's threads do not survive one.
+    std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+    std::string filter = "--gtest_filter=FitKill.Child";
+    std::vector<char*> arguments{program.data(), filter.data(), nullptr};
+    pid_t child = 0;
+    ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0);
+    const std::filesystem::path checkpoint = folder / "run/checkpoint.pt";
+    const auto written = [&] {
+      std::error_code none;
+      return std::filesystem::last_write_time(checkpoint, none);
+    };
+    const auto before = written();
+    const bool let_finish = kills >= 2;
+    int status = 0;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (!let_finish && written() != before) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(0, 40)));
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        kills += WIFSIGNALED(status) ? 1 : 0;
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  unsetenv("VOXNAS_FIT_CHILD");
+  EXPECT_GE(kills, 1);
+  ASSERT_TRUE(std::filesystem::exists(done));
+  GraphModule resumed(small_unet(), 2);
+  load_weights(done.string(), *resumed);
+  EXPECT_EQ(weights_of(resumed), weights_of(straight));
+}
+
+TEST(FitGpu, TrainsOnTheDevice) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  for (const std::string precision : {"fp32", "bf16", "fp16"}) {
+    TrainOptions options = small_training(30);
+    options.device = "cuda";
+    options.precision = precision;
+    GraphModule network(small_unet());
+    const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}));
+    EXPECT_EQ(report.status, "done");
+    EXPECT_LT(report.losses.back(), report.losses.front()) << precision;
+  }
 }
 
 }  // namespace
