@@ -306,8 +306,9 @@ std::vector<std::vector<std::int64_t>> window_starts(const Extent3& image,
                    " is smaller than the patch ",
                    to_text(patch));
     const auto room = static_cast<double>(image[axis] - patch[axis]);
-    const auto count =
-        static_cast<std::int64_t>(std::ceil(room / (static_cast<double>(patch[axis]) * step))) + 1;
+    // At least one voxel apart: a tiny step would only repeat windows.
+    const double apart = std::max(1.0, static_cast<double>(patch[axis]) * step);
+    const auto count = static_cast<std::int64_t>(std::ceil(room / apart)) + 1;
     const double spread = count > 1 ? room / static_cast<double>(count - 1) : 0;
     for (std::int64_t i = 0; i < count; ++i) {
       // nearbyint rounds halves to even, as NumPy does.
