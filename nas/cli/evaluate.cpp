@@ -74,11 +74,15 @@ std::string cell(const std::optional<double>& value, const char* format = "%8.3f
 
 void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::string>& names) {
   using Field = std::optional<double> ClassMetrics::*;
-  const auto line = [](const std::string& what,
-                       const std::string& label,
-                       const std::array<std::string, 4>& cells) {
-    std::cerr << what << std::string(what.size() < 28 ? 28 - what.size() : 1, ' ') << label
-              << std::string(label.size() < 16 ? 16 - label.size() : 1, ' ');
+  std::size_t case_width = 8;
+  std::size_t label_width = 5;
+  for (const CaseMetrics& one : cases) case_width = std::max(case_width, one.id.size());
+  for (const std::string& name : names) label_width = std::max(label_width, name.size());
+  const auto line = [&](const std::string& what,
+                        const std::string& label,
+                        const std::array<std::string, 4>& cells) {
+    std::cerr << what << std::string(case_width + 2 - what.size(), ' ') << label
+              << std::string(label_width + 2 - label.size(), ' ');
     for (const std::string& one : cells) std::cerr << one;
     std::cerr << "\n";
   };
@@ -106,7 +110,7 @@ void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::s
       }
       cells[f] = cell(count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt);
     }
-    line(k == 0 ? concat_text("mean of ", cases.size()) : "", names[k + 1], cells);
+    line(k == 0 ? std::string("mean") : "", names[k + 1], cells);
   }
 }
 

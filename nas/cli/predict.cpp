@@ -135,6 +135,7 @@ std::int64_t available_memory() {
 }
 
 int run_predict(const PredictArguments& arguments) {
+  choose_precision(arguments.options.precision, choose_device(arguments.options.device));
   Model model = load_model(arguments.model);
   const auto channels = static_cast<int>(model.preprocessing.normalization.size());
 
@@ -183,6 +184,15 @@ int run_predict(const PredictArguments& arguments) {
   for (PredictCase& one : cases) {
     if (!one.problem.empty()) continue;
     try {
+      std::int64_t found = 0;
+      for (const fs::path& image : one.images) found += read_nifti_header(image).channels;
+      NAS_CHECK(found == channels,
+                one.images.front().string(),
+                ": the model reads ",
+                channels,
+                " channels, found ",
+                found,
+                one.images.size() > 1 ? " in the files of this case" : "");
       const std::int64_t bytes = predict_memory_bytes(
           model, read_nifti_header(one.images.front()).geometry, arguments.options);
       if (bytes > largest) {
