@@ -43,6 +43,9 @@ void* noted_new(std::size_t size) {
 
 void* operator new(std::size_t size) { return noted_new(size); }
 void* operator new[](std::size_t size) { return noted_new(size); }
+// std::stable_sort asks without throwing.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+void operator delete(void* block, const std::nothrow_t&) noexcept { std::free(block); }
 void operator delete(void* block) noexcept { std::free(block); }
 void operator delete[](void* block) noexcept { std::free(block); }
 void operator delete(void* block, std::size_t) noexcept { std::free(block); }
