@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
@@ -150,16 +151,21 @@ int run_train(TrainArguments a) {
                    run.fold);
     split = data.splits[static_cast<std::size_t>(run.fold)];
   }
+  // Neither fingerprint nor plan see the held-out cases.
+  DataSet seen = data;
+  std::erase_if(seen.training, [&](const CaseFiles& one) {
+    return std::ranges::find(split.train, one.id) == split.train.end();
+  });
   const fs::path fingerprint_file = folder / "fingerprint.json";
   Fingerprint fingerprint;
   if (earlier && fs::exists(fingerprint_file)) {
     fingerprint = fingerprint_from_json(read_json(fingerprint_file), fingerprint_file.string());
   } else {
-    fingerprint = compute_fingerprint(data, a.base.threads);
+    fingerprint = compute_fingerprint(seen, a.base.threads);
     write_json(fingerprint_file, to_json(fingerprint));
   }
   const Plan plan =
-      make_plan(fingerprint, planner_facts(data), {.planner = run.planner, .gpu_memory_gb = 0});
+      make_plan(fingerprint, planner_facts(seen), {.planner = run.planner, .gpu_memory_gb = 0});
   const Configuration& configuration = plan.configuration(run.configuration);
   const Preprocessing preprocessing =
       make_preprocessing(plan, run.configuration, data.channel_names, data.label_names);
