@@ -42,6 +42,20 @@ void counted_delete(void* pointer) noexcept {
 
 void* operator new(std::size_t size) { return counted_new(size); }
 void* operator new[](std::size_t size) { return counted_new(size); }
+// std::stable_sort asks for memory this way; sanitizers bring their own version of every form not
+// replaced.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return counted_new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+  return operator new(size, tag);
+}
+void operator delete(void* pointer, const std::nothrow_t&) noexcept { counted_delete(pointer); }
+void operator delete[](void* pointer, const std::nothrow_t&) noexcept { counted_delete(pointer); }
 void operator delete(void* pointer) noexcept { counted_delete(pointer); }
 void operator delete[](void* pointer) noexcept { counted_delete(pointer); }
 void operator delete(void* pointer, std::size_t) noexcept { counted_delete(pointer); }
