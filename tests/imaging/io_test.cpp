@@ -536,6 +536,88 @@ TEST(Nifti, ReadsRealFiles) {
   EXPECT_EQ(grid_distance_mm(image.geometry, label.geometry), 0);
 }
 
+TEST(Nifti, AgreesWithNibabel) {
+  NAS_PYTHON_OR_SKIP(python);
+  const TempFolder folder;
+  // Each file from nibabel comes with what nibabel reads from it: x y z c, zooms, affine, all
+  // values in file order.
+  write_file_atomic(folder / "make.py", R"py(
+import json, sys
+import nibabel as nib
+import numpy as np
+out, rng = sys.argv[1], np.random.default_rng(1)
+cases = []
+def rotation(angles):
+    m = np.eye(3)
+    for axis, angle in enumerate(angles):
+        c, s, r = np.cos(angle), np.sin(angle), np.eye(3)
+        i, j = [k for k in range(3) if k != axis]
+        r[i, i] = r[j, j] = c
+        r[i, j], r[j, i] = -s, s
+        m = m @ r
+    return m
+for n, (kind, order, dtype, shape, flip, form) in enumerate([
+        (nib.Nifti1Image, '<', 'i2', (3, 4, 5), 1, 's'), (nib.Nifti1Image, '>', 'f4', (3, 4, 5, 2), -1, 'q'),
+        (nib.Nifti2Image, '>', 'u2', (4, 3, 2), -1, 'q'), (nib.Nifti2Image, '<', 'f8', (2, 2, 2, 3), 1, 'q'),
+        (nib.Nifti1Image, '<', 'u1', (6, 1, 2), 1, 'q')]):
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(rng.uniform(-2, 2, 3)) @ np.diag([0.5, 0.75, 2.5 * flip])
+    affine[:3, 3] = rng.uniform(-100, 100, 3)
+    data = (rng.random(shape) * 200).astype(dtype)
+    header = kind.header_class(endianness=order)
+    header.set_data_dtype(np.dtype(order + dtype))
+    image = kind(data, None, header)
+    image.header['pixdim'][1:4] = [0.5, 0.75, 2.5]
+    image.set_qform(affine if form == 'q' else None, 1 if form == 'q' else 0)
+    image.set_sform(affine if form == 's' else None, 1 if form == 's' else 0)
+    if dtype == 'i2': image.header.set_slope_inter(0.25, -10)
+    name = f'{out}/{n}.nii' + ('.gz' if n % 2 else '')
+    nib.save(image, name)
+    back = nib.load(name)
+    cases.append({'file': name, 'shape': list(shape), 'zooms': [float(z) for z in back.header.get_zooms()[:3]],
+                  'affine': back.affine[:3].ravel().tolist(), 'values': back.get_fdata().ravel(order='F').tolist()})
+json.dump(cases, open(f'{out}/cases.json', 'w'))
+ours = nib.load(f'{out}/ours.nii.gz')
+json.dump({'shape': list(ours.shape), 'dtype': str(ours.get_data_dtype()),
+           'qform': ours.get_qform()[:3].ravel().tolist(), 'sform': ours.get_sform()[:3].ravel().tolist(),
+           'values': ours.get_fdata().ravel(order='F').tolist()}, open(f'{out}/ours.json', 'w'))
+)py");
+  Image ours{.geometry = tilted_geometry({2, 3, 4}), .channels = 2, .voxels = {}};
+  for (int i = 0; i < 48; ++i) ours.voxels.push_back(static_cast<float>(i) * 0.3f);
+  write_nifti(folder / "ours.nii.gz", ours);
+  const std::string command = "'" + python.string() + "' '" + (folder / "make.py").string() +
+                              "' '" + folder.path().string() + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+
+  const Json cases = read_json(folder / "cases.json");
+  ASSERT_EQ(cases.size(), 5u);
+  for (const Json& one : cases) {
+    SCOPED_TRACE(one["file"].get<std::string>());
+    const Image image = read_nifti_image(one["file"].get<std::string>());
+    const auto shape = one["shape"].get<std::vector<std::int64_t>>();
+    EXPECT_EQ(image.geometry.shape, (Extent3{shape[2], shape[1], shape[0]}));
+    EXPECT_EQ(image.channels, shape.size() == 4 ? shape[3] : 1);
+    for (std::size_t a = 0; a < 3; ++a) {
+      EXPECT_NEAR(image.geometry.spacing_mm[2 - a], one["zooms"][a].get<double>(), 1e-6);
+    }
+    for (std::size_t i = 0; i < 12; ++i) {
+      EXPECT_NEAR(image.geometry.affine[i], one["affine"][i].get<double>(), 1e-4) << i;
+    }
+    const auto values = one["values"].get<std::vector<double>>();
+    ASSERT_EQ(values.size(), image.voxels.size());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      EXPECT_NEAR(image.voxels[i], values[i], 1e-4) << i;
+  }
+  const Json theirs = read_json(folder / "ours.json");
+  EXPECT_EQ(theirs["shape"], (Json{4, 3, 2, 2}));
+  EXPECT_EQ(theirs["dtype"], "float32");
+  for (std::size_t i = 0; i < 12; ++i) {
+    EXPECT_NEAR(theirs["sform"][i].get<double>(), ours.geometry.affine[i], 1e-4);
+    EXPECT_NEAR(theirs["qform"][i].get<double>(), ours.geometry.affine[i], 1e-4);
+  }
+  for (std::size_t i = 0; i < 48; ++i) EXPECT_EQ(theirs["values"][i].get<float>(), ours.voxels[i]);
+}
+
 // ---- data sets ---------------------------------------------------------------------------------
 
 void write_text(const fs::path& file, const std::string& text) { write_file_atomic(file, text); }

@@ -57,7 +57,7 @@ std::vector<std::string> in_order(const std::map<std::int64_t, std::string>& nam
 std::vector<std::string> read_channel_names(const JsonReader& value) {
   if (value.json().is_string()) return {value.text()};
   if (value.json().is_array()) {
-    const auto names = value.texts();
+    auto names = value.texts();
     NAS_CHECK(!names.empty(), value.where(), ": expected at least one channel, found none");
     return names;
   }

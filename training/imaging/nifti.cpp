@@ -256,7 +256,7 @@ std::optional<std::array<double, 12>> affine_of_quaternion(const Fields& f,
   const double qfac = f.pixdim[0] < 0 ? -1 : 1;
   std::array<double, 12> affine{};
   for (int row = 0; row < 3; ++row) {
-    const auto at = static_cast<std::size_t>(4 * row);
+    const auto at = 4 * static_cast<std::size_t>(row);
     affine[at] = r(row, 0) * spacing_xyz[0];
     affine[at + 1] = r(row, 1) * spacing_xyz[1];
     affine[at + 2] = r(row, 2) * spacing_xyz[2] * qfac;
@@ -525,8 +525,8 @@ std::int16_t orientation(const Geometry& g, std::array<double, 3>& quaternion, d
   Eigen::Matrix3d r;
   for (int row = 0; row < 3; ++row) {
     for (int col = 0; col < 3; ++col) {
-      r(row, col) = g.affine[static_cast<std::size_t>(4 * row + col)] /
-                    g.spacing_mm[static_cast<std::size_t>(2 - col)];
+      r(row, col) = g.affine[4 * static_cast<std::size_t>(row) + static_cast<std::size_t>(col)] /
+                    g.spacing_mm[2 - static_cast<std::size_t>(col)];
     }
   }
   qfac = r.determinant() < 0 ? -1 : 1;

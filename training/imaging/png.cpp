@@ -230,7 +230,7 @@ Picture render_slice(const Image& image,
           255 * std::clamp(
                     (value - static_cast<double>(low)) / static_cast<double>(high - low), 0.0, 1.0);
       for (std::size_t c = 0; c < 3; ++c)
-        picture.pixels[pixel * 3 + c] = static_cast<std::uint8_t>(gray + 0.5);
+        picture.pixels[pixel * 3 + c] = static_cast<std::uint8_t>(std::lround(gray));
       at[view.row_axis] = std::clamp<std::int64_t>(std::llround(row), 0, rows - 1);
       at[view.column_axis] = std::clamp<std::int64_t>(std::llround(column), 0, columns - 1);
       const std::size_t voxel = offset_of(shape, at);
