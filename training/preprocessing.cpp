@@ -51,6 +51,44 @@ Volume<T> transposed(const Volume<T>& source, const std::array<int, 3>& order) {
   return result;
 }
 
+/// The planned grid for an image. A header may claim any spacing, so the size is bounded before
+/// memory is taken.
+Extent3 planned_shape(const Extent3& shape,
+                      const Vec3& spacing,
+                      const Preprocessing& preprocessing) {
+  double voxels = 1;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const double edge = static_cast<double>(shape[i]) * spacing[i] / preprocessing.spacing[i];
+    NAS_CHECK(edge <= 65536,
+              "an axis of ",
+              shape[i],
+              " voxels of ",
+              spacing[i],
+              " mm would become ",
+              edge,
+              " voxels at the planned ",
+              preprocessing.spacing[i],
+              " mm; is the spacing right?");
+    voxels *= std::max(edge, 1.0);
+  }
+  NAS_CHECK(voxels < 2147483648.0,
+            "an image of ",
+            to_text(shape),
+            " voxels would become ",
+            voxels,
+            " voxels at the planned spacing; is its spacing right?");
+  const Extent3 result = resampled_shape(shape, spacing, preprocessing.spacing);
+  for (const std::int64_t edge : result) {
+    NAS_CHECK(edge >= 1,
+              "an image of ",
+              to_text(shape),
+              " voxels vanishes at the planned spacing (",
+              to_text(result),
+              "); is its spacing right?");
+  }
+  return result;
+}
+
 std::array<int, 3> permutation(const JsonReader& reader) {
   const std::vector<std::int64_t> values = reader.integers();
   std::vector<std::int64_t> sorted = values;
@@ -187,9 +225,9 @@ Preprocessing preprocessing_from_json(const Json& value, const std::string& wher
 }
 
 Extent3 preprocessed_shape(const Geometry& geometry, const Preprocessing& preprocessing) {
-  return resampled_shape(permuted(geometry.shape, preprocessing.transpose_forward),
-                         permuted(geometry.spacing_mm, preprocessing.transpose_forward),
-                         preprocessing.spacing);
+  return planned_shape(permuted(geometry.shape, preprocessing.transpose_forward),
+                       permuted(geometry.spacing_mm, preprocessing.transpose_forward),
+                       preprocessing);
 }
 
 PreprocessedCase preprocess_case(const Image& image,
@@ -240,15 +278,7 @@ PreprocessedCase preprocess_case(const Image& image,
   result.crop_shape = cropped.image.geometry.shape;
 
   const Vec3 spacing = permuted(image.geometry.spacing_mm, preprocessing.transpose_forward);
-  const Extent3 shape = resampled_shape(result.crop_shape, spacing, preprocessing.spacing);
-  for (const std::int64_t edge : shape) {
-    NAS_CHECK(edge >= 1,
-              "the non-zero region of ",
-              to_text(result.crop_shape),
-              " voxels vanishes at the planned spacing (",
-              to_text(shape),
-              ")");
-  }
+  const Extent3 shape = planned_shape(result.crop_shape, spacing, preprocessing);
   const int separate = separate_axis(spacing, preprocessing.spacing);
   const auto resampled_geometry = [&](Geometry geometry) {
     geometry.shape = shape;

@@ -172,6 +172,17 @@ int run_predict(const PredictArguments& arguments) {
                  "OUT: expected a folder, since IN is one, got ",
                  out.string());
 
+  // A place that cannot be written is better found before the work than after it.
+  const fs::path target = out_is_file ? fs::absolute(out).parent_path() : out;
+  std::error_code problem;
+  fs::create_directories(target, problem);
+  NAS_CHECK_KIND(Io,
+                 !problem && ::access(target.c_str(), W_OK | X_OK) == 0,
+                 "cannot write to ",
+                 target.string(),
+                 ": ",
+                 problem ? problem.message() : "no permission");
+
   DataSet description;  // what the reader needs to know
   description.folder = folder ? fs::path(arguments.in) : fs::path(arguments.in).parent_path();
   description.name = "input";

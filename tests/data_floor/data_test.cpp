@@ -243,6 +243,16 @@ TEST(Preprocessing, WrongInputIsAnErrorThatSaysWhy) {
   other.voxels.resize(256);
   EXPECT_NE(message_of([&] { preprocess_case(image, &other, p); }).find("8x8x4"),
             std::string::npos);
+  Image far = image;  // a header may claim anything: no memory is taken for it
+  far.geometry.spacing_mm = {1e6, 1, 1};
+  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"),
+            std::string::npos);
+  far.geometry.spacing_mm = {1e3, 1e3, 1e4};
+  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"),
+            std::string::npos);
+  far.geometry.spacing_mm = {1e-9, 1, 1};
+  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("vanishes"),
+            std::string::npos);
   image.voxels[17] = NAN;
   EXPECT_NE(message_of([&] { preprocess_case(image, nullptr, p); }).find("NaN"), std::string::npos);
 }
