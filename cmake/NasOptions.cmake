@@ -28,7 +28,9 @@ endif()
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
   # What ccache must be told to trust for precompiled headers (its manual, "Precompiled headers").
+  # Paths below the checkout are made relative, so that another clone finds the same objects.
   set(_nas_ccache ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
     ${CCACHE_PROGRAM})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${_nas_ccache})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${_nas_ccache})
