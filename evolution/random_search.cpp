@@ -15,8 +15,7 @@ namespace nas {
 namespace {
 
 constexpr const char* kWhere = "state of strategy \"random\"";
-constexpr int kDuplicatesInARow =
-    1000;  // a space smaller than the wanted number of trials ends the drawing
+constexpr int kRejectionsInARow = 1000;  // duplicates or inadmissible: the space is exhausted
 
 class RandomSearch : public Strategy {
  public:
@@ -26,12 +25,12 @@ class RandomSearch : public Strategy {
     genotypes_.push_back(baseline);
     std::set<Genotype> known{baseline};
     Rng rng = context.rng.split("sample");
-    for (int duplicates = 0; static_cast<std::int64_t>(genotypes_.size()) < wanted;) {
+    for (int rejected = 0; static_cast<std::int64_t>(genotypes_.size()) < wanted;) {
       const Genotype drawn = context.space->sample(rng, context.stage.groups, &baseline);
-      if (known.insert(drawn).second) {
+      if (known.insert(drawn).second && (!context.admissible || context.admissible(drawn))) {
         genotypes_.push_back(drawn);
-        duplicates = 0;
-      } else if (++duplicates == kDuplicatesInARow) {
+        rejected = 0;
+      } else if (++rejected == kRejectionsInARow) {
         break;
       }
     }

@@ -491,6 +491,11 @@ SearchEnd start_search(const SearchJobOptions& options) {
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
+  if (stop_requested()) {
+    log_info(
+        "stopped before the search began; nothing is lost but the time, give the command again");
+    return SearchEnd::Stopped;
+  }
 
   RunRecord run;
   run.command = options.command;

@@ -75,6 +75,13 @@ StageBudget stage_budget(const Recipe& recipe,
   result.seconds = std::max(0.0, left * stage.share / remaining_shares(recipe, index));
   result.ends_at = elapsed + result.seconds;
   const double smallest = smallest_trial_seconds(baseline);
+  if (!retrain) {
+    // Of one of the two final trainings, roughly: the search decides how much it leaves to them.
+    const double final_seconds =
+        0.5 * left * recipe.stages.back().share / remaining_shares(recipe, index);
+    const double final_steps = final_seconds / std::max(baseline.step_seconds, 1e-9);
+    result.cost_limit = final_steps < kFewSteps ? 1 : final_steps < 4 * kFewSteps ? 2 : 0;
+  }
   auto refuse = [&](std::int64_t trials, std::int64_t rungs) {
     const double needed = static_cast<double>(trials * rungs) * smallest *
                               remaining_shares(recipe, index) / stage.share +

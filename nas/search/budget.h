@@ -31,23 +31,30 @@ struct StageBudget {
   std::int64_t steps = 0;   // without
   std::int64_t trials = 0;  // in the first rung
   std::int64_t rungs = 1;
-  double ends_at = 0;  // seconds on the run's clock; 0 without a clock
+  double ends_at = 0;     // seconds on the run's clock; 0 without a clock
+  double cost_limit = 0;  // MACs of a trial's network, relative to the baseline's; 0: no limit
   bool operator==(const StageBudget&) const = default;
 };
 
 /// Smallest training that says anything about a network: fewer steps are refused when there is a
 /// clock.
 inline constexpr std::int64_t kSmallestTraining = 20;  // steps
+inline constexpr double kFewSteps = 1000;
 /// Kept back for writing models and the report.
 double report_reserve_seconds(const Budget& budget);
 
 /// The budget of stage `index`: of what is left on the clock (less the reserve), its share among
 /// the stages that remain. Trials and rungs that the recipe leaves open are chosen so that the
 /// baseline gets at least kSmallestTraining steps in the first rung. In steps: the retrain stage
-/// has two trainings of budget.steps, the others in proportion to their share. \param elapsed
-/// seconds on the run's clock. \param baseline measured speed for this stage's purpose (clock
-/// only). \throws Error(Usage) that says what the budget would have to be if it cannot buy the
-/// stage.
+/// has two trainings of budget.steps, the others in proportion to their share.
+///
+/// The cost limit is ours: where the final training of the baseline gets fewer than kFewSteps
+/// steps, a costlier network would get fewer still, so none is tried; below 4 kFewSteps at most
+/// twice the cost. Without a clock there is none: all trainings have equally many steps.
+///
+/// \param elapsed seconds on the run's clock.
+/// \param baseline measured speed for this stage's purpose (clock only).
+/// \throws Error(Usage) that says what the budget would have to be if it cannot buy the stage.
 StageBudget stage_budget(const Recipe& recipe,
                          std::size_t index,
                          const Budget& budget,

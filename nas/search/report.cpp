@@ -36,6 +36,8 @@ std::string fixed(double value, int digits) {
   if (!std::isfinite(value)) return "–";
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
+  const std::string_view result = text;
+  if (result[0] == '-' && result.find_first_not_of("-0.") == result.npos) return text + 1;
   return text;
 }
 std::string with_sign(double value, int digits) {
@@ -896,7 +898,7 @@ h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-bottom: .2rem; border-bo
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .28rem .6rem; border-bottom: 1px solid #e6e9ed; vertical-align: top; }
 th { color: #59636e; font-weight: 600; }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { white-space: normal; }
 tr.chosen td { background: #eaf2fb; font-weight: 600; } tr.baseline td { background: #fdf1e7; } tr.failed td { color: #a40e26; }
 svg { width: 100%; height: auto; } svg.half { width: 49%; min-width: 18rem; }
 .grid { stroke: #e6e9ed; } .tick { font-size: 11px; fill: #59636e; } .label { font-size: 12px; fill: #1b1f24; }

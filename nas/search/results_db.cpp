@@ -31,7 +31,8 @@ CREATE TABLE run (
 CREATE TABLE stages (
   position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, status TEXT NOT NULL,
   seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
-  ends_at REAL NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL, ended REAL NOT NULL DEFAULT 0);
+  ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
+  strategy TEXT NOT NULL, started REAL NOT NULL, ended REAL NOT NULL DEFAULT 0);
 CREATE TABLE trials (
   id INTEGER PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
   proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
@@ -53,7 +54,7 @@ constexpr const char* kRunColumns =
     "command, data_folder, fold, recipe, plan, space, setup, budget_seconds, budget_steps, seed, "
     "code_version, created_unix";
 constexpr const char* kStageColumns =
-    "name, status, seconds, steps, trials, rungs, ends_at, strategy, started, ended";
+    "name, status, seconds, steps, trials, rungs, ends_at, cost_limit, strategy, started, ended";
 constexpr const char* kTrialColumns =
     "id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, "
     "graph_id, parameters, macs, memory_bytes, steps, seconds_limit, settings, seed, attempt, "
@@ -245,6 +246,7 @@ StageRecord read_stage(Statement& row) {
   s.budget.trials = row.integer();
   s.budget.rungs = row.integer();
   s.budget.ends_at = row.real();
+  s.budget.cost_limit = row.real();
   s.strategy = row.text();
   s.started = row.real();
   s.ended = row.real();
@@ -388,9 +390,10 @@ void ResultsDb::start_stage(const StageRecord& s) {
       connection_->db,
       connection_->file,
       concat_text(
-          "INSERT INTO stages (", kStageColumns, ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "INSERT INTO stages (", kStageColumns, ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
-  insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at).bind(s.strategy);
+  insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);
+  insert.bind(s.budget.cost_limit).bind(s.strategy);
   insert.bind(s.started).bind(s.ended).run();
   transaction.commit();
 }

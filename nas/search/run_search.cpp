@@ -29,6 +29,18 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   context.rng = Rng(setup.seed).split("stage", index);
   context.best = best_so_far(setup);
   context.has_clock = setup.budget.has_clock();
+  if (record.budget.cost_limit > 0) {
+    const double macs =
+        static_cast<double>(setup.evaluator->describe(setup.space->baseline()).macs);
+    const double limit = record.budget.cost_limit * macs;
+    context.admissible = [&setup, limit](const Genotype& genotype) {
+      try {
+        return static_cast<double>(setup.evaluator->describe(genotype).macs) <= limit;
+      } catch (const Error&) {
+        return true;  // cannot be built: becomes a row that says so
+      }
+    };
+  }
   auto strategy =
       context.stage.kind == "retrain" ? make_retrain_strategy(context) : setup.strategies(context);
   if (!record.strategy.empty()) strategy->load(record.strategy);

@@ -53,6 +53,7 @@ struct StrategyContext {
   const SearchSpace* space = nullptr;
   StageSpec stage;  // options filled in: `trials` and `rungs` are numbers here
   Rng rng{0};
+  std::function<bool(const Genotype&)> admissible;  // hard limits; empty: all are
   Genotype best;           // the best of the stages before, or the baseline
   bool has_clock = false;  // the budget is in seconds
 };

@@ -337,6 +337,13 @@ TEST(RandomSearch, ASpaceSmallerThanTheWishEndsTheDrawing) {
   EXPECT_EQ(strategy->ask(2000).size(), 72u);  // 5 * 5 * 3 less the three invalid ones
 }
 
+TEST(RandomSearch, InadmissibleGenotypesAreNotTried) {
+  ToySpace space;
+  StrategyContext context = toy_context(space, 20, 1);
+  context.admissible = [](const Genotype& g) { return g.values[0] <= 1; };
+  for (const Proposal& p : make_strategy(context)->ask(100)) EXPECT_LE(p.genotype.values[0], 1);
+}
+
 TEST(RandomSearch, DamagedStateIsAnError) {
   ToySpace space;
   auto strategy = make_strategy(toy_context(space, 3, 1));
@@ -371,6 +378,9 @@ TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
   const StageBudget search = stage_budget(recipe, 0, budget, 82, probe);
   EXPECT_NEAR(search.seconds, (1200 - 18 - 82) * 0.3, 1e-9);
   EXPECT_EQ(search.rungs, 2);
+  EXPECT_EQ(search.cost_limit, 1) << "385 steps of the baseline: nothing costlier";
+  EXPECT_EQ(stage_budget(recipe, 0, budget, 82, {0.15, 5.0, 3.0}).cost_limit, 2);
+  EXPECT_EQ(stage_budget(recipe, 0, budget, 82, {0.05, 5.0, 3.0}).cost_limit, 0);
   EXPECT_EQ(search.trials, 5);  // 165 s a rung, 29.2 s for the smallest training
   // The search took less than its share: the rest goes to the final trainings.
   const StageBudget last = stage_budget(recipe, 1, budget, 300, probe);
@@ -430,12 +440,13 @@ TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
   const RunRecord run = toy_run({.seconds = 90.5});
   ResultsDb db = ResultsDb::create(folder / "r.sqlite", run);
   EXPECT_EQ(db.run(), run);
-  StageRecord stage{"search",
-                    "running",
-                    {.seconds = 3.5, .steps = 0, .trials = 4, .rungs = 2, .ends_at = 9},
-                    "s0",
-                    1,
-                    0};
+  StageRecord stage{
+      "search",
+      "running",
+      {.seconds = 3.5, .steps = 0, .trials = 4, .rungs = 2, .ends_at = 9, .cost_limit = 2},
+      "s0",
+      1,
+      0};
   db.start_stage(stage);
   EXPECT_EQ(db.stage("search"), stage);
   EXPECT_EQ(db.stage("final"), std::nullopt);
