@@ -206,7 +206,7 @@ TrainOptions plan_training(const Configuration& plan,
   const double steps = static_cast<double>(options.steps);
   const double batch = static_cast<double>(options.batch);
   options.optimizer = "adamw";
-  options.learning_rate = std::min(2e-3, 1e-3 * std::sqrt(batch / 2)) * std::min(1.0, steps / 100);
+  options.learning_rate = std::min(3e-3, 2e-3 * std::sqrt(batch / 2)) * std::min(1.0, steps / 100);
   options.weight_decay = 1e-2;
   options.schedule = "cosine";
   options.warmup_fraction = 0.05;

@@ -74,8 +74,8 @@ struct TrainBudget {
 ///     at least
 ///       kSmallestBatch (a small batch buys more steps; below it the gradient is too noisy and the
 ///       processor idle). A budget in steps has no clock: min(plan batch, 4).
-///     - learning rate: 1e-3, times sqrt(batch / 2) up to 2e-3: fewer than 100 steps start lower (x
-///     steps / 100).
+///     - learning rate: 2e-3 for a batch of 2, in proportion to sqrt(batch), 3e-3 at most; fewer
+///     than 100 steps start lower (x steps / 100).
 ///     - augmentation: passes over the cases = samples / cases. Up to 20 passes data are not the
 ///     limit: 0.3 of the
 ///       strength; at 200 passes the full list; linear in the logarithm between. Mirroring from 60
