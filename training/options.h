@@ -60,30 +60,29 @@ struct TrainBudget {
   std::int64_t steps = 0;
 };
 
-/// The schedule rule: from the plan and what the budget buys to options. Ours, not nnU-Net's, and
-/// tested.
+/// The schedule rule: from the plan and what the budget buys to options. Ours, not nnU-Net's.
 ///
 /// nnU-Net's recipe (SGD, momentum 0.99, lr 0.01, 250,000 steps) is bad for a short budget: in 190
-/// steps it reached a Dice of 0.12 where AdamW reached 0.88. With `samples` = steps x batch:
-///  1. Long: the budget buys at least kLongSteps steps at the plan's batch. nnU-Net's own recipe,
-///  its batch, full
-///     augmentation with mirroring.
-///  2. Short: AdamW, cosine to 0 with warm-up over 5 % of the steps, gradient norm clipped to 1,
-///  averaged weights.
-///     - batch: the largest power of two not above the plan's batch that leaves kWantedSteps steps,
-///     at least
-///       kSmallestBatch (a small batch buys more steps; below it the gradient is too noisy and the
-///       processor idle). A budget in steps has no clock: min(plan batch, 4).
-///     - learning rate: 2e-3 for a batch of 2, in proportion to sqrt(batch), 3e-3 at most; fewer
-///     than 100 steps start lower (x steps / 100).
-///     - augmentation: passes over the cases = samples / cases. Up to 20 passes data are not the
-///     limit: 0.3 of the
-///       strength; at 200 passes the full list; linear in the logarithm between. Mirroring from 60
-///       passes on: before that it only costs convergence.
-///     - averaging: over about the last 5 % of the steps, decay 1 - 1 / (0.05 steps) up to 0.999;
-///     none below 100 steps.
-/// \param seconds_per_step measured step time for a batch (probe() of fit.h); needed with a budget
-/// in seconds. \param base values that the rule leaves alone: seed, device, precision, threads.
+/// steps it reached a Dice of 0.12 where AdamW reached 0.88.
+///  1. Long: the budget buys kLongSteps steps at the plan's batch. nnU-Net's own recipe, its batch,
+///     full augmentation with mirroring.
+///  2. Short: AdamW, cosine to 0, warm-up over 5 % of the steps, gradient norm clipped to 1.
+///     - Batch: the largest power of two up to the plan's that leaves kWantedSteps steps, at least
+///       kSmallestBatch (small batches buy more steps; a single sample is too noisy and leaves
+///       processors idle). A budget in steps has no clock: min(plan's batch, 4).
+///     - Learning rate: 2e-3 at batch 2, in proportion to sqrt(batch), 3e-3 at most; below 100
+///     steps
+///       times steps / 100.
+///     - Augmentation: by passes over the cases, steps * batch / cases. Up to 20 passes data are
+///     not
+///       the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
+///       logarithm. Mirroring from 60 passes on: before that it only costs convergence.
+///     - Averaged weights over about the last 5 % of the steps: decay 1 - 1 / (0.05 steps), 0.999
+///     at
+///       most; none below 100 steps.
+///
+/// \param seconds_per_step measured step time of a batch; needed with a budget in seconds.
+/// \param base values that the rule leaves alone: seed, device, precision, threads.
 /// \throws Error(Usage) if the budget is empty or buys less than one step.
 TrainOptions plan_training(const Configuration& plan,
                            std::int64_t training_cases,
