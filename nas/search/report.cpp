@@ -596,13 +596,33 @@ Rows gene_rows(const Json& data) {
   return rows;
 }
 
-Rows network_rows(const Json& data) {
-  const Json& final_trials = data.at("final");
+struct Table {
+  std::vector<std::string> head;
+  Rows rows;
+  std::string columns;  // one letter each: 'l' left, 'r' right
+};
+
+/// The final trainings that there are, with the words for them.
+std::vector<std::pair<std::string, std::string>> finals(const Json& data) {
+  std::vector<std::pair<std::string, std::string>> result;
+  for (const auto& [label, word] :
+       {std::pair{"best", "searched"}, std::pair{"baseline", "baseline"}}) {
+    if (data.at("final").contains(label)) result.emplace_back(label, word);
+  }
+  return result;
+}
+
+Table network_table(const Json& data) {
+  Table table{{""}, {}, "l"};
+  const auto who = finals(data);
+  for (const auto& [label, word] : who) {
+    table.head.push_back(word);
+    table.columns += 'r';
+  }
   auto row = [&](const char* name, const std::function<std::string(const Json&)>& text) {
     std::vector<std::string> cells{name};
-    for (const char* who : {"best", "baseline"})
-      cells.push_back(final_trials.contains(who) ? text(final_trials.at(who)) : "–");
-    return cells;
+    for (const auto& [label, word] : who) cells.push_back(text(data.at("final").at(label)));
+    table.rows.push_back(std::move(cells));
   };
   auto setting = [](const Json& t, const char* key) {
     const Json& value = part(part(t, "settings"), key);
@@ -610,48 +630,48 @@ Rows network_rows(const Json& data) {
            : value.is_string() ? value.get<std::string>()
                                : value.dump();
   };
-  return {row("parameters", [](const Json& t) { return count_text(t.at("parameters")); }),
-          row("MACs of one patch", [](const Json& t) { return count_text(t.at("macs")); }),
-          row("memory of a step (forecast)",
-              [](const Json& t) { return format_bytes(t.at("memory_bytes").get<double>()); }),
-          row("training steps", [](const Json& t) { return t.at("steps_done").dump(); }),
-          row("batch", [&](const Json& t) { return setting(t, "batch"); }),
-          row("optimizer, learning rate",
-              [&](const Json& t) {
-                return setting(t, "optimizer") + ", " + setting(t, "learning_rate");
-              }),
-          row("training time",
-              [](const Json& t) {
-                return format_duration(number_or(t.at("metrics"), "train_seconds", 0));
-              }),
-          row("time a step", [](const Json& t) {
-            const double steps = t.at("steps_done").get<double>();
-            return steps > 0
-                       ? format_duration(number_or(t.at("metrics"), "train_seconds", 0) / steps)
-                       : std::string("–");
-          })};
+  if (who.empty()) return table;
+  row("parameters", [](const Json& t) { return count_text(t.at("parameters")); });
+  row("MACs of one patch", [](const Json& t) { return count_text(t.at("macs")); });
+  row("memory of a step (forecast)",
+      [](const Json& t) { return format_bytes(t.at("memory_bytes").get<double>()); });
+  row("training steps", [](const Json& t) { return t.at("steps_done").dump(); });
+  row("batch", [&](const Json& t) { return setting(t, "batch"); });
+  row("optimizer, learning rate",
+      [&](const Json& t) { return setting(t, "optimizer") + ", " + setting(t, "learning_rate"); });
+  row("training time", [](const Json& t) {
+    return format_duration(number_or(t.at("metrics"), "train_seconds", 0));
+  });
+  row("time a step", [](const Json& t) {
+    const double steps = t.at("steps_done").get<double>();
+    return steps > 0 ? format_duration(number_or(t.at("metrics"), "train_seconds", 0) / steps)
+                     : std::string("–");
+  });
+  return table;
 }
 
-Rows class_rows(const Json& data) {
-  const Json& final_trials = data.at("final");
-  Rows rows;
+Table class_table(const Json& data) {
+  struct Column {
+    const char *name, *key;
+    int digits;
+  };
+  Table table{{"class"}, {}, "l"};
   std::map<std::string, std::size_t> place;
-  for (const char* who : {"best", "baseline"}) {
-    if (!final_trials.contains(who)) continue;
-    for (const Json& mean : part(final_trials.at(who), "classes")) {
-      const std::string label = text_or(mean, "label");
-      if (!place.contains(label)) {
-        place[label] = rows.size();
-        rows.push_back({label, "–", "–", "–", "–", "–", "–"});
+  for (const Column& column :
+       {Column{"Dice", "dice", 4}, {"HD95 mm", "hd95_mm", 2}, {"NSD 1 mm", "nsd", 4}}) {
+    for (const auto& [label, word] : finals(data)) {
+      table.head.push_back(concat_text(column.name, ", ", word));
+      table.columns += 'r';
+      for (const Json& mean : part(data.at("final").at(label), "classes")) {
+        const std::string name = text_or(mean, "label");
+        if (place.try_emplace(name, table.rows.size()).second) table.rows.push_back({name});
+        std::vector<std::string>& row = table.rows[place.at(name)];
+        row.resize(table.head.size(), "–");
+        row.back() = fixed(number_or(mean, column.key, NAN), column.digits);
       }
-      std::vector<std::string>& row = rows[place[label]];
-      const std::size_t offset = std::string_view(who) == "best" ? 0 : 1;
-      row[1 + offset] = fixed(number_or(mean, "dice", NAN), 4);
-      row[3 + offset] = fixed(number_or(mean, "hd95_mm", NAN), 2);
-      row[5 + offset] = fixed(number_or(mean, "nsd", NAN), 4);
     }
   }
-  return rows;
+  return table;
 }
 
 Rows case_rows(const Json& comparison) {
@@ -1060,17 +1080,8 @@ std::string html_report(const fs::path& run_folder, const ReportOptions& options
                              "."));
     page.raw(scatter_svg(c)).raw(difference_svg(c));
   }
-  if (const Rows rows = class_rows(data); !rows.empty()) {
-    page.element("h2", "Held-out cases by class");
-    page.table({"class",
-                "Dice, searched",
-                "Dice, baseline",
-                "HD95 mm, searched",
-                "HD95 mm, baseline",
-                "NSD 1 mm, searched",
-                "NSD 1 mm, baseline"},
-               rows,
-               "lrrrrrr");
+  if (const Table t = class_table(data); !t.rows.empty()) {
+    page.element("h2", "Held-out cases by class").table(t.head, t.rows, t.columns);
   }
   if (options.pictures && !delivered.empty())
     add_pictures(page, run_folder, data, data.at("final").at(delivered), delivered);
@@ -1101,8 +1112,9 @@ std::string html_report(const fs::path& run_folder, const ReportOptions& options
       return genes[r][3].empty() ? "" : "chosen";
     });
   }
-  page.element("h2", "Size and training");
-  page.table({"", "searched", "baseline"}, network_rows(data), "lrr");
+  if (const Table t = network_table(data); !t.rows.empty()) {
+    page.element("h2", "Size and training").table(t.head, t.rows, t.columns);
+  }
   add_drawing(page, run_folder, data);
 
   page.element("h2", "Budget: forecast and spent");
@@ -1183,17 +1195,9 @@ std::string markdown_report(const fs::path& run_folder) {
       << text_or(data.at("recipe"), "name") << ", budget "
       << data.at("budget").at("text").get<std::string>() << ", seed " << data.at("seed") << "\n\n**"
       << data.at("verdict").get<std::string>() << "**\n\n";
-  if (const Rows rows = class_rows(data); !rows.empty()) {
+  if (const Table t = class_table(data); !t.rows.empty()) {
     out << "## Held-out cases by class\n\n";
-    table({"class",
-           "Dice, searched",
-           "Dice, baseline",
-           "HD95 mm, searched",
-           "HD95 mm, baseline",
-           "NSD 1 mm, searched",
-           "NSD 1 mm, baseline"},
-          rows,
-          "lrrrrrr");
+    table(t.head, t.rows, t.columns);
   }
   out << "## Search\n\n";
   table(kTrialHead, trial_rows(data), "rllrrrrlr");
@@ -1201,8 +1205,10 @@ std::string markdown_report(const fs::path& run_folder) {
     out << "## What the search changed\n\n";
     table({"gene", "planned", "searched", ""}, genes, "llll");
   }
-  out << "## Size and training\n\n";
-  table({"", "searched", "baseline"}, network_rows(data), "lrr");
+  if (const Table t = network_table(data); !t.rows.empty()) {
+    out << "## Size and training\n\n";
+    table(t.head, t.rows, t.columns);
+  }
   out << "## Budget: forecast and spent\n\n";
   table(
       {"stage", "forecast", "spent", "steps, forecast", "steps, done"}, budget_rows(data), "lrrll");

@@ -41,6 +41,7 @@ TEST(SearchCases, InnerValidationIsDrawnFromTheTrainingCasesAlone) {
   all.insert(cases.inner_validation.begin(), cases.inner_validation.end());
   EXPECT_EQ(all, std::set<std::string>(fold.train.begin(), fold.train.end()));
   EXPECT_EQ(cases.held_out, fold.val);
+  EXPECT_EQ(select_cases(fold, 0.5, 1).inner_validation.size(), 12u) << "scoring must stay cheap";
   EXPECT_EQ(select_cases(fold, 0.2, 1), cases);
   EXPECT_NE(select_cases(fold, 0.2, 2), cases);
   EXPECT_EQ(case_selection_from_json(to_json(cases), "test"), cases);
@@ -77,6 +78,7 @@ TEST(SearchJobChild, DISABLED_Work) {
   const char* folder = std::getenv("VOXNAS_TEST_FOLDER");
   ASSERT_NE(folder, nullptr);
   install_stop_handler();
+  set_log_sink([](LogLevel, const std::string&) {});
   const std::filesystem::path run = std::filesystem::path(folder) / "run";
   if (std::filesystem::exists(run / "results.sqlite")) {
     resume_search(run, false);
