@@ -963,7 +963,8 @@ Json report_data(const fs::path& run_folder) {
   data["plan"] = Json::object();
   const Json plan = parse_json(run.plan_json, where);
   if (plan.is_object() && !plan.empty()) {
-    const Configuration& c = plan_from_json(plan, where).configuration("3d_fullres");
+    const Plan planned = plan_from_json(plan, where);
+    const Configuration& c = planned.configuration("3d_fullres");
     data["plan"] = {{"patch", c.patch},
                     {"batch", c.batch},
                     {"spacing", c.spacing},
