@@ -20,6 +20,7 @@
 #include "nas/search/report.h"
 #include "nas/search/run_search.h"
 #include "nas/search/statistics.h"
+#include "search_spaces/plan.h"
 #include "tests/support/support.h"
 #include "tests/support/toy_search.h"
 
@@ -47,7 +48,16 @@ RunRecord toy_run(Budget budget) {
   run.command = "voxnas search DATA --steps 100 -o RUN";
   run.data_folder = "DATA";
   run.recipe_json = to_json(load_recipe("random", strategy_names())).dump();
-  run.plan_json = "{}";
+  Plan plan;
+  plan.dataset_name = "Toy";
+  plan.configurations.resize(1);
+  plan.configurations[0].name = "3d_fullres";
+  plan.configurations[0].patch = {32, 40, 48};
+  plan.configurations[0].batch = 3;
+  plan.configurations[0].normalization = {
+      "ZScoreNormalization with a name too long for small strings"};
+  plan.configurations[0].use_mask_for_norm = {false};
+  run.plan_json = to_json(plan).dump();
   run.space_json = "{}";
   run.setup_json =
       R"({"data": {"name": "Toy & <Co>", "layout": "msd", "channels": ["MRI"], "labels": ["background", "a<b>"]}})";
@@ -634,6 +644,7 @@ TEST(Report, ShowsVerdictTrialsAndComparisonEscapedAndSelfContained) {
   EXPECT_THAT(html, HasSubstr("is better than the planned baseline"));
   EXPECT_THAT(html, HasSubstr("Toy &amp; &lt;Co&gt;"));
   EXPECT_THAT(html, HasSubstr("a&lt;b&gt;"));
+  EXPECT_THAT(html, HasSubstr("patch 32 × 40 × 48, batch 3"));
   EXPECT_THAT(html, HasSubstr("voxnas search DATA --steps 100 -o RUN"));
   EXPECT_THAT(html, HasSubstr("<svg"));
   for (const char* outside : {"<script", "http://", "https://", "<link", "a<b>"}) {
