@@ -242,9 +242,18 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
   std::vector<std::string> lines, cannot;
   Probe search_probe, retrain_probe;
   if (budget.has_clock()) {
-    search_probe = bench.evaluator->probe(baseline, TrialPurpose::Search);
-    retrain_probe = bench.evaluator->probe(baseline, TrialPurpose::Retrain);
-    const double smallest = smallest_budget_seconds(recipe, clock(), search_probe, retrain_probe);
+    double smallest = 0;
+    auto measure = [&] {
+      search_probe = bench.evaluator->probe(baseline, TrialPurpose::Search);
+      retrain_probe = bench.evaluator->probe(baseline, TrialPurpose::Retrain);
+      smallest = smallest_budget_seconds(recipe, clock(), search_probe, retrain_probe);
+    };
+    measure();
+    if (budget.seconds < smallest && budget.seconds > 0.1 * smallest) {
+      // Two steps may have met a busy moment of the machine: nobody is turned away because of that.
+      bench.evaluator->probe_again(6);
+      measure();
+    }
     NAS_CHECK_KIND(Usage,
                    budget.seconds >= smallest,
                    "a budget of ",

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/log.h"
@@ -183,7 +184,7 @@ const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, s
     options.patch = phenotype.patch;
     options.batch = batch;
     options.deep_supervision = setup_.configuration.architecture.deep_supervision;
-    const ProbeResult result = nas::probe(phenotype.graph, options);
+    const ProbeResult result = nas::probe(phenotype.graph, options, std::exchange(probe_steps_, 2));
     speed.probed[batch] = result.seconds_per_step;
     speed.forward_seconds = result.seconds_per_forward;
   }
@@ -198,6 +199,12 @@ double TrainEvaluator::step_seconds(const Genotype& genotype, std::int64_t batch
   // In proportion to the samples from the nearest measured batch below: never too fast.
   const auto below = std::prev(speed.probed.upper_bound(std::max(batch, kSmallestBatch)));
   return slowdown_ * below->second * static_cast<double>(batch) / static_cast<double>(below->first);
+}
+
+void TrainEvaluator::probe_again(int steps) {
+  speeds_.clear();
+  scoring_seconds_ = -1;
+  probe_steps_ = steps;
 }
 
 void TrainEvaluator::measure_scoring() {

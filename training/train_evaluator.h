@@ -69,6 +69,8 @@ class TrainEvaluator : public Evaluator {
 
   /// Seconds per step at the batch that a training of many steps would use, for forecasts.
   double step_seconds(const Genotype& genotype, std::int64_t batch);
+  /// Forgets what was measured; the next probe takes `steps` steps.
+  void probe_again(int steps);
 
  private:
   struct Speed {
@@ -85,6 +87,7 @@ class TrainEvaluator : public Evaluator {
 
   TrainEvaluatorSetup setup_;
   std::map<Genotype, Speed> speeds_;
+  int probe_steps_ = 2;
   double slowdown_ = 1.05;  // trained / probed: data, hooks and checkpoints; learnt from trainings
   double scoring_seconds_ =
       -1;  // of one held-out case beyond its forward passes; < 0: not measured
