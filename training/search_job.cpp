@@ -351,18 +351,11 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
   return forecast;
 }
 
-/// The delivered model is chosen by the inner validation alone: it is the retrained best. Where the
-/// best is the baseline, or where its final training failed, it is the baseline.
+/// RUN/model becomes a copy of the delivered one of RUN/best and RUN/baseline.
 void deliver_model(const fs::path& run_folder, const std::vector<Trial>& trials) {
-  bool best_done = false;
-  for (const Trial& trial : trials) {
-    best_done |= trial.purpose == TrialPurpose::Retrain && trial.label == "best" &&
-                 trial.status == TrialStatus::Done;
-  }
-  if (best_done) return;
   const fs::path staging = run_folder / "model.new";
   fs::remove_all(staging);
-  fs::copy(run_folder / "baseline", staging, fs::copy_options::recursive);
+  fs::copy(run_folder / delivered_label(trials), staging, fs::copy_options::recursive);
   fs::remove_all(run_folder / "model");
   fs::rename(staging, run_folder / "model");
 }

@@ -160,10 +160,6 @@ Phenotype TrainEvaluator::build(const Genotype& genotype) const {
   return phenotype;
 }
 
-const std::vector<std::string>& TrainEvaluator::training_cases(TrialPurpose purpose) const {
-  return purpose == TrialPurpose::Search ? setup_.cases.inner_training : setup_.cases.training;
-}
-
 TrialCost TrainEvaluator::describe(const Genotype& genotype) {
   const Phenotype phenotype = build(genotype);
   const std::int64_t batch = std::min<std::int64_t>(setup_.configuration.batch, 4);
@@ -194,7 +190,11 @@ const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, s
 double TrainEvaluator::step_seconds(const Genotype& genotype, std::int64_t batch) {
   const Speed& speed = measure(genotype, kSmallestBatch);
   if (const auto exact = speed.trained.find(batch); exact != speed.trained.end()) {
-    return exact->second;
+    // The machine may have been busier then than it is now; a training too long stops in time
+    // anyway.
+    const auto now = speed.probed.find(batch);
+    return now == speed.probed.end() ? exact->second
+                                     : std::min(exact->second, slowdown_ * now->second);
   }
   // In proportion to the samples from the nearest measured batch below: never too fast.
   const auto below = std::prev(speed.probed.upper_bound(std::max(batch, kSmallestBatch)));
@@ -235,6 +235,9 @@ double TrainEvaluator::evaluation_seconds(const Genotype& genotype, TrialPurpose
   }
   if (search) return seconds * 1.15;
   measure_scoring();
+  for (const std::string& id : setup_.cases.inner_validation) {
+    seconds += forward * static_cast<double>(windows_of(setup_.cache->find(id).shape, patch));
+  }
   return (seconds + scoring_seconds_ * static_cast<double>(setup_.cases.held_out.size())) * 1.1;
 }
 
@@ -254,11 +257,16 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
   configuration.patch = phenotype.patch;
   TrainOptions base = setup_.base;
   base.seed = trial.seed;
-  const auto cases = static_cast<std::int64_t>(training_cases(trial.purpose).size());
+  const auto cases = static_cast<std::int64_t>(setup_.cases.inner_training.size());
   TrainOptions options;
   if (trial.steps > 0) {
     options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
   } else {
+    if (trial.purpose == TrialPurpose::Retrain) {
+      // The trainings that count deserve a fresh and longer look.
+      speeds_[trial.genotype].probed.clear();
+      probe_steps_ = 4;
+    }
     const double scoring = evaluation_seconds(trial.genotype, trial.purpose);
     auto for_time = [&] {
       // What measuring takes is the trial's own time.
@@ -352,7 +360,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     return time_is_up;
   };
   const FitReport report =
-      fit(network, *setup_.cache, training_cases(trial.purpose), options, files, hooks);
+      fit(network, *setup_.cache, setup_.cases.inner_training, options, files, hooks);
   evaluation.steps = report.steps;
   evaluation.how = concat_text(report.steps,
                                " steps of batch ",
@@ -394,19 +402,22 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const PredictOptions prediction = predict_options(options);
   const auto scoring_start = SteadyClock::now();
   try {
+    std::vector<CaseMetrics> inner;
+    double inner_dice = 0;
+    for (const std::string& id : setup_.cases.inner_validation) {
+      inner.push_back(score_cached_case(
+          network, setup_.cache->find(id), setup_.cache->classes(), options.patch, prediction));
+      inner_dice += inner.back().mean_dice();
+    }
     if (search) {
-      std::vector<CaseMetrics> cases;
-      for (const std::string& id : setup_.cases.inner_validation) {
-        cases.push_back(score_cached_case(
-            network, setup_.cache->find(id), setup_.cache->classes(), options.patch, prediction));
-      }
-      add_metrics(evaluation, cases, setup_.preprocessing.label_names);
+      add_metrics(evaluation, inner, setup_.preprocessing.label_names);
     } else {
+      evaluation.metrics["inner_dice"] = inner_dice / static_cast<double>(inner.size());
       Model model;
       model.network = network;
       model.preprocessing = setup_.preprocessing;
       model.preprocessing.patch = options.patch;
-      save_model(setup_.run_folder / (trial.label == "best" ? "model" : "baseline"), model);
+      save_model(setup_.run_folder / trial.label, model);
       const auto cases = evaluate_cases(model,
                                         *setup_.data,
                                         setup_.cases.held_out,

@@ -53,10 +53,9 @@ struct TrainEvaluatorSetup {
 ///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on the
 ///   preprocessed grid
 ///     (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
-///   Retrain: trains on all training cases, writes run_folder/model (label "best") or
-///   run_folder/baseline, scores the
-///     held-out cases on their original grid (evaluate_cases), predictions in
-///     run_folder/predictions/<label>.
+///   Retrain: trains on inner_training too, writes run_folder/<label> ("best", "baseline"), scores
+///     inner_validation (metric `inner_dice`, which decides what is delivered) and the held-out
+///     cases on their original grid; predictions in run_folder/predictions/<label>.
 /// With a clock a training also stops when its time is up; the steps that it did are recorded.
 class TrainEvaluator : public Evaluator {
  public:
@@ -79,7 +78,6 @@ class TrainEvaluator : public Evaluator {
     double forward_seconds = 0;              // one patch
   };
   Phenotype build(const Genotype& genotype) const;
-  const std::vector<std::string>& training_cases(TrialPurpose purpose) const;
   const Speed& measure(const Genotype& genotype, std::int64_t batch);
   double evaluation_seconds(const Genotype& genotype, TrialPurpose purpose);
   void measure_scoring();

@@ -999,13 +999,17 @@ Json report_data(const fs::path& run_folder) {
   const auto best = best_search_trial(trials);
   data["best_trial"] = best ? Json(best->id) : Json(nullptr);
   data["best_is_baseline"] = !searched_best;
-  data["delivered"] = data["final"].contains("best")       ? "best"
-                      : data["final"].contains("baseline") ? "baseline"
-                                                           : "";
+  data["delivered"] = delivered_label(trials);
   if (details.contains("best") && details.contains("baseline")) {
     data["comparison"] = compare(details.at("best"), details.at("baseline"), run.seed);
   }
   data["verdict"] = verdict_sentence(data);
+  if (details.contains("best") && details.contains("baseline")) {
+    data["verdict"] = concat_text(data["verdict"].get<std::string>(),
+                                  " Delivered, by the inner validation cases: the ",
+                                  data["delivered"] == "best" ? "searched" : "planned",
+                                  " network.");
+  }
   return data;
 }
 
@@ -1040,11 +1044,12 @@ std::string html_report(const fs::path& run_folder, const ReportOptions& options
                : verdict == "worse" ? "class=\"verdict worse\""
                                     : "class=\"verdict\"");
   const std::string delivered = data.at("delivered");
-  if (verdict == "worse") {
-    page.element("p",
-                 "The model was chosen before the held-out cases were looked at, by the inner "
-                 "validation alone. The planned network of this run lies in the folder baseline.",
-                 "class=\"note\"");
+  if (verdict == "worse" || verdict == "better") {
+    page.element(
+        "p",
+        "The delivered model was chosen by the inner validation cases alone, which neither "
+        "network learned from; both lie in the run folder, as best and baseline.",
+        "class=\"note\"");
   }
   if (!delivered.empty()) {
     const Json& t = data.at("final").at(delivered);

@@ -631,6 +631,21 @@ std::optional<Trial> best_search_trial(const std::vector<Trial>& trials) {
   return best;
 }
 
+std::string delivered_label(const std::vector<Trial>& trials) {
+  std::string label;
+  double score = 0;
+  for (const Trial& trial : trials) {
+    if (trial.purpose != TrialPurpose::Retrain || trial.status != TrialStatus::Done) continue;
+    const auto found = trial.evaluation.metrics.find("inner_dice");
+    const double own = found == trial.evaluation.metrics.end() ? 0 : found->second;
+    if (label.empty() || own > score || (own == score && trial.label == "best")) {
+      label = trial.label;
+      score = own;
+    }
+  }
+  return label;
+}
+
 std::string results_table(const std::vector<Trial>& trials) {
   std::ostringstream out;
   out.precision(17);

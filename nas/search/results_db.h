@@ -117,6 +117,11 @@ class ResultsDb {
 /// empty if none.
 std::optional<Trial> best_search_trial(const std::vector<Trial>& trials);
 
+/// Which final training is delivered: "best" or "baseline", the one whose metric `inner_dice` (mean
+/// Dice on the inner validation cases, which no final training learns from) is higher, "best" on a
+/// tie or where it was not measured; "" if none is done. The held-out cases play no part.
+std::string delivered_label(const std::vector<Trial>& trials);
+
 /// The results as text without any time: one line a trial. Equal for equal runs.
 std::string results_table(const std::vector<Trial>& trials);
 

@@ -740,5 +740,27 @@ TEST(Statistics, AVerdictNeedsAnIntervalThatExcludesZeroAndFiveCases) {
             "not distinguishable");
 }
 
+TEST(Delivered, IsChosenByTheInnerValidationAlone) {
+  const auto final_trial = [](const std::string& label, double held_out, double inner) {
+    Trial trial;
+    trial.purpose = TrialPurpose::Retrain;
+    trial.label = label;
+    trial.status = TrialStatus::Done;
+    trial.evaluation.score = held_out;
+    trial.evaluation.metrics["inner_dice"] = inner;
+    return trial;
+  };
+  EXPECT_EQ(delivered_label({}), "");
+  EXPECT_EQ(delivered_label({final_trial("best", 0.9, 0.8), final_trial("baseline", 0.7, 0.81)}),
+            "baseline");
+  EXPECT_EQ(delivered_label({final_trial("best", 0.7, 0.82), final_trial("baseline", 0.9, 0.81)}),
+            "best");
+  EXPECT_EQ(delivered_label({final_trial("baseline", 0.9, 0.8), final_trial("best", 0.7, 0.8)}),
+            "best");
+  Trial failed = final_trial("best", 0.9, 0.9);
+  failed.status = TrialStatus::Nan;
+  EXPECT_EQ(delivered_label({failed, final_trial("baseline", 0.7, 0.6)}), "baseline");
+}
+
 }  // namespace
 }  // namespace nas
