@@ -109,7 +109,12 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
   make_tiny_data(straight.path());
   make_tiny_data(killed.path());
 
-  // Killed by -9 and stopped by Ctrl-C in turn, at moments of no meaning.
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_EQ(start_search(tiny_job(straight.path())), SearchEnd::Finished);
+  const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - began;
+
+  // Killed by -9 and stopped by Ctrl-C in turn, at moments of no meaning within the time that the
+  // straight run took here.
   Rng rng("search-job-kill");
   int interruptions = 0;
   const auto database = killed / "run" / "results.sqlite";
@@ -117,7 +122,7 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
     const pid_t child = start_child(killed.path());
     ASSERT_GT(child, 0);
     const bool let_it_end = round >= 4;
-    const auto life = std::chrono::milliseconds(rng.integer(1200, 3500));
+    const auto life = whole * rng.uniform(0.3, 0.9);
     const auto born = std::chrono::steady_clock::now();
     int status = 0;
     bool sent = false;
@@ -136,7 +141,6 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
   }
   EXPECT_GE(interruptions, 1);
 
-  ASSERT_EQ(start_search(tiny_job(straight.path())), SearchEnd::Finished);
   const std::vector<Trial> a = ResultsDb::open(straight / "run" / "results.sqlite").trials();
   const std::vector<Trial> b = ResultsDb::open(database).trials();
   EXPECT_EQ(results_table(a), results_table(b));
