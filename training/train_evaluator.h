@@ -22,7 +22,7 @@ namespace nas {
 /// comparison; search trials never see them.
 struct CaseSelection {
   std::vector<std::string> training;          // of the fold; = inner_training + inner_validation
-  std::vector<std::string> inner_training;    // search trials learn from these
+  std::vector<std::string> inner_training;    // every training learns from these
   std::vector<std::string> inner_validation;  // and are scored on these
   std::vector<std::string> held_out;          // the fold's validation cases
   bool operator==(const CaseSelection&) const = default;

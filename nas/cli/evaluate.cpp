@@ -8,6 +8,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "nas/cli/command.h"
@@ -73,44 +74,42 @@ std::string cell(const std::optional<double>& value, const char* format = "%8.3f
 }
 
 void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::string>& names) {
-  using Field = std::optional<double> ClassMetrics::*;
+  const std::span<const MetricInfo> metrics = metric_table();
   std::size_t case_width = 8;
   std::size_t label_width = 5;
   for (const CaseMetrics& one : cases) case_width = std::max(case_width, one.id.size());
   for (const std::string& name : names) label_width = std::max(label_width, name.size());
-  const auto line = [&](const std::string& what,
-                        const std::string& label,
-                        const std::array<std::string, 4>& cells) {
+  const auto line = [&](const std::string& what, const std::string& label, auto&& cell_of) {
     std::cerr << what << std::string(case_width + 2 - what.size(), ' ') << label
               << std::string(label_width + 2 - label.size(), ' ');
-    for (const std::string& one : cells) std::cerr << one;
+    for (const MetricInfo& metric : metrics) {
+      const std::string text = cell_of(metric);
+      const std::size_t width = std::max<std::size_t>(8, std::string(metric.title).size() + 2);
+      std::cerr << std::string(width - std::min(width, text.size()), ' ') << text;
+    }
     std::cerr << "\n";
   };
-  line("case", "label", {"    Dice", " HD95 mm", "   HD mm", "     NSD"});
-  const std::array<Field, 4> fields{
-      &ClassMetrics::dice, &ClassMetrics::hd95_mm, &ClassMetrics::hd_mm, &ClassMetrics::nsd};
+  line("case", "label", [](const MetricInfo& metric) { return std::string(metric.title); });
   for (const CaseMetrics& one : cases) {
     for (std::size_t k = 0; k < one.classes.size(); ++k) {
-      std::array<std::string, 4> cells;
-      for (std::size_t f = 0; f < 4; ++f) cells[f] = cell(one.classes[k].*fields[f]);
-      line(k == 0 ? one.id : "", names[k + 1], cells);
+      line(k == 0 ? one.id : "", names[k + 1], [&](const MetricInfo& metric) {
+        return cell(one.classes[k].*metric.value);
+      });
     }
   }
   const std::size_t classes = names.size() - 1;
   for (std::size_t k = 0; k < classes; ++k) {
-    std::array<std::string, 4> cells;
-    for (std::size_t f = 0; f < 4; ++f) {
+    line(k == 0 ? std::string("mean") : "", names[k + 1], [&](const MetricInfo& metric) {
       double sum = 0;
       std::int64_t count = 0;
       for (const CaseMetrics& one : cases) {
-        if (const auto& value = one.classes[k].*fields[f]) {
+        if (const auto& value = one.classes[k].*metric.value) {
           sum += *value;
           ++count;
         }
       }
-      cells[f] = cell(count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt);
-    }
-    line(k == 0 ? std::string("mean") : "", names[k + 1], cells);
+      return cell(count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt);
+    });
   }
 }
 
