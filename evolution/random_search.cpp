@@ -21,12 +21,15 @@ class RandomSearch : public Strategy {
  public:
   explicit RandomSearch(const StrategyContext& context) {
     const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
-    const Genotype baseline = context.space->baseline();
-    genotypes_.push_back(baseline);
-    std::set<Genotype> known{baseline};
+    genotypes_.push_back(context.baseline);
+    std::set<Genotype> known{context.baseline};
+    // What the stages before found takes part too, so that this one cannot end below it.
+    if (context.start_found && wanted > 1 && known.insert(context.start).second) {
+      genotypes_.push_back(context.start);
+    }
     Rng rng = context.rng.split("sample");
     for (int rejected = 0; static_cast<std::int64_t>(genotypes_.size()) < wanted;) {
-      const Genotype drawn = context.space->sample(rng, context.stage.groups, &baseline);
+      const Genotype drawn = context.space->sample(rng, context.stage.groups, &context.start);
       if (known.insert(drawn).second && (!context.admissible || context.admissible(drawn))) {
         genotypes_.push_back(drawn);
         rejected = 0;
@@ -75,6 +78,21 @@ class RandomSearch : public Strategy {
     return std::accumulate(sizes_.begin(), sizes_.end(), std::int64_t{0});
   }
 
+  Winner winner() const override {
+    // Scores of one rung compare; `promote` leaves those of the last one in place.
+    Winner best;
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      if (!scores_[i] || (best.found && *scores_[i] <= best.score)) continue;
+      best.found = true;
+      best.score = *scores_[i];
+      best.genotype = genotypes_[members_[i]];
+    }
+    if (!best.found) return finished_rung_;  // nothing yet, or everything failed
+    best.how = concat_text(
+        "best of ", genotypes_.size(), " by own training, rung ", rung_ + 1, " of ", sizes_.size());
+    return best;
+  }
+
   std::string save() const override {
     Json genotypes = Json::array(), scores = Json::array();
     for (const Genotype& genotype : genotypes_) genotypes.push_back(genotype.values);
@@ -88,6 +106,11 @@ class RandomSearch : public Strategy {
                 {"asked", asked_},
                 {"told", told_},
                 {"scores", scores},
+                {"finished_rung",
+                 {{"found", finished_rung_.found},
+                  {"genotype", finished_rung_.genotype.values},
+                  {"score", finished_rung_.score},
+                  {"how", finished_rung_.how}}},
                 {"finished", finished_}}
         .dump();
   }
@@ -137,6 +160,14 @@ class RandomSearch : public Strategy {
                                                       : std::optional(scores.at(i).number()));
     }
     finished_ = reader.at("finished").boolean();
+    const JsonReader rung = reader.at("finished_rung");
+    finished_rung_ = {};
+    finished_rung_.found = rung.at("found").boolean();
+    for (const std::int64_t v : rung.at("genotype").integers()) {
+      finished_rung_.genotype.values.push_back(static_cast<int>(v));
+    }
+    finished_rung_.score = rung.at("score").number();
+    finished_rung_.how = rung.at("how").text();
   }
 
  private:
@@ -166,6 +197,7 @@ class RandomSearch : public Strategy {
       finished_ = true;
       return;
     }
+    finished_rung_ = winner();
     ++rung_;
     first_number_ += static_cast<std::int64_t>(members_.size());
     order.resize(std::min(order.size(), static_cast<std::size_t>(sizes_[rung_])));
@@ -182,6 +214,7 @@ class RandomSearch : public Strategy {
   std::size_t asked_ = 0;
   std::vector<bool> told_;
   std::vector<std::optional<double>> scores_;  // of members_; empty: not told or failed
+  Winner finished_rung_;                       // of the rung before
   bool finished_ = false;
 };
 

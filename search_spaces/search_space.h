@@ -48,6 +48,8 @@ class SearchSpace {
   virtual Phenotype build(const Genotype& genotype) const = 0;  // \throws Error(Input) if invalid
   /// Individual 0: the planned baseline.
   virtual Genotype baseline() const = 0;
+  /// Where searches start: a genotype of the space's own kind (the baseline where that is one).
+  virtual Genotype start() const { return baseline(); }
   /// Everything needed to make this space again (with `make_space`).
   virtual Json describe() const = 0;
 

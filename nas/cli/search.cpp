@@ -10,7 +10,7 @@
 #include "nas/core/progress.h"
 #include "nas/search/recipe.h"
 #include "nas/search/report.h"
-#include "training/search_job.h"
+#include "nas/cli/search_job.h"
 
 namespace nas {
 namespace {

@@ -13,6 +13,8 @@ namespace {
 constexpr std::int64_t kTrialsInSteps =
     6;  // without a clock: a fixed number, so that it depends on nothing measured
 constexpr std::int64_t kMostTrials = 48;
+constexpr std::int64_t kCandidatesInSteps = 24;
+constexpr std::int64_t kMostCandidates = 2000;
 
 std::int64_t rungs_for(std::int64_t trials) { return trials >= 12 ? 3 : trials >= 4 ? 2 : 1; }
 
@@ -54,21 +56,38 @@ std::int64_t steps_in(double seconds, const Probe& probe) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(training / probe.step_seconds));
 }
 
+std::int64_t final_trainings(const Recipe& recipe) {
+  const bool control = std::any_of(recipe.stages.begin(),
+                                   recipe.stages.end(),
+                                   [](const StageSpec& stage) { return stage.control; });
+  return control ? 3 : 2;
+}
+
 StageBudget stage_budget(const Recipe& recipe,
                          std::size_t index,
                          const Budget& budget,
                          double elapsed,
-                         const Probe& baseline) {
+                         const Probe& baseline,
+                         double candidate_seconds) {
   const StageSpec& stage = recipe.stages.at(index);
-  const bool retrain = stage.kind == "retrain";
+  const bool retrain = stage.is_retrain();
+  const bool halving = stage.kind == "random";
+  const std::int64_t finals = final_trainings(recipe);
   StageBudget result;
   if (!budget.has_clock()) {
-    const double both = 2.0 * static_cast<double>(budget.steps);
-    result.steps = retrain ? 2 * budget.steps
+    const double all = static_cast<double>(finals * budget.steps);
+    result.steps = retrain ? finals * budget.steps
                            : std::max<std::int64_t>(
-                                 1, std::llround(both * stage.share / recipe.stages.back().share));
-    result.trials = retrain ? 2 : stage.trials > 0 ? stage.trials : kTrialsInSteps;
-    result.rungs = retrain ? 1 : stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
+                                 1, std::llround(all * stage.share / recipe.stages.back().share));
+    if (retrain) {
+      result.trials = finals;
+    } else if (stage.is_supernet()) {
+      result.trials = stage.rank_trials;
+      result.candidates = stage.candidates > 0 ? stage.candidates : kCandidatesInSteps;
+    } else {
+      result.trials = stage.trials > 0 ? stage.trials : kTrialsInSteps;
+      if (halving) result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
+    }
     return result;
   }
   const double left = budget.seconds - report_reserve_seconds(budget) - elapsed;
@@ -76,9 +95,9 @@ StageBudget stage_budget(const Recipe& recipe,
   result.ends_at = elapsed + result.seconds;
   const double smallest = smallest_trial_seconds(baseline);
   if (!retrain) {
-    // Of one of the two final trainings, roughly: the search decides how much it leaves to them.
-    const double final_seconds =
-        0.5 * left * recipe.stages.back().share / remaining_shares(recipe, index);
+    // Of one of the final trainings, roughly: the search decides how much it leaves to them.
+    const double final_seconds = left * recipe.stages.back().share /
+                                 remaining_shares(recipe, index) / static_cast<double>(finals);
     const double final_steps = final_seconds / std::max(baseline.step_seconds, 1e-9);
     result.cost_limit = final_steps < kFewSteps ? 1 : final_steps < 4 * kFewSteps ? 2 : 0;
   }
@@ -104,8 +123,33 @@ StageBudget stage_budget(const Recipe& recipe,
          "s");
   };
   if (retrain) {
-    result.trials = 2;
-    if (result.seconds < 2 * smallest) refuse(2, 1);
+    result.trials = finals;
+    if (result.seconds < static_cast<double>(finals) * smallest) refuse(finals, 1);
+    return result;
+  }
+  if (stage.is_supernet()) {
+    // A super-network step costs about as much as one of the largest closed network.
+    if (result.seconds * stage.supernet_share < smallest) refuse(1, 1);
+    const double rank_seconds = result.seconds * stage.rank_share;
+    result.trials = std::min(stage.rank_trials, static_cast<std::int64_t>(rank_seconds / smallest));
+    const double rest = 1 - stage.supernet_share - stage.rank_share;
+    result.candidates =
+        stage.candidates > 0
+            ? stage.candidates
+            : std::clamp(static_cast<std::int64_t>(result.seconds * rest * kStepMargin /
+                                                   std::max(candidate_seconds, 1e-3)),
+                         std::int64_t{1},
+                         kMostCandidates);
+    return result;
+  }
+  if (!halving) {
+    const auto most = static_cast<std::int64_t>(result.seconds / smallest);
+    if (most < std::max<std::int64_t>(2, stage.trials)) {
+      refuse(std::max<std::int64_t>(2, stage.trials), 1);
+    }
+    // Without rungs every trial is trained once: fewer, longer ones.
+    result.trials =
+        stage.trials > 0 ? stage.trials : std::clamp<std::int64_t>(most / 3, 2, kMostTrials);
     return result;
   }
   auto affordable = [&](std::int64_t rungs) {
@@ -140,9 +184,12 @@ double smallest_budget_seconds(const Recipe& recipe,
   double left = 0;
   const double sum = remaining_shares(recipe, 0);
   for (const StageSpec& stage : recipe.stages) {
-    const bool retrain = stage.kind == "retrain";
-    const std::int64_t trials = retrain || stage.trials == 0 ? 2 : stage.trials;
-    const double needed = static_cast<double>(trials * std::max<std::int64_t>(1, stage.rungs)) *
+    const bool retrain = stage.is_retrain();
+    double trials = retrain             ? static_cast<double>(final_trainings(recipe))
+                    : stage.trials == 0 ? 2
+                                        : static_cast<double>(stage.trials);
+    if (stage.is_supernet()) trials = 1 / stage.supernet_share;
+    const double needed = trials * static_cast<double>(std::max<std::int64_t>(1, stage.rungs)) *
                           smallest_trial_seconds(retrain ? retrain_probe : search_probe);
     left = std::max(left, needed * sum / stage.share);
   }

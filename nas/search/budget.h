@@ -33,6 +33,7 @@ struct StageBudget {
   std::int64_t rungs = 1;
   double ends_at = 0;     // seconds on the run's clock; 0 without a clock
   double cost_limit = 0;  // MACs of a trial's network, relative to the baseline's; 0: no limit
+  std::int64_t candidates = 0;  // single_path: scorings with inherited weights
   bool operator==(const StageBudget&) const = default;
 };
 
@@ -46,7 +47,11 @@ double report_reserve_seconds(const Budget& budget);
 /// The budget of stage `index`: of what is left on the clock (less the reserve), its share among
 /// the stages that remain. Trials and rungs that the recipe leaves open are chosen so that the
 /// baseline gets at least kSmallestTraining steps in the first rung. In steps: the retrain stage
-/// has two trainings of budget.steps, the others in proportion to their share.
+/// has trainings of budget.steps each, the others in proportion to their share.
+///
+/// A super-network stage divides its share: `supernet_share` trains it, `rank_share` buys
+/// `rank_trials` own trainings (StageBudget::trials: as many as can be paid), the rest
+/// `candidates`.
 ///
 /// The cost limit is ours: where the final training of the baseline gets fewer than kFewSteps
 /// steps, a costlier network would get fewer still, so none is tried; below 4 kFewSteps at most
@@ -54,12 +59,17 @@ double report_reserve_seconds(const Budget& budget);
 ///
 /// \param elapsed seconds on the run's clock.
 /// \param baseline measured speed for this stage's purpose (clock only).
+/// \param candidate_seconds of one scoring with inherited weights (clock only).
 /// \throws Error(Usage) that says what the budget would have to be if it cannot buy the stage.
 StageBudget stage_budget(const Recipe& recipe,
                          std::size_t index,
                          const Budget& budget,
                          double elapsed,
-                         const Probe& baseline);
+                         const Probe& baseline,
+                         double candidate_seconds = 0);
+
+/// Final trainings of a recipe: best and baseline, and control where there is a control stage.
+std::int64_t final_trainings(const Recipe& recipe);
 
 /// Seconds of a trial and the steps that fit in, with the safety margin for what was measured only
 /// briefly.

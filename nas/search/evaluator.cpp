@@ -20,6 +20,13 @@ constexpr std::array<std::pair<TrialStatus, const char*>, 8> kStatusNames{{
     {TrialStatus::Stopped, "stopped"},
 }};
 
+constexpr std::array<std::pair<TrialPurpose, const char*>, 4> kPurposeNames{{
+    {TrialPurpose::Search, "search"},
+    {TrialPurpose::Retrain, "retrain"},
+    {TrialPurpose::SuperNet, "super-net"},
+    {TrialPurpose::Inherited, "inherited"},
+}};
+
 }  // namespace
 
 std::string to_text(TrialStatus status) {
@@ -41,7 +48,28 @@ TrialStatus trial_status_from_text(const std::string& text) {
 }
 
 std::string to_text(TrialPurpose purpose) {
-  return purpose == TrialPurpose::Search ? "search" : "retrain";
+  for (const auto& [value, name] : kPurposeNames) {
+    if (value == purpose) return name;
+  }
+  fail(ErrorKind::Internal, "trial purpose ", static_cast<int>(purpose), " has no name");
+}
+
+TrialPurpose trial_purpose_from_text(const std::string& text) {
+  for (const auto& [value, name] : kPurposeNames) {
+    if (text == name) return value;
+  }
+  fail(ErrorKind::Input,
+       "trial purpose: expected search, retrain, super-net or inherited, found \"",
+       text,
+       "\"");
+}
+
+std::vector<Evaluation> Evaluator::evaluate_batch(const std::vector<Trial>& trials,
+                                                  const TrialContext& context) {
+  std::vector<Evaluation> evaluations;
+  evaluations.reserve(trials.size());
+  for (const Trial& trial : trials) evaluations.push_back(evaluate(trial, context));
+  return evaluations;
 }
 
 }  // namespace nas

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "search_spaces/search_space.h"
 
@@ -18,11 +19,19 @@ std::string to_text(
     TrialStatus status);  // "queued", "running", "done", "nan", "oom", "timeout", ...
 TrialStatus trial_status_from_text(const std::string& text);  // \throws Error(Input)
 
-/// What a trial is for: Search trials train on the inner training cases and are scored on the inner
-/// validation cases; Retrain trials train on all training cases and are scored on the held-out
-/// cases.
-enum class TrialPurpose { Search, Retrain };
-std::string to_text(TrialPurpose purpose);  // "search", "retrain"
+/// What a trial is for.
+///   Search     own training on the inner training cases, scored on the inner validation cases.
+///   Retrain    final training, scored on the held-out cases.
+///   SuperNet   trains a super-network around the genotype; leaves its weights in the trial's
+///   folder
+///              (kWeightsFile). The score says how well it did itself and ranks nothing.
+///   Inherited  no training: the genotype scored with the weights of trial `source`.
+enum class TrialPurpose { Search, Retrain, SuperNet, Inherited };
+std::string to_text(TrialPurpose purpose);  // "search", "retrain", "super-net", "inherited"
+TrialPurpose trial_purpose_from_text(const std::string& text);  // \throws Error(Input)
+
+/// What a SuperNet trial leaves in its folder for the trials whose `source` it is.
+inline constexpr const char* kWeightsFile = "weights.safetensors";
 
 /// How a trial ended.
 struct Evaluation {
@@ -32,7 +41,9 @@ struct Evaluation {
   std::int64_t steps = 0;                 // done in fact
   double seconds = 0;                     // of all attempts
   std::map<std::string, double> metrics;  // by name; finite
-  std::string details;  // JSON text: metrics per case and class (metrics_json), or ""
+  std::string details;  // JSON text: metrics per case and class (metrics_json), or ""; of a
+                        // SuperNet trial its history
+  Genotype decoded;     // the architecture that a differentiable super-network chose; else empty
   std::string message;  // why it failed, or ""
   bool operator==(const Evaluation&) const = default;
 };
@@ -49,6 +60,8 @@ struct Trial {
   double share = 0;           // of the stage's budget, (0, 1]
   Genotype genotype;
   std::string genotype_text, genotype_id, graph_id;
+  std::string request;      // JSON text: what the strategy wants of a SuperNet trial, or ""
+  std::int64_t source = 0;  // trial whose weights are inherited or warm-start this one; 0: none
   std::int64_t parameters = 0, macs = 0, memory_bytes = 0;
   std::int64_t steps = 0;    // to do; 0: not fixed yet
   double seconds_limit = 0;  // what it may take; 0: no clock
@@ -67,19 +80,21 @@ struct TrialCost {
   std::int64_t parameters = 0;
   std::int64_t macs = 0;          // one forward pass of one patch
   std::int64_t memory_bytes = 0;  // forecast of a training step
+  double step_seconds = 0;        // measured or estimated training step; 0: unknown
 };
 
 /// Measured speed of one genotype.
 struct Probe {
-  double step_seconds = 0;        // one training step
-  double evaluation_seconds = 0;  // scoring one trial of the given purpose
-  double probe_seconds = 0;       // what measuring cost
+  double step_seconds = 0;  // one training step
+  double evaluation_seconds =
+      0;                     // scoring one trial of the given purpose (Inherited: one candidate)
+  double probe_seconds = 0;  // what measuring cost
 };
 
 /// The numbers that turn a trial into a function of its row.
 struct TrialPlan {
-  std::int64_t steps = 0;
-  std::string settings;  // JSON text
+  std::int64_t steps = 0;  // > 0, except of an Inherited trial: 0
+  std::string settings;    // JSON text
 };
 
 /// What surrounds one evaluation.
@@ -90,9 +105,9 @@ struct TrialContext {
   std::function<void()> heartbeat;  // call now and then: stores the clock
 };
 
-/// Scores trials. Implementations: TrainEvaluator (own training), later SubnetEvaluator (inherited
-/// weights). A search must survive what happens here: out of memory, NaN, time-outs come back as a
-/// status, not as exceptions.
+/// Scores trials. Implementations: TrainEvaluator (own training), SuperEvaluator (super-networks
+/// and inherited weights too). A search must survive what happens here: out of memory, NaN,
+/// time-outs come back as a status, not as exceptions.
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
@@ -106,6 +121,15 @@ class Evaluator {
   /// Runs the trial: a function of its row. Continues from a checkpoint in context.folder if there
   /// is one. Status Stopped means that the user asked to stop.
   virtual Evaluation evaluate(const Trial& trial, const TrialContext& context) = 0;
+  /// How many queued trials of this one's purpose and source it wants at once.
+  virtual std::int64_t batch_size(const Trial& /*trial*/) { return 1; }
+  /// Evaluates them together, e.g. sharing prefixes; results in the same order. `context` is that
+  /// of the first. Default: one after the other.
+  virtual std::vector<Evaluation> evaluate_batch(const std::vector<Trial>& trials,
+                                                 const TrialContext& context);
+  /// A measured training step of this genotype at the search's batch, for limits on step time.
+  /// 0: unknown.
+  virtual double step_seconds(const Genotype& /*genotype*/) { return 0; }
 };
 
 }  // namespace nas

@@ -32,17 +32,19 @@ CREATE TABLE stages (
   position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, status TEXT NOT NULL,
   seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
   ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
-  strategy TEXT NOT NULL, started REAL NOT NULL, ended REAL NOT NULL DEFAULT 0);
+  candidates INTEGER NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL,
+  ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE trials (
   id INTEGER PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
   proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
   genotype TEXT NOT NULL, genotype_values TEXT NOT NULL, genotype_id TEXT NOT NULL, graph_id TEXT NOT NULL,
   parameters INTEGER NOT NULL, macs INTEGER NOT NULL, memory_bytes INTEGER NOT NULL,
+  request TEXT NOT NULL, source INTEGER NOT NULL,
   steps INTEGER NOT NULL, seconds_limit REAL NOT NULL, settings TEXT NOT NULL, seed INTEGER NOT NULL,
   attempt INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
   score REAL, how TEXT NOT NULL DEFAULT '', steps_done INTEGER NOT NULL DEFAULT 0,
   seconds REAL NOT NULL DEFAULT 0, metrics TEXT NOT NULL DEFAULT '{}', details TEXT NOT NULL DEFAULT '',
-  message TEXT NOT NULL DEFAULT '', checkpoint TEXT NOT NULL DEFAULT '',
+  decoded TEXT NOT NULL DEFAULT '[]', message TEXT NOT NULL DEFAULT '', checkpoint TEXT NOT NULL DEFAULT '',
   created REAL NOT NULL, started REAL NOT NULL DEFAULT 0, ended REAL NOT NULL DEFAULT 0,
   UNIQUE (stage, proposal));
 CREATE INDEX trials_queue ON trials (stage, status, id);
@@ -54,11 +56,13 @@ constexpr const char* kRunColumns =
     "command, data_folder, fold, recipe, plan, space, setup, budget_seconds, budget_steps, seed, "
     "code_version, created_unix";
 constexpr const char* kStageColumns =
-    "name, status, seconds, steps, trials, rungs, ends_at, cost_limit, strategy, started, ended";
+    "name, status, seconds, steps, trials, rungs, ends_at, cost_limit, "
+    "candidates, strategy, started, ended, winner, story";
 constexpr const char* kTrialColumns =
     "id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, "
-    "graph_id, parameters, macs, memory_bytes, steps, seconds_limit, settings, seed, attempt, "
-    "status, score, how, steps_done, seconds, metrics, details, message, checkpoint, created, "
+    "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "
+    "settings, seed, attempt, status, score, how, steps_done, seconds, metrics, details, decoded, "
+    "message, checkpoint, created, "
     "started, ended";
 
 std::string select(const char* columns, const char* rest) {
@@ -197,12 +201,22 @@ Genotype genotype_from(const std::string& text, const std::string& where) {
   return genotype;
 }
 
+/// Errors of a value name the row that it stands in.
+template <class Read>
+auto in_row(const std::string& where, Read&& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    fail(ErrorKind::Input, where, ": ", error.what());
+  }
+}
+
 Trial read_trial(Statement& row, const std::filesystem::path& file) {
   Trial t;
   t.id = row.integer();
   const std::string where = concat_text(file.string(), ": trial ", t.id);
   t.stage = row.text();
-  t.purpose = row.text() == "retrain" ? TrialPurpose::Retrain : TrialPurpose::Search;
+  t.purpose = in_row(where, [&] { return trial_purpose_from_text(row.text()); });
   t.label = row.text();
   t.proposal = row.integer();
   t.rung = row.small_integer();
@@ -214,12 +228,14 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.parameters = row.integer();
   t.macs = row.integer();
   t.memory_bytes = row.integer();
+  t.request = row.text();
+  t.source = row.integer();
   t.steps = row.integer();
   t.seconds_limit = row.real();
   t.settings = row.text();
   t.seed = row.unsigned_integer();
   t.attempt = row.small_integer();
-  t.status = trial_status_from_text(row.text());
+  t.status = in_row(where, [&] { return trial_status_from_text(row.text()); });
   t.evaluation.status = t.status;
   t.evaluation.score = row.real();
   t.evaluation.how = row.text();
@@ -229,6 +245,7 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   const JsonReader reader(metrics, where);
   for (const std::string& key : reader.keys()) t.evaluation.metrics[key] = reader.at(key).number();
   t.evaluation.details = row.text();
+  t.evaluation.decoded = genotype_from(row.text(), where);
   t.evaluation.message = row.text();
   t.checkpoint = row.text();
   t.created = row.real();
@@ -237,7 +254,25 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   return t;
 }
 
-StageRecord read_stage(Statement& row) {
+std::string winner_text(const Winner& winner) {
+  if (!winner.found) return "null";
+  return Json{{"genotype", winner.genotype.values}, {"score", winner.score}, {"how", winner.how}}
+      .dump();
+}
+
+Winner winner_from(const std::string& text, const std::string& where) {
+  const Json value = parse_json(text, where);
+  Winner winner;
+  if (value.is_null()) return winner;
+  const JsonReader reader(value, where);
+  winner.found = true;
+  winner.genotype = genotype_from(reader.at("genotype").json().dump(), where);
+  winner.score = reader.at("score").number();
+  winner.how = reader.at("how").text();
+  return winner;
+}
+
+StageRecord read_stage(Statement& row, const std::filesystem::path& file) {
   StageRecord s;
   s.name = row.text();
   s.status = row.text();
@@ -247,9 +282,12 @@ StageRecord read_stage(Statement& row) {
   s.budget.rungs = row.integer();
   s.budget.ends_at = row.real();
   s.budget.cost_limit = row.real();
+  s.budget.candidates = row.integer();
   s.strategy = row.text();
   s.started = row.real();
   s.ended = row.real();
+  s.winner = winner_from(row.text(), concat_text(file.string(), ": winner of stage ", s.name));
+  s.story = row.text();
   return s;
 }
 
@@ -372,7 +410,7 @@ std::vector<StageRecord> ResultsDb::stages() const {
   Statement row(
       connection_->db, connection_->file, select(kStageColumns, "FROM stages ORDER BY position"));
   std::vector<StageRecord> result;
-  while (row.step()) result.push_back(read_stage(row));
+  while (row.step()) result.push_back(read_stage(row, connection_->file));
   return result;
 }
 
@@ -381,20 +419,20 @@ std::optional<StageRecord> ResultsDb::stage(const std::string& name) const {
       connection_->db, connection_->file, select(kStageColumns, "FROM stages WHERE name = ?"));
   row.bind(name);
   if (!row.step()) return std::nullopt;
-  return read_stage(row);
+  return read_stage(row, connection_->file);
 }
 
 void ResultsDb::start_stage(const StageRecord& s) {
   Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement insert(
-      connection_->db,
-      connection_->file,
-      concat_text(
-          "INSERT INTO stages (", kStageColumns, ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+  Statement insert(connection_->db,
+                   connection_->file,
+                   concat_text("INSERT INTO stages (",
+                               kStageColumns,
+                               ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
   insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);
-  insert.bind(s.budget.cost_limit).bind(s.strategy);
-  insert.bind(s.started).bind(s.ended).run();
+  insert.bind(s.budget.cost_limit).bind(s.budget.candidates).bind(s.strategy);
+  insert.bind(s.started).bind(s.ended).bind(winner_text(s.winner)).bind(s.story).run();
   transaction.commit();
 }
 
@@ -408,13 +446,19 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
         connection_->db,
         connection_->file,
         "INSERT INTO trials (stage, purpose, label, proposal, rung, share, genotype, "
-        "genotype_values, genotype_id, graph_id, parameters, macs, memory_bytes, steps, "
-        "seconds_limit, settings, seed, status, created) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)");
+        "genotype_values, genotype_id, graph_id, parameters, macs, memory_bytes, "
+        "request, source, steps, seconds_limit, settings, seed, status, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)");
     insert.bind(stage).bind(to_text(t.purpose)).bind(t.label).bind(t.proposal).bind(t.rung);
     insert.bind(t.share).bind(t.genotype_text).bind(Json(t.genotype.values).dump());
     insert.bind(t.genotype_id).bind(t.graph_id).bind(t.parameters).bind(t.macs);
-    insert.bind(t.memory_bytes).bind(t.steps).bind(t.seconds_limit).bind(t.settings).bind(t.seed);
+    insert.bind(t.memory_bytes)
+        .bind(t.request)
+        .bind(t.source)
+        .bind(t.steps)
+        .bind(t.seconds_limit)
+        .bind(t.settings)
+        .bind(t.seed);
     insert.bind(t.created).run();
     ids.push_back(sqlite3_last_insert_rowid(connection_->db));
     Statement(connection_->db, connection_->file, "UPDATE trials SET checkpoint = ? WHERE id = ?")
@@ -446,26 +490,34 @@ void ResultsDb::mark_told(const std::string& stage,
   transaction.commit();
 }
 
-void ResultsDb::end_stage(const std::string& name, double at) {
+void ResultsDb::end_stage(const std::string& name,
+                          double at,
+                          const Winner& winner,
+                          const std::string& story) {
   Transaction transaction(connection_->db, connection_->file, connection_->lock);
   Statement(connection_->db,
             connection_->file,
-            "UPDATE stages SET status = 'done', ended = ? WHERE name = ?")
+            "UPDATE stages SET status = 'done', ended = ?, winner = ?, story = ? WHERE name = ?")
       .bind(at)
+      .bind(winner_text(winner))
+      .bind(story)
       .bind(name)
       .run();
   transaction.commit();
 }
 
-std::optional<Trial> ResultsDb::claim(const std::string& stage, double at) {
+std::optional<Trial> ResultsDb::claim(const std::string& stage, double at, const Trial* like) {
   Transaction transaction(connection_->db, connection_->file, connection_->lock);
   std::optional<Trial> trial;
   {
     Statement row(connection_->db,
                   connection_->file,
                   select(kTrialColumns,
-                         "FROM trials WHERE stage = ? AND status = 'queued' ORDER BY id LIMIT 1"));
-    row.bind(stage);
+                         "FROM trials WHERE stage = ?1 AND status = 'queued' AND "
+                         "(?2 = '' OR (purpose = ?2 AND source = ?3)) ORDER BY id LIMIT 1"));
+    row.bind(stage)
+        .bind(like == nullptr ? std::string() : to_text(like->purpose))
+        .bind(like == nullptr ? std::int64_t{0} : like->source);
     if (!row.step()) return std::nullopt;
     trial = read_trial(row, connection_->file);
   }
@@ -524,7 +576,7 @@ void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
   Statement update(connection_->db,
                    connection_->file,
                    "UPDATE trials SET status = ?, score = ?, how = ?, steps_done = ?, seconds = "
-                   "seconds + ?, metrics = ?, details = ?, message = ?, ended = ? "
+                   "seconds + ?, metrics = ?, details = ?, decoded = ?, message = ?, ended = ? "
                    "WHERE id = ? AND status = 'running'");
   update.bind(to_text(e.status));
   if (done) {
@@ -533,6 +585,7 @@ void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
     update.bind_null();
   }
   update.bind(e.how).bind(e.steps).bind(e.seconds).bind(metrics.dump()).bind(e.details);
+  update.bind(Json(e.decoded.values).dump());
   update.bind(e.message).bind(at).bind(id).run();
   NAS_CHECK_KIND(Internal,
                  sqlite3_changes(connection_->db) == 1,
@@ -652,8 +705,9 @@ std::string results_table(const std::vector<Trial>& trials) {
   for (const Trial& t : trials) {
     out << t.id << '\t' << t.stage << '\t' << (t.label.empty() ? "-" : t.label) << "\trung "
         << t.rung << '\t' << t.genotype_text << '\t' << t.genotype_id << '\t' << t.graph_id << '\t'
-        << t.parameters << '\t' << t.macs << '\t' << t.steps << '\t' << t.seed << '\t'
-        << to_text(t.status) << '\t' << t.evaluation.steps << '\t';
+        << t.parameters << '\t' << t.macs << '\t' << to_text(t.purpose) << " of " << t.source
+        << '\t' << t.steps << '\t' << t.seed << '\t' << to_text(t.status) << '\t'
+        << t.evaluation.steps << '\t';
     if (t.status == TrialStatus::Done) out << t.evaluation.score;
     for (const auto& [name, value] : t.evaluation.metrics) {
       // Times are measured, not computed: they differ between equal runs.

@@ -10,10 +10,11 @@
 
 #include "nas/search/budget.h"
 #include "nas/search/evaluator.h"
+#include "nas/search/strategy.h"
 
 namespace nas {
 
-inline constexpr int kResultsVersion = 1;  // schema version (SQLite's user_version)
+inline constexpr int kResultsVersion = 2;  // schema version (SQLite's user_version)
 
 /// The one row about the whole run. Texts ending in _json are JSON.
 struct RunRecord {
@@ -39,6 +40,8 @@ struct StageRecord {
   StageBudget budget;
   std::string strategy;           // Strategy::save()
   double started = 0, ended = 0;  // seconds on the run's clock
+  Winner winner = {};             // once done
+  std::string story = "{}";       // Strategy::story(), once done
   bool operator==(const StageRecord&) const = default;
 };
 
@@ -85,11 +88,14 @@ class ResultsDb {
   void mark_told(const std::string& stage,
                  const std::vector<std::int64_t>& ids,
                  const std::string& strategy_state);
-  void end_stage(const std::string& name, double at);
+  void end_stage(const std::string& name,
+                 double at,
+                 const Winner& winner,
+                 const std::string& story);
 
   /// Takes the oldest queued trial of the stage: status running, attempt + 1. Empty if none is
-  /// queued.
-  std::optional<Trial> claim(const std::string& stage, double at);
+  /// queued. \param like only one of the same purpose and source.
+  std::optional<Trial> claim(const std::string& stage, double at, const Trial* like = nullptr);
   /// Fixes what the trial will do. \throws Error(Internal) if it was fixed differently before.
   void fix_plan(std::int64_t id, const TrialPlan& plan, double seconds_limit);
   /// Writes the result. A Stopped trial stays open. \throws Error(Internal) unless the trial is
@@ -117,9 +123,10 @@ class ResultsDb {
 /// empty if none.
 std::optional<Trial> best_search_trial(const std::vector<Trial>& trials);
 
-/// Which final training is delivered: "best" or "baseline", the one whose metric `inner_dice` (mean
-/// Dice on the inner validation cases, which no final training learns from) is higher, "best" on a
-/// tie or where it was not measured; "" if none is done. The held-out cases play no part.
+/// Which final training is delivered: "best", "baseline" or "control", the one whose metric
+/// `inner_dice` (mean Dice on the inner validation cases, which no final training learns from) is
+/// higher, "best" on a tie or where it was not measured; "" if none is done. The held-out cases
+/// play no part.
 std::string delivered_label(const std::vector<Trial>& trials);
 
 /// The results as text without any time: one line a trial. Equal for equal runs.

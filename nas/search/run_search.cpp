@@ -3,19 +3,83 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/search/limits.h"
 
 namespace nas {
 namespace {
 
 constexpr std::int64_t kAsk = 256;  // proposals wanted at once; a rung is one batch
 
-/// The best of the search stages that are over, or the baseline.
-Genotype best_so_far(const SearchSetup& setup) {
-  const auto best = best_search_trial(setup.database->trials());
-  return best ? best->genotype : setup.space->baseline();
+/// Size of a genotype, with its measured step time where a limit asks for it.
+TrialCost describe_for(const SearchSetup& setup, const Genotype& genotype) {
+  TrialCost cost = setup.evaluator->describe(genotype);
+  if (setup.recipe.limits.max_step_seconds > 0 && cost.step_seconds == 0) {
+    cost.step_seconds = setup.evaluator->step_seconds(genotype);
+  }
+  return cost;
+}
+
+/// The winner of the last stage before `index` whose role is (not) control; empty if none has one.
+std::optional<Winner> winner_before(const SearchSetup& setup, std::size_t index, bool control) {
+  std::optional<Winner> winner;
+  for (std::size_t i = 0; i < index; ++i) {
+    const StageSpec& stage = setup.recipe.stages[i];
+    if (stage.control != control) continue;
+    const auto record = setup.database->stage(stage.name);
+    if (record && record->winner.found) winner = record->winner;
+  }
+  return winner;
+}
+
+/// Groups that a stage may change: as the recipe says, or all of the space's but the choice of the
+/// kind of network itself. \throws Error(Usage) on a group that the space does not have.
+std::vector<std::string> groups_of(const SearchSpace& space, const StageSpec& stage) {
+  std::vector<std::string> known;
+  for (const Gene& gene : space.genes()) {
+    if (gene.group != "network" && std::find(known.begin(), known.end(), gene.group) == known.end())
+      known.push_back(gene.group);
+  }
+  if (stage.groups.empty()) return known;
+  for (const std::string& group : stage.groups) {
+    if (std::find(known.begin(), known.end(), group) != known.end()) continue;
+    std::string text;
+    for (const std::string& name : known) text += (text.empty() ? "" : ", ") + name;
+    fail(ErrorKind::Usage,
+         "stage \"",
+         stage.name,
+         "\": space \"",
+         space.name(),
+         "\" has no genes of group \"",
+         group,
+         "\"; it has ",
+         text);
+  }
+  return stage.groups;
+}
+
+/// Within the stage's cost limit and the recipe's hard limits.
+std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
+                                               const StageRecord& record) {
+  const double cost_limit = record.budget.cost_limit;
+  const Limits& limits = setup.recipe.limits;
+  if (cost_limit <= 0 && !limits.any()) return {};
+  const TrialCost plan = setup.evaluator->describe(setup.space->baseline());
+  return [&setup, limits, cost_limit, plan](const Genotype& genotype) {
+    try {
+      const TrialCost cost = describe_for(setup, genotype);
+      if (cost_limit > 0 &&
+          static_cast<double>(cost.macs) > cost_limit * static_cast<double>(plan.macs)) {
+        return false;
+      }
+      return broken_limit(limits, cost, plan).empty();
+    } catch (const Error&) {
+      return true;  // cannot be built: becomes a row that says so
+    }
+  };
 }
 
 std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
@@ -24,47 +88,79 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   StrategyContext context;
   context.space = setup.space;
   context.stage = setup.recipe.stages[index];
+  context.stage.groups = groups_of(*setup.space, context.stage);
   context.stage.trials = record.budget.trials;
   context.stage.rungs = record.budget.rungs;
+  context.stage.candidates = record.budget.candidates;
+  if (context.stage.is_supernet()) context.stage.rank_trials = record.budget.trials;
   context.rng = Rng(setup.seed).split("stage", index);
-  context.best = best_so_far(setup);
-  context.has_clock = setup.budget.has_clock();
-  if (record.budget.cost_limit > 0) {
-    const double macs =
-        static_cast<double>(setup.evaluator->describe(setup.space->baseline()).macs);
-    const double limit = record.budget.cost_limit * macs;
-    context.admissible = [&setup, limit](const Genotype& genotype) {
-      try {
-        return static_cast<double>(setup.evaluator->describe(genotype).macs) <= limit;
-      } catch (const Error&) {
-        return true;  // cannot be built: becomes a row that says so
-      }
-    };
+  context.baseline = setup.space->baseline();
+  context.start = setup.space->start();
+  if (!context.stage.control) {
+    if (const auto winner = winner_before(setup, index, false)) {
+      context.start = winner->genotype;
+      context.start_found = true;
+    }
   }
+  if (const auto control = winner_before(setup, index, true)) context.control = control->genotype;
+  context.has_clock = setup.budget.has_clock();
+  context.admissible = admission(setup, record);
+  context.cost = [&setup](const Genotype& genotype) { return describe_for(setup, genotype); };
   auto strategy =
-      context.stage.kind == "retrain" ? make_retrain_strategy(context) : setup.strategies(context);
+      context.stage.is_retrain() ? make_retrain_strategy(context) : setup.strategies(context);
   if (!record.strategy.empty()) strategy->load(record.strategy);
   return strategy;
 }
 
-TrialPurpose purpose_of(const StageSpec& stage) {
-  return stage.kind == "retrain" ? TrialPurpose::Retrain : TrialPurpose::Search;
+TrialPurpose probe_purpose(const StageSpec& stage) {
+  return stage.is_retrain() ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   const StageSpec& stage = setup.recipe.stages[index];
   if (auto record = setup.database->stage(stage.name)) return *record;
+  groups_of(*setup.space, stage);
   Probe probe;
+  double candidate_seconds = 0;
   if (setup.budget.has_clock()) {
-    probe = setup.evaluator->probe(setup.space->baseline(), purpose_of(stage));
+    probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
+    if (stage.kind == "single_path") {
+      candidate_seconds =
+          setup.evaluator->probe(setup.space->start(), TrialPurpose::Inherited).evaluation_seconds;
+    }
   }
   StageRecord record;
   record.name = stage.name;
   record.status = "running";
   record.started = setup.clock();
-  record.budget = stage_budget(setup.recipe, index, setup.budget, record.started, probe);
+  record.budget =
+      stage_budget(setup.recipe, index, setup.budget, record.started, probe, candidate_seconds);
   setup.database->start_stage(record);
   return record;
+}
+
+/// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network
+/// of the stages before; 0 if there is none.
+std::int64_t source_of(const SearchSetup& setup, const std::string& stage, const Proposal& p) {
+  std::int64_t source = 0;
+  if (p.source < 0 && !p.warm_start) return source;
+  for (const Trial& trial : setup.database->trials(p.source >= 0 ? stage : "")) {
+    const bool wanted = p.source >= 0
+                            ? trial.proposal == p.source
+                            : trial.purpose == TrialPurpose::SuperNet && trial.stage != stage &&
+                                  trial.status == TrialStatus::Done;
+    if (wanted) source = trial.id;
+  }
+  NAS_CHECK_KIND(Internal,
+                 source > 0 || p.source < 0,
+                 "stage \"",
+                 stage,
+                 "\": proposal ",
+                 p.number,
+                 " uses the weights of proposal ",
+                 p.source,
+                 ", which is not there");
+  return source;
 }
 
 /// Turns proposals into rows. A genotype that cannot be built is a row too: it fails when it is
@@ -77,7 +173,9 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
   for (const Proposal& proposal : proposals) {
     Trial trial;
     trial.stage = stage.name;
-    trial.purpose = purpose_of(stage);
+    trial.purpose = stage.is_retrain() ? TrialPurpose::Retrain : proposal.purpose;
+    trial.request = proposal.request;
+    trial.source = source_of(setup, stage.name, proposal);
     trial.label = proposal.label;
     trial.proposal = proposal.number;
     trial.rung = proposal.rung;
@@ -89,7 +187,7 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
     // networks.
     trial.seed = setup.seed;
     trial.created = setup.clock();
-    if (!setup.budget.has_clock()) {
+    if (!setup.budget.has_clock() && trial.purpose != TrialPurpose::Inherited) {
       trial.steps = std::max<std::int64_t>(
           1,
           static_cast<std::int64_t>(static_cast<double>(record.budget.steps) * proposal.share +
@@ -119,37 +217,57 @@ void fix_trial(const SearchSetup& setup, const StageRecord& record, Trial& trial
     trial.seconds_limit = std::max(0.5 * fair, std::min(fair, left));
   }
   const TrialPlan plan = setup.evaluator->plan(trial);
-  NAS_CHECK_KIND(Internal,
-                 plan.steps > 0 && !plan.settings.empty(),
-                 "evaluator: the plan of trial ",
-                 trial.id,
-                 " needs steps > 0 and settings");
+  NAS_CHECK_KIND(
+      Internal,
+      (plan.steps > 0 || trial.purpose == TrialPurpose::Inherited) && !plan.settings.empty(),
+      "evaluator: the plan of trial ",
+      trial.id,
+      " needs steps > 0 and settings");
   setup.database->fix_plan(trial.id, plan, trial.seconds_limit);
   trial.steps = plan.steps;
   trial.settings = plan.settings;
 }
 
-Evaluation evaluate(const SearchSetup& setup, const StageRecord& record, Trial& trial) {
+/// Evaluates trials that the evaluator wants together (mostly one).
+std::vector<Evaluation> evaluate(const SearchSetup& setup,
+                                 const StageRecord& record,
+                                 std::vector<Trial>& trials) {
   TrialContext context;
-  context.folder = setup.folder / trial.checkpoint;
+  context.folder = setup.folder / trials.front().checkpoint;
   std::filesystem::create_directories(context.folder);
   context.clock = setup.clock;
   context.heartbeat = [&setup] { setup.database->set_clock(setup.clock()); };
   try {
-    fix_trial(setup, record, trial);
+    double limit = 0;
+    for (Trial& trial : trials) {
+      fix_trial(setup, record, trial);
+      limit += trial.seconds_limit;
+    }
     if (setup.budget.has_clock()) {
       // The stage's end, unless hardly anything were left: a trial that is cut to nothing says
       // nothing.
-      context.deadline = std::max(record.budget.ends_at, setup.clock() + 0.5 * trial.seconds_limit);
+      context.deadline = std::max(record.budget.ends_at, setup.clock() + 0.5 * limit);
     }
-    return setup.evaluator->evaluate(trial, context);
+    std::vector<Evaluation> evaluations;
+    if (trials.size() == 1) {
+      evaluations.push_back(setup.evaluator->evaluate(trials.front(), context));
+    } else {
+      evaluations = setup.evaluator->evaluate_batch(trials, context);
+    }
+    NAS_CHECK_KIND(Internal,
+                   evaluations.size() == trials.size(),
+                   "evaluator: expected ",
+                   trials.size(),
+                   " evaluations, found ",
+                   evaluations.size());
+    return evaluations;
   } catch (const Error& error) {
     // A genotype that cannot be built is data; a broken disk or a bug is not.
     if (error.kind() != ErrorKind::Shape && error.kind() != ErrorKind::Input) throw;
     Evaluation failed;
     failed.status = TrialStatus::Failed;
     failed.message = error.what();
-    return failed;
+    return std::vector<Evaluation>(trials.size(), failed);
   }
 }
 
@@ -176,10 +294,20 @@ std::unique_ptr<Strategy> make_retrain_strategy(const StrategyContext& context) 
   class Retrain : public Strategy {
    public:
     explicit Retrain(const StrategyContext& c) {
-      const Genotype baseline = c.space->baseline();
-      const bool same = c.best == baseline;
-      add(c.best, same && c.has_clock ? 1.0 : 0.5, same ? "baseline" : "best");
-      if (!same) add(baseline, 0.5, "baseline");
+      // Best, baseline and control get equal shares; equal networks are trained once.
+      const Genotype best = c.start_found ? c.start : c.baseline;
+      std::vector<std::pair<Genotype, std::string>> wanted;
+      if (best != c.baseline) wanted.emplace_back(best, "best");
+      wanted.emplace_back(c.baseline, "baseline");
+      if (!c.control.values.empty() && c.control != best && c.control != c.baseline) {
+        wanted.emplace_back(c.control, "control");
+      }
+      // With steps a training has budget.steps whatever the others do.
+      const double share =
+          1.0 / static_cast<double>(c.has_clock ? static_cast<std::int64_t>(wanted.size())
+                                                : c.stage.trials);
+      for (const auto& [genotype, label] : wanted) add(genotype, share, label);
+      if (best != c.baseline) proposals_.front().warm_start = c.stage.warm_start;
     }
     std::vector<Proposal> ask(std::int64_t count) override {
       std::vector<Proposal> result;
@@ -190,6 +318,7 @@ std::unique_ptr<Strategy> make_retrain_strategy(const StrategyContext& context) 
     }
     void tell(const std::vector<Outcome>& outcomes) override { told_ += outcomes.size(); }
     bool finished() const override { return told_ == proposals_.size(); }
+    Winner winner() const override { return {}; }  // delivered_label decides, by inner validation
     std::int64_t planned_trials() const override {
       return static_cast<std::int64_t>(proposals_.size());
     }
@@ -225,14 +354,13 @@ SearchEnd run_search(const SearchSetup& setup) {
   if (const std::int64_t open = db.requeue_interrupted(); open > 0) {
     db.add_event(setup.clock(), 0, "resumed", concat_text(open, " interrupted trial(s) queued"));
   }
-  std::int64_t best_id = 0;
-  if (const auto best = best_search_trial(db.trials())) best_id = best->id;
-
   for (std::size_t index = 0; index < setup.recipe.stages.size(); ++index) {
     const StageSpec& stage = setup.recipe.stages[index];
     const StageRecord record = start_or_find_stage(setup, index);
     if (record.status == "done") continue;
     const auto strategy = make_stage_strategy(setup, index, record);
+    std::int64_t best_id = 0;  // of this stage: scores of different stages do not compare
+    if (const auto best = best_search_trial(db.trials(stage.name))) best_id = best->id;
     announce([&](SearchListener& l) {
       l.stage_started(stage, record.budget, strategy->planned_trials());
     });
@@ -247,17 +375,31 @@ SearchEnd run_search(const SearchSetup& setup) {
           db.finish(trial->id, stopped, setup.clock());
           return SearchEnd::Stopped;
         }
-        announce([&](SearchListener& l) { l.trial_started(*trial); });
-        trial->evaluation = evaluate(setup, record, *trial);
-        trial->status = trial->evaluation.status;
-        trial->ended = setup.clock();
-        db.finish(trial->id, trial->evaluation, trial->ended);
-        db.set_clock(trial->ended);
-        announce([&](SearchListener& l) { l.trial_ended(*trial); });
-        if (trial->status == TrialStatus::Stopped) return SearchEnd::Stopped;
-        if (const auto best = best_search_trial(db.trials()); best && best->id != best_id) {
+        std::vector<Trial> batch{*trial};
+        for (const std::int64_t wanted = setup.evaluator->batch_size(*trial);
+             static_cast<std::int64_t>(batch.size()) < wanted;) {
+          auto next = db.claim(stage.name, setup.clock(), &batch.front());
+          if (!next) break;
+          batch.push_back(*next);
+        }
+        for (const Trial& t : batch) announce([&](SearchListener& l) { l.trial_started(t); });
+        const std::vector<Evaluation> evaluations = evaluate(setup, record, batch);
+        bool stopped = false;
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+          Trial& ended = batch[i];
+          ended.evaluation = evaluations[i];
+          ended.status = ended.evaluation.status;
+          ended.ended = setup.clock();
+          db.finish(ended.id, ended.evaluation, ended.ended);
+          stopped = stopped || ended.status == TrialStatus::Stopped;
+          announce([&](SearchListener& l) { l.trial_ended(ended); });
+        }
+        db.set_clock(setup.clock());
+        if (stopped) return SearchEnd::Stopped;
+        if (const auto best = best_search_trial(db.trials(stage.name));
+            best && best->id != best_id) {
           best_id = best->id;
-          db.add_event(trial->ended,
+          db.add_event(batch.back().ended,
                        best->id,
                        "best improved",
                        concat_text(best->genotype_text, ": ", best->evaluation.score));
@@ -268,7 +410,13 @@ SearchEnd run_search(const SearchSetup& setup) {
         std::vector<Outcome> outcomes;
         std::vector<std::int64_t> ids;
         for (const Trial& trial : untold) {
-          outcomes.push_back({trial.proposal, trial.status, trial.evaluation.score});
+          outcomes.push_back({trial.proposal,
+                              trial.status,
+                              trial.evaluation.score,
+                              trial.id,
+                              trial.evaluation.decoded,
+                              trial.evaluation.steps,
+                              trial.evaluation.how});
           ids.push_back(trial.id);
         }
         strategy->tell(outcomes);
@@ -283,8 +431,16 @@ SearchEnd run_search(const SearchSetup& setup) {
                      "\" is not finished but proposes nothing and waits for nothing");
       db.add_trials(stage.name, make_trials(setup, stage, record, proposals), strategy->save());
     }
-    if (stage.kind == "retrain") check_any_retrained(db.trials(stage.name));
-    db.end_stage(stage.name, setup.clock());
+    if (stage.is_retrain()) check_any_retrained(db.trials(stage.name));
+    const Winner winner = strategy->winner();
+    db.end_stage(stage.name, setup.clock(), winner, strategy->story());
+    if (winner.found) {
+      db.add_event(
+          setup.clock(),
+          0,
+          "stage ended",
+          concat_text(stage.name, ": ", setup.space->to_text(winner.genotype), ", ", winner.how));
+    }
     announce([&](SearchListener& l) { l.stage_ended(stage); });
   }
   return SearchEnd::Finished;

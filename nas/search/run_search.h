@@ -52,8 +52,9 @@ enum class SearchEnd { Finished, Stopped };
 /// no final training succeeds.
 SearchEnd run_search(const SearchSetup& setup);
 
-/// The strategy of kind "retrain": the best genotype, then the baseline with an equal share; if the
-/// best is the baseline, one training (with all of the time if there is a clock).
+/// The strategy of kind "retrain": the winner of the stages before, the baseline, and the control's
+/// winner where there is one, with equal shares; equal networks are trained once (with the time of
+/// all if there is a clock).
 std::unique_ptr<Strategy> make_retrain_strategy(const StrategyContext& context);
 
 }  // namespace nas

@@ -21,6 +21,10 @@ struct Proposal {
   int rung = 0;
   double share = 0;   // of the stage's budget, (0, 1]; the shares of a stage add up to 1 at most
   std::string label;  // "" or a role, e.g. "baseline"
+  TrialPurpose purpose = TrialPurpose::Search;
+  std::string request = {};  // JSON text for the evaluator (SuperNet trials)
+  std::int64_t source = -1;  // number of the stage's proposal whose weights are used; -1: none
+  bool warm_start = false;   // start from the weights of the last super-network before this stage
   bool operator==(const Proposal&) const = default;
 };
 
@@ -29,6 +33,19 @@ struct Outcome {
   std::int64_t number = 0;
   TrialStatus status = TrialStatus::Failed;
   double score = 0;
+  std::int64_t trial = 0;  // id of the row
+  Genotype decoded = {};   // of a differentiable super-network; else empty
+  std::int64_t steps = 0;  // done
+  std::string how = {};    // how the score was obtained
+};
+
+/// What a stage hands to the next.
+struct Winner {
+  bool found = false;
+  Genotype genotype;
+  double score = 0;
+  std::string how;  // how it was chosen, for people: "best of 8 own trainings, Kendall tau 0.1 ..."
+  bool operator==(const Winner&) const = default;
 };
 
 /// Decides which genotypes to try. Never sees a tensor, a clock or a file. Everything it proposes
@@ -44,6 +61,10 @@ class Strategy {
   virtual bool finished() const = 0;
   /// How many trials the whole stage will have (for forecasts and progress).
   virtual std::int64_t planned_trials() const = 0;
+  /// The stage's choice; `found` is false while (or if) nothing has succeeded.
+  virtual Winner winner() const = 0;
+  /// What the report tells of the stage: JSON text with the kind's own keys (docs/formats.md).
+  virtual std::string story() const { return "{}"; }
   virtual std::string save() const = 0;             // JSON text
   virtual void load(const std::string& state) = 0;  // \throws Error(Input)
 };
@@ -51,11 +72,16 @@ class Strategy {
 /// What a strategy is made from.
 struct StrategyContext {
   const SearchSpace* space = nullptr;
-  StageSpec stage;  // options filled in: `trials` and `rungs` are numbers here
+  StageSpec stage;  // options filled in: `trials`, `rungs`, `candidates` are numbers here
   Rng rng{0};
   std::function<bool(const Genotype&)> admissible;  // hard limits; empty: all are
-  Genotype best;           // the best of the stages before, or the baseline
-  bool has_clock = false;  // the budget is in seconds
+  /// Size of a genotype's network; empty where nobody asks. \throws Error if it cannot be built.
+  std::function<TrialCost(const Genotype&)> cost;
+  Genotype start;  // what the stage starts from: the winner of the stages before, or space->start()
+  Genotype baseline;         // individual 0
+  Genotype control;          // of a retrain stage: winner of the control stage, or empty
+  bool start_found = false;  // `start` is a winner of a stage before
+  bool has_clock = false;    // the budget is in seconds
 };
 
 using StrategyFactory = std::function<std::unique_ptr<Strategy>(const StrategyContext&)>;

@@ -282,7 +282,8 @@ StrategyContext toy_context(const SearchSpace& space, std::int64_t trials, std::
   context.stage.trials = trials;
   context.stage.rungs = rungs;
   context.rng = Rng(3);
-  context.best = space.baseline();
+  context.start = space.start();
+  context.baseline = space.baseline();
   return context;
 }
 
@@ -416,9 +417,33 @@ TEST(Budget, StepsInLeaveAMarginAndTheTimeForScoring) {
 
 // ---- recipes ----
 
-TEST(Recipe, BuiltInOneSurvivesTheRoundTrip) {
-  const Recipe recipe = load_recipe("random", strategy_names());
-  EXPECT_EQ(recipe_from_json(to_json(recipe), "test", strategy_names()), recipe);
+/// The built-in recipes name strategies of floors above this one too.
+std::vector<std::string> all_kinds() {
+  return {"random", "regularized", "clustered", "single_path", "differentiable", "scaling"};
+}
+
+TEST(Recipe, BuiltInOnesSurviveTheRoundTrip) {
+  for (const std::string& name : recipe_names()) {
+    Recipe recipe = load_recipe(name, all_kinds());
+    EXPECT_EQ(recipe.name, name);
+    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", all_kinds()), recipe) << name;
+    add_random_control(recipe);
+    add_training_search(recipe);
+    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", all_kinds()), recipe) << name;
+  }
+}
+
+TEST(Recipe, TheControlMaySpendAsMuchAsTheSearch) {
+  Recipe recipe = load_recipe("c2fnas", all_kinds());
+  double search = 0;
+  for (const StageSpec& stage : recipe.stages) search += stage.is_retrain() ? 0 : stage.share;
+  add_random_control(recipe);
+  const StageSpec& control = recipe.stages[recipe.stages.size() - 2];
+  EXPECT_TRUE(control.control);
+  EXPECT_EQ(control.kind, "random");
+  EXPECT_NEAR(control.share, search, 1e-12);
+  EXPECT_EQ(final_trainings(recipe), 3);
+  EXPECT_THROW(add_random_control(recipe), Error);
 }
 
 TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
@@ -426,13 +451,29 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
   auto message = [&](auto&& change) {
     Json bad = good;
     change(bad);
-    return error_of([&] { recipe_from_json(bad, "my.json", strategy_names()); });
+    return error_of([&] { recipe_from_json(bad, "my.json", all_kinds()); });
   };
   EXPECT_THAT(message([](Json& j) { j["stages"][0]["trails"] = 3; }),
               testing::AllOf(HasSubstr("stages[0]"), HasSubstr("trails"), HasSubstr("trials")));
   EXPECT_THAT(message([](Json& j) { j["stages"][0]["kind"] = "radnom"; }),
               testing::AllOf(HasSubstr("stages[0].kind"), HasSubstr("did you mean \"random\"")));
   EXPECT_THAT(message([](Json& j) { j["stages"][0]["share"] = -1; }), HasSubstr("stages[0].share"));
+  EXPECT_THAT(message([](Json& j) { j["stages"][0]["groups"] = {"topologie"}; }),
+              testing::AllOf(HasSubstr("stages[0].groups[0]"), HasSubstr("\"topology\"")));
+  EXPECT_THAT(message([](Json& j) { j["stages"][0]["warmup"] = 0.2; }), HasSubstr("warmup"))
+      << "a key of another kind of stage";
+  EXPECT_THAT(message([](Json& j) {
+                j["limits"] = {{"max_paramters", 3}};
+              }),
+              testing::AllOf(HasSubstr("limits"), HasSubstr("max_parameters")));
+  EXPECT_THAT(message([](Json& j) {
+                j["stages"][0] = {{"name", "s"},
+                                  {"kind", "single_path"},
+                                  {"share", 1},
+                                  {"supernet_share", 0.8},
+                                  {"rank_share", 0.2}};
+              }),
+              testing::AllOf(HasSubstr("stages[0]"), HasSubstr("supernet_share + rank_share")));
   EXPECT_THAT(message([](Json& j) { j["stages"][1]["name"] = "search"; }),
               HasSubstr("occurs twice"));
   EXPECT_THAT(message([](Json& j) { j["stages"].erase(1); }), HasSubstr("must be \"retrain\""));
@@ -443,6 +484,28 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
               HasSubstr("did you mean \"random\""));
 }
 
+// ---- limits ----
+
+TEST(Limits, NamesWhatIsBrokenAndReadsTheFormsOfUsers) {
+  const TrialCost plan{"", 1000, 5000, 64, 0.1};
+  EXPECT_EQ(broken_limit({}, plan, plan), "");
+  EXPECT_EQ(broken_limit({.parameters_of_plan = 1}, plan, plan), "");
+  EXPECT_THAT(broken_limit({.parameters_of_plan = 0.5}, plan, plan), HasSubstr("parameters"));
+  EXPECT_THAT(broken_limit({.max_parameters = 999}, plan, plan), HasSubstr("parameters"));
+  EXPECT_THAT(broken_limit({.max_macs = 4999}, plan, plan), HasSubstr("MACs"));
+  EXPECT_THAT(broken_limit({.max_memory_bytes = 63}, plan, plan), HasSubstr("memory"));
+  EXPECT_THAT(broken_limit({.max_step_seconds = 0.05}, plan, plan), HasSubstr("step time"));
+  EXPECT_EQ(broken_limit({.max_step_seconds = 0.05}, {"", 1, 1, 1, 0}, plan), "") << "unknown";
+  EXPECT_EQ(parse_count("4M", "x"), 4'000'000);
+  EXPECT_EQ(parse_count("750k", "x"), 750'000);
+  EXPECT_EQ(parse_bytes("2GB", "x"), 2'000'000'000);
+  EXPECT_EQ(parse_bytes("1.5GiB", "x"), 3 << 29);
+  for (const char* wrong : {"", "M", "4 Q", "-3", "1e40", "nan", "0"}) {
+    EXPECT_THAT(error_of([&] { parse_count(wrong, "--max-params"); }), HasSubstr("--max-params"))
+        << wrong;
+  }
+}
+
 // ---- the database ----
 
 TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
@@ -450,13 +513,18 @@ TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
   const RunRecord run = toy_run({.seconds = 90.5});
   ResultsDb db = ResultsDb::create(folder / "r.sqlite", run);
   EXPECT_EQ(db.run(), run);
-  StageRecord stage{
-      "search",
-      "running",
-      {.seconds = 3.5, .steps = 0, .trials = 4, .rungs = 2, .ends_at = 9, .cost_limit = 2},
-      "s0",
-      1,
-      0};
+  StageRecord stage{"search",
+                    "running",
+                    {.seconds = 3.5,
+                     .steps = 0,
+                     .trials = 4,
+                     .rungs = 2,
+                     .ends_at = 9,
+                     .cost_limit = 2,
+                     .candidates = 7},
+                    "s0",
+                    1,
+                    0};
   db.start_stage(stage);
   EXPECT_EQ(db.stage("search"), stage);
   EXPECT_EQ(db.stage("final"), std::nullopt);
@@ -501,8 +569,15 @@ TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
   EXPECT_EQ(claimed->attempt, 2);
   EXPECT_EQ(claimed->steps, 40);
   EXPECT_EQ(claimed->started, 2.5);
-  Evaluation e{
-      TrialStatus::Done, 0.75, "own training", 40, 3.5, {{"loss", 0.25}}, "{\"cases\": []}", ""};
+  Evaluation e{TrialStatus::Done,
+               0.75,
+               "own training",
+               40,
+               3.5,
+               {{"loss", 0.25}},
+               "{\"cases\": []}",
+               {{1, 2}},
+               ""};
   db.finish(1, e, 9);
   EXPECT_THROW(db.finish(1, e, 9), Error) << "finished once";
   EXPECT_EQ(db.trials()[0].evaluation, e);
@@ -536,8 +611,8 @@ TEST(ResultsDb, RefusesWhatIsNotAnIntactDatabaseOfThisVersion) {
   };
   change("PRAGMA user_version = 99");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }),
-              HasSubstr("expected schema version 1, found 99"));
-  change("PRAGMA user_version = 1; ALTER TABLE trials RENAME COLUMN score TO points");
+              HasSubstr("expected schema version 2, found 99"));
+  change("PRAGMA user_version = 2; ALTER TABLE trials RENAME COLUMN score TO points");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("score"));
   change("PRAGMA application_id = 5");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("another program"));

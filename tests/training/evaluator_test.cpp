@@ -23,7 +23,7 @@
 #include "tests/support/support.h"
 #include "training/imaging/phantom.h"
 #include "training/predict.h"
-#include "training/search_job.h"
+#include "nas/cli/search_job.h"
 #include "training/train_evaluator.h"
 
 namespace nas {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "training/search_job.h"
+#include "nas/cli/search_job.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
