@@ -48,16 +48,6 @@ at::Tensor normal_values(const std::vector<std::int64_t>& shape,
 
 Extent3 space_of(const at::Tensor& x) { return {x.size(2), x.size(3), x.size(4)}; }
 
-std::int64_t result_channels(const Node& node, const std::vector<std::int64_t>& inputs) {
-  if (node.op == "input") return attribute_int(node, "channels");
-  if (node.op == "conv" || node.op == "conv_transpose") return attribute_int(node, "out_channels");
-  if (node.op == "slice") return attribute_int(node, "end") - attribute_int(node, "begin");
-  if (node.op != "concat") return inputs.at(0);
-  std::int64_t sum = 0;
-  for (const std::int64_t channels : inputs) sum += channels;
-  return sum;
-}
-
 }  // namespace
 
 at::Tensor block_conv_transpose(const at::Tensor& x,
@@ -385,6 +375,8 @@ GraphModuleImpl::GraphModuleImpl(Graph graph, std::uint64_t seed) : graph_(std::
         for (std::size_t k = 2; k < in.size(); ++k) sum = sum + in[k];
         return sum;
       };
+    } else if (op == "multiply") {
+      step->run = [](const Values& in) { return in[0] * in[1]; };
     } else if (op == "concat") {
       step->run = [](const Values& in) { return in.size() == 1 ? in[0] : at::cat(in, 1); };
     } else if (op == "max_pool" || op == "avg_pool") {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "nas/core/error.h"
@@ -232,6 +233,18 @@ TensorShape concat_shape(const Node& node, Shapes in) {
   return out;
 }
 
+/// A map of one channel weighs every channel of the first input alike (attention gates).
+TensorShape multiply_shape(const Node& node, Shapes in) {
+  if (in[1].space != in[0].space || (in[1].channels != 1 && in[1].channels != in[0].channels)) {
+    misfit(node,
+           concat_text("expects the second input to have the size of the first, ",
+                       to_text(in[0]),
+                       ", or one channel; got ",
+                       to_text(in[1])));
+  }
+  return in[0];
+}
+
 TensorShape resize_shape(const Node& node, Shapes in) {
   const Vec3 scale = attribute_vec3(node, "scale");
   TensorShape out = in[0];
@@ -286,6 +299,24 @@ TensorShape slice_shape(const Node& node, Shapes in) {
            concat_text("channels [", begin, ", ", end, ") are not a part of ", to_text(in[0])));
   }
   return {end - begin, in[0].space};
+}
+
+// ---- channels of the result where they are not those of the first input ----
+
+using Channels = std::span<const std::int64_t>;
+
+std::int64_t input_channels(const Node& node, Channels) { return attribute_int(node, "channels"); }
+
+std::int64_t conv_channels(const Node& node, Channels) {
+  return attribute_int(node, "out_channels");
+}
+
+std::int64_t concat_channels(const Node&, Channels in) {
+  return std::accumulate(in.begin(), in.end(), std::int64_t{0});
+}
+
+std::int64_t slice_channels(const Node& node, Channels) {
+  return attribute_int(node, "end") - attribute_int(node, "begin");
 }
 
 // ---- state ----
@@ -350,12 +381,13 @@ std::vector<Operation> make_table() {
   const AttributeSpec bias = flag("bias", true);
   std::vector<Operation> table;
   table.push_back({.name = "input", .kind = OperationKind::Input, .min_inputs = 0, .max_inputs = 0,
-                   .attributes = {required_count("channels")}, .shape = input_shape, .examples = {{{"channels", 4}}}});
+                   .attributes = {required_count("channels")}, .shape = input_shape, .channels = input_channels, .examples = {{{"channels", 4}}}});
   table.push_back({.name = "conv", .kind = OperationKind::Convolution,
                    .attributes = {required_count("out_channels"), required_triple("kernel"), triple("stride", 1, 1),
                                   triple("dilation", 1, 1), derived_triple("padding", 0, same_padding),
                                   count("groups", 1, 1), bias},
-                   .shape = conv_shape, .state = conv_state, .macs = conv_macs, .keeps = Keeps::Inputs, .onnx = "Conv",
+                   .shape = conv_shape, .channels = conv_channels, .state = conv_state, .macs = conv_macs,
+                   .keeps = Keeps::Inputs, .onnx = "Conv",
                    .examples = {{{"out_channels", 6}, {"kernel", 3}},
                                 {{"out_channels", 6}, {"kernel", Ints{1, 3, 5}}, {"stride", Ints{1, 2, 2}}, {"bias", false}},
                                 {{"out_channels", 8}, {"kernel", 3}, {"groups", 4}, {"dilation", 2}},
@@ -363,8 +395,8 @@ std::vector<Operation> make_table() {
   table.push_back({.name = "conv_transpose", .kind = OperationKind::Convolution,
                    .attributes = {required_count("out_channels"), required_triple("kernel"), required_triple("stride"),
                                   triple("padding", 0, 0), bias},
-                   .shape = conv_transpose_shape, .state = conv_transpose_state, .macs = conv_transpose_macs,
-                   .keeps = Keeps::Inputs, .onnx = "ConvTranspose",
+                   .shape = conv_transpose_shape, .channels = conv_channels, .state = conv_transpose_state,
+                   .macs = conv_transpose_macs, .keeps = Keeps::Inputs, .onnx = "ConvTranspose",
                    .examples = {{{"out_channels", 6}, {"kernel", 2}, {"stride", 2}},
                                 {{"out_channels", 3}, {"kernel", Ints{1, 3, 4}}, {"stride", Ints{1, 2, 3}},
                                  {"padding", Ints{0, 1, 1}}, {"bias", false}}}});
@@ -391,7 +423,9 @@ std::vector<Operation> make_table() {
   table.push_back({.name = "add", .kind = OperationKind::Merge, .min_inputs = 2, .max_inputs = kAnyInputs,
                    .shape = add_shape, .onnx = "Add", .examples = {{}}});
   table.push_back({.name = "concat", .kind = OperationKind::Merge, .min_inputs = 1, .max_inputs = kAnyInputs,
-                   .shape = concat_shape, .onnx = "Concat", .examples = {{}}});
+                   .shape = concat_shape, .channels = concat_channels, .onnx = "Concat", .examples = {{}}});
+  table.push_back({.name = "multiply", .kind = OperationKind::Merge, .min_inputs = 2, .max_inputs = 2,
+                   .shape = multiply_shape, .keeps = Keeps::Inputs, .onnx = "Mul", .examples = {{}}});
   const std::vector<AttributeSpec> pool{required_triple("kernel"), derived_triple("stride", 1, kernel_as_stride),
                                         triple("padding", 0, 0)};
   const std::vector<Attributes> pools{{{"kernel", 2}}, {{"kernel", Ints{1, 2, 3}}, {"stride", Ints{1, 1, 2}}, {"padding", Ints{0, 1, 1}}}};
@@ -413,7 +447,8 @@ std::vector<Operation> make_table() {
   table.push_back({.name = "dropout", .kind = OperationKind::Other, .attributes = {real("p", 0.5, 0, 0.999)},
                    .shape = same_shape, .extra_bytes = 1, .onnx = "Dropout", .examples = {{}, {{"p", 0.25}}}});
   table.push_back({.name = "slice", .kind = OperationKind::Other,
-                   .attributes = {count("begin", 0, 0), required_count("end")}, .shape = slice_shape, .onnx = "Slice",
+                   .attributes = {count("begin", 0, 0), required_count("end")}, .shape = slice_shape,
+                   .channels = slice_channels, .onnx = "Slice",
                    .examples = {{{"begin", 1}, {"end", 3}}, {{"end", 2}}}});
   table.push_back({.name = "output", .kind = OperationKind::Output, .shape = same_shape, .keeps = Keeps::Result,
                    .examples = {{}}});
@@ -655,6 +690,11 @@ Margins crop_margins(const Node& node, const Extent3& input, const Extent3* like
     margins.end[a] = surplus - surplus / 2;
   }
   return margins;
+}
+
+std::int64_t result_channels(const Node& node, std::span<const std::int64_t> inputs) {
+  const Operation& row = operation(node);
+  return row.channels ? row.channels(node, inputs) : inputs[0];
 }
 
 std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorShape> inputs) {

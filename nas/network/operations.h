@@ -65,6 +65,8 @@ struct Operation {
   /// Shape of the result. "input" gets the shape given from outside as its only element. \throws
   /// Error(Shape).
   TensorShape (*shape)(const Node& node, std::span<const TensorShape> inputs) = nullptr;
+  /// Channels of the result, which do not depend on sizes in space; nullptr: as the first input.
+  std::int64_t (*channels)(const Node& node, std::span<const std::int64_t> inputs) = nullptr;
   /// State of the node, learnable tensors first; nullptr: none.
   std::vector<StateTensor> (*state)(const Node& node,
                                     std::span<const TensorShape> inputs) = nullptr;
@@ -106,6 +108,9 @@ struct Margins {
   Extent3 begin{0, 0, 0}, end{0, 0, 0};
 };
 Margins crop_margins(const Node& node, const Extent3& input, const Extent3* like);
+
+/// Channels of a node's result from those of its inputs, without any size in space.
+std::int64_t result_channels(const Node& node, std::span<const std::int64_t> inputs);
 
 /// State tensors of a node; empty for choices. \throws Error(Shape|Input).
 std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorShape> inputs);

@@ -184,8 +184,10 @@ TEST_P(EveryOperation, ShapeFollowsTheNaiveRule) {
   const Graph g = graph();
   const int at = g.find("op");
   const Node& node = g.nodes[static_cast<std::size_t>(at)];
-  EXPECT_EQ(infer_shapes(g, kSpace)[static_cast<std::size_t>(at)],
-            naive_shape(node, node.inputs.size()));
+  const TensorShape shape = infer_shapes(g, kSpace)[static_cast<std::size_t>(at)];
+  EXPECT_EQ(shape, naive_shape(node, node.inputs.size()));
+  const std::vector<std::int64_t> channels(node.inputs.size(), kChannels);
+  EXPECT_EQ(result_channels(node, channels), shape.channels);
 }
 
 TEST_P(EveryOperation, SurvivesTheJsonRoundTrip) {
