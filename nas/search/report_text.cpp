@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/report_text.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/progress.h"
+
+namespace nas {
+
+std::string fixed(double value, int digits) {
+  if (!std::isfinite(value)) return "–";
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  const std::string_view result = text;
+  if (result[0] == '-' && result.find_first_not_of("-0.") == result.npos) return text + 1;
+  return text;
+}
+std::string with_sign(double value, int digits) {
+  return (value >= 0 ? "+" : "") + fixed(value, digits);
+}
+std::string p_text(double p) { return p < 0.0001 ? "p < 0.0001" : "p = " + fixed(p, 4); }
+
+double number_or(const Json& object, const char* key, double otherwise) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : otherwise;
+}
+std::string text_or(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string{};
+}
+const Json& part(const Json& value, const char* key) {
+  static const Json nothing;
+  if (!value.is_object()) return nothing;
+  const auto found = value.find(key);
+  return found == value.end() ? nothing : *found;
+}
+
+std::string count_text(const Json& value) {
+  return value.is_number() ? format_count(value.get<double>()) : "–";
+}
+
+std::string join(const Json& words, const char* separator) {
+  std::string text;
+  for (const Json& word : words) {
+    text += (text.empty() ? "" : separator) +
+            (word.is_string() ? word.get<std::string>() : word.dump());
+  }
+  return text;
+}
+
+double mean_dice(const Json& one_case) {
+  double sum = 0;
+  int count = 0;
+  for (const Json& c : part(one_case, "classes")) {
+    if (part(c, "dice").is_number()) {
+      sum += c.at("dice").get<double>();
+      ++count;
+    }
+  }
+  return count > 0 ? sum / count : 1;
+}
+
+bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
+
+std::string escaped(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      case '\'':
+        result += "&#39;";
+        break;
+      default:
+        // Control characters are not allowed in HTML.
+        result += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? ' ' : c;
+    }
+  }
+  return result;
+}
+
+std::string base64(std::string_view bytes) {
+  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string result;
+  result.reserve((bytes.size() + 2) / 3 * 4);
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    const std::size_t count = std::min<std::size_t>(3, bytes.size() - i);
+    std::uint32_t group = 0;
+    for (std::size_t k = 0; k < 3; ++k) {
+      group = group << 8 | (k < count ? static_cast<std::uint8_t>(bytes[i + k]) : 0U);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {
+      result += k <= count ? kDigits[group >> (18 - 6 * k) & 63U] : '=';
+    }
+  }
+  return result;
+}
+
+Html& Html::raw(std::string_view markup) {
+  out_ << markup;
+  return *this;
+}
+
+Html& Html::element(const char* tag, std::string_view content, const char* attributes) {
+  out_ << '<' << tag << (*attributes != 0 ? " " : "") << attributes << '>' << escaped(content)
+       << "</" << tag << ">\n";
+  return *this;
+}
+
+Html& Html::table(const Table& table) {
+  auto row = [&](const char* tag, const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const bool right = i < table.columns.size() && table.columns[i] == 'r';
+      out_ << '<' << tag << (right ? " class=\"n\">" : ">") << escaped(cells[i]) << "</" << tag
+           << '>';
+    }
+    out_ << "</tr>\n";
+  };
+  out_ << "<div class=\"scroll\"><table>\n<thead><tr>";
+  row("th", table.head);
+  out_ << "</thead>\n<tbody>\n";
+  for (std::size_t r = 0; r < table.rows.size(); ++r) {
+    const std::string name = r < table.classes.size() ? table.classes[r] : "";
+    out_ << (name.empty() ? "<tr>" : concat_text("<tr class=\"", name, "\">"));
+    row("td", table.rows[r]);
+  }
+  out_ << "</tbody></table></div>\n";
+  return *this;
+}
+
+}  // namespace nas

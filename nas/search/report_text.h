@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nas/core/json.h"
+
+/// Words, numbers, tables and HTML, for the files of the report (report*.cpp) alone.
+namespace nas {
+
+// ---- numbers and words ----
+
+/// "–" for what is not finite; never "-0.00".
+std::string fixed(double value, int digits);
+std::string with_sign(double value, int digits);
+std::string p_text(double p);
+/// A number with its unit letter ("1.2 M"); "–" for anything else.
+std::string count_text(const Json& value);
+std::string join(const Json& words, const char* separator = ", ");
+
+// ---- members that may be missing or null: databases hold what older runs and users put there ----
+
+double number_or(const Json& object, const char* key, double otherwise);
+std::string text_or(const Json& object, const char* key);
+/// An object or array below `key`; null if it is missing.
+const Json& part(const Json& value, const char* key);
+
+/// Mean Dice over the classes of one case of a run's details; 1 where there was nothing to find and
+/// nothing was found.
+double mean_dice(const Json& one_case);
+/// Whether the run was measured in seconds; in steps otherwise.
+bool budget_is_time(const Json& data);
+
+// ---- tables and pages ----
+
+struct Table {
+  std::vector<std::string> head;
+  std::vector<std::vector<std::string>> rows;
+  std::string columns;               // one letter each: 'l' left, 'r' right (numbers)
+  std::vector<std::string> classes;  // of each row, for the style sheet; empty for none
+};
+
+std::string escaped(std::string_view text);
+std::string base64(std::string_view bytes);
+
+/// A small builder of HTML: everything but raw() is escaped.
+class Html {
+ public:
+  Html& raw(std::string_view markup);
+  Html& element(const char* tag, std::string_view content, const char* attributes = "");
+  Html& table(const Table& table);
+  std::string str() const { return out_.str(); }
+
+ private:
+  std::ostringstream out_;
+};
+
+}  // namespace nas
