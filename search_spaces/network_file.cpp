@@ -3,13 +3,16 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "search_spaces/c2fnas.h"
 #include "search_spaces/plan.h"
 #include "search_spaces/search_space.h"
-#include "search_spaces/unet_space.h"
+#include "search_spaces/vnas.h"
 
 namespace nas {
 namespace {
@@ -80,7 +83,7 @@ Configuration nnunet_configuration(const JsonReader& plans, const NetworkFileOpt
 }
 
 NetworkFile point_of(const SearchSpace& space, std::int64_t batch, const std::string& genotype) {
-  const Genotype chosen = space.from_text(genotype);
+  const Genotype chosen = genotype.empty() ? space.start() : space.from_text(genotype);
   const std::string reason = space.invalid_reason(chosen);
   NAS_CHECK_KIND(Usage, reason.empty(), "genotype '", genotype, "': ", reason);
   Phenotype built = space.build(chosen);
@@ -88,7 +91,25 @@ NetworkFile point_of(const SearchSpace& space, std::int64_t batch, const std::st
 }
 
 NetworkFile planned(const Configuration& configuration, const NetworkFileOptions& options) {
-  return point_of(UnetSpace(configuration), configuration.batch, options.genotype);
+  return point_of(
+      *space_for_plan(options.space, configuration), configuration.batch, options.genotype);
+}
+
+/// The preset `name`, if there is one.
+std::optional<NetworkFile> preset(const std::string& name, const NetworkFileOptions& options) {
+  constexpr Extent3 kPatch{96, 96, 96};
+  if (name == "c2fnas-panc")
+    return NetworkFile{make_c2fnas(c2fnas_panc(options.channels, options.classes)), kPatch, 0};
+  constexpr std::string_view kVnas = "vnas:";
+  if (name.starts_with(kVnas)) {
+    VnasNetwork network;
+    network.in_channels = options.channels;
+    network.classes = options.classes;
+    network.code = named_vnas_code(name.substr(kVnas.size()));
+    network.name = "vnas " + to_text(network.code);
+    return NetworkFile{make_vnas(network), kPatch, 0};
+  }
+  return std::nullopt;
 }
 
 Extent3 patch_of_model(const std::filesystem::path& folder) {
@@ -103,21 +124,31 @@ Extent3 patch_of_model(const std::filesystem::path& folder) {
 
 }  // namespace
 
+std::vector<std::string> preset_names() {
+  return {"c2fnas-panc", "vnas:2d", "vnas:mix", "vnas:3d", "vnas:msd-pancreas", "vnas:CODE"};
+}
+
 NetworkFile load_network(const std::string& name, const NetworkFileOptions& options) {
   namespace fs = std::filesystem;
   fs::path file = name;
   NetworkFile loaded;
   if (!fs::exists(file)) {
+    if (std::optional<NetworkFile> published = preset(name, options)) return *published;
     const std::vector<std::string> spaces = space_names();
     if (std::ranges::find(spaces, name) != spaces.end()) {
       return point_of(*make_space(example_description(name)), 0, options.genotype);
     }
-    std::string known;
-    for (const std::string& space : spaces) known += (known.empty() ? "" : ", ") + space;
+    const auto listed = [](const std::vector<std::string>& words) {
+      std::string text;
+      for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+      return text;
+    };
     fail(ErrorKind::Usage,
          name,
-         ": neither a file or folder nor the name of a search space (",
-         known,
+         ": neither a file or folder, nor a published network (",
+         listed(preset_names()),
+         "), nor the name of a search space (",
+         listed(spaces),
          ")");
   }
   if (fs::is_directory(file)) {

@@ -4,10 +4,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <sstream>
+#include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/hash.h"
+#include "search_spaces/c2fnas_space.h"
+#include "search_spaces/mixed_unet_space.h"
+#include "search_spaces/plan.h"
 #include "search_spaces/unet_space.h"
+#include "search_spaces/vnas_space.h"
 
 namespace nas {
 namespace {
@@ -24,6 +29,9 @@ struct SpaceRow {
 /// The table of spaces: a new space is one row here.
 const SpaceRow kSpaces[] = {
     {"unet", UnetSpace::make, UnetSpace::example},
+    {"c2fnas", C2fnasSpace::make, C2fnasSpace::example},
+    {"vnas", VnasSpace::make, VnasSpace::example},
+    {"mixed-unet", MixedUnetSpace::make, MixedUnetSpace::example},
 };
 
 const SpaceRow& row_of(const std::string& name) {
@@ -43,8 +51,9 @@ std::vector<std::size_t> genes_in(const SearchSpace& space,
                                   const std::vector<std::string>& groups) {
   std::vector<std::size_t> found;
   for (std::size_t g = 0; g < space.genes().size(); ++g) {
-    if (groups.empty() || std::ranges::find(groups, space.genes()[g].group) != groups.end())
+    if (groups.empty() || std::ranges::find(groups, space.genes()[g].group) != groups.end()) {
       found.push_back(g);
+    }
   }
   for (const std::string& group : groups) {
     if (std::ranges::any_of(space.genes(), [&](const Gene& gene) { return gene.group == group; }))
@@ -62,6 +71,20 @@ std::vector<std::size_t> genes_in(const SearchSpace& space,
   }
   return found;
 }
+
+std::size_t index_below(std::size_t count, Rng& rng) {
+  return static_cast<std::size_t>(rng.integer(0, static_cast<std::int64_t>(count)));
+}
+
+/// The linked genes of a space, and whether a gene is one of them.
+struct Link {
+  const LinkedGenes* genes;
+  explicit Link(const SearchSpace& space) : genes(space.linked_genes()) {}
+  std::size_t size() const { return genes ? genes->combinations.front().size() : 0; }
+  bool holds(std::size_t g) const {
+    return genes && g >= genes->first && g < genes->first + size();
+  }
+};
 
 int size_of(const Gene& gene) { return static_cast<int>(gene.values.size()); }
 
@@ -106,15 +129,47 @@ std::string SearchSpace::malformed_reason(const Genotype& genotype) const {
   return "";
 }
 
+SuperNetwork SearchSpace::super_network(const Genotype&) const {
+  fail(ErrorKind::Usage,
+       "space ",
+       name(),
+       " has no super-network: none of its genes chooses between operations");
+}
+
+std::vector<int> picks(const SuperNetwork& network, const Genotype& genotype) {
+  std::vector<int> result;
+  result.reserve(network.genes.size());
+  for (const std::size_t g : network.genes) {
+    NAS_CHECK(g < genotype.values.size(),
+              "super-network: expected a genotype of more than ",
+              g,
+              " genes, got ",
+              genotype.values.size());
+    result.push_back(genotype.values[g]);
+  }
+  return result;
+}
+
 Genotype SearchSpace::sample(Rng& rng,
                              const std::vector<std::string>& groups,
                              const Genotype* parent) const {
-  const std::vector<std::size_t> free = genes_in(*this, groups);
-  Genotype start = parent ? *parent : baseline();
-  if (const std::string reason = malformed_reason(start); !reason.empty())
+  std::vector<std::size_t> free = genes_in(*this, groups);
+  const Genotype from = parent ? *parent : start();
+  if (const std::string reason = malformed_reason(from); !reason.empty())
     fail(ErrorKind::Input, reason);
+  // Linked genes that may all change are drawn as one.
+  const Link link(*this);
+  const bool whole =
+      link.genes &&
+      std::cmp_equal(std::ranges::count_if(free, [&](std::size_t g) { return link.holds(g); }),
+                     link.size());
+  if (whole) std::erase_if(free, [&](std::size_t g) { return link.holds(g); });
   for (int attempt = 0; attempt < kAttempts * kAttempts; ++attempt) {
-    Genotype child = start;
+    Genotype child = from;
+    if (whole) {
+      std::ranges::copy(link.genes->combinations[index_below(link.genes->combinations.size(), rng)],
+                        child.values.begin() + static_cast<std::ptrdiff_t>(link.genes->first));
+    }
     for (const std::size_t g : free)
       child.values[g] = static_cast<int>(rng.integer(0, size_of(genes()[g])));
     if (invalid_reason(child).empty()) return child;
@@ -138,8 +193,7 @@ Genotype SearchSpace::mutate(const Genotype& parent,
             name(),
             ": nothing to mutate: no gene of these groups has two values");
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    const std::size_t g =
-        free[static_cast<std::size_t>(rng.integer(0, static_cast<std::int64_t>(free.size())))];
+    const std::size_t g = free[index_below(free.size(), rng)];
     Genotype child = parent;
     // One of the other values, uniformly.
     const int drawn = static_cast<int>(rng.integer(0, size_of(genes()[g]) - 1));
@@ -147,10 +201,7 @@ Genotype SearchSpace::mutate(const Genotype& parent,
     if (invalid_reason(child).empty()) return child;
   }
   const std::vector<Genotype> children = single_changes(*this, parent, free);
-  if (!children.empty()) {
-    return children[static_cast<std::size_t>(
-        rng.integer(0, static_cast<std::int64_t>(children.size())))];
-  }
+  if (!children.empty()) return children[index_below(children.size(), rng)];
   // An island: no single change is valid.
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     Genotype child = sample(rng, groups, &parent);
@@ -162,10 +213,13 @@ Genotype SearchSpace::mutate(const Genotype& parent,
 Genotype SearchSpace::crossover(const Genotype& a, const Genotype& b, Rng& rng) const {
   check(*this, a);
   check(*this, b);
+  const Link link(*this);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     Genotype child = a;
+    bool other = false;
     for (std::size_t g = 0; g < child.values.size(); ++g) {
-      if (rng.chance(0.5)) child.values[g] = b.values[g];
+      if (!link.holds(g) || g == link.genes->first) other = rng.chance(0.5);
+      if (other) child.values[g] = b.values[g];
     }
     if (invalid_reason(child).empty()) return child;
   }
@@ -178,8 +232,11 @@ std::vector<Genotype> SearchSpace::neighbours(const Genotype& genotype) const {
 }
 
 double SearchSpace::count() const {
-  double product = 1;
-  for (const Gene& gene : genes()) product *= size_of(gene);
+  const Link link(*this);
+  double product = link.genes ? static_cast<double>(link.genes->combinations.size()) : 1;
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    if (!link.holds(g)) product *= size_of(genes()[g]);
+  }
   return product;
 }
 
@@ -216,7 +273,7 @@ std::string SearchSpace::to_text(const Genotype& genotype) const {
 }
 
 Genotype SearchSpace::from_text(const std::string& text) const {
-  Genotype genotype = baseline();
+  Genotype genotype = text.find_first_not_of(" \t\n") == std::string::npos ? baseline() : start();
   std::vector<char> seen(genes().size(), 0);
   std::istringstream words(text);
   const auto suggestion = [](const std::string& word, const std::vector<std::string>& known) {
@@ -272,6 +329,30 @@ std::string SearchSpace::genotype_id(const Genotype& genotype) const {
 
 std::unique_ptr<SearchSpace> make_space(const Json& description) {
   return row_of(JsonReader(description, "search space").at("space").text()).make(description);
+}
+
+std::unique_ptr<SearchSpace> space_for_plan(const std::string& name,
+                                            const Configuration& planned,
+                                            const Json& options) {
+  const SpaceRow& row = row_of(name);
+  NAS_CHECK(options.is_null() || options.is_object(),
+            "options of search space ",
+            name,
+            ": expected an object, found ",
+            options.dump().substr(0, 64));
+  Json description = options.is_null() ? Json::object() : options;
+  for (const char* key : {"space", "configuration"}) {
+    NAS_CHECK_KIND(Usage,
+                   !description.contains(key),
+                   "options of search space ",
+                   name,
+                   ": \"",
+                   key,
+                   "\" comes from the recipe and the plan");
+  }
+  description["space"] = name;
+  description["configuration"] = to_json(planned);
+  return row.make(description);
 }
 
 std::vector<std::string> space_names() {

@@ -1,36 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "search_spaces/unet.h"
 
-#include <string>
+#include <algorithm>
+#include <cmath>
 
 #include "nas/core/error.h"
+#include "search_spaces/alternatives.h"
 
 namespace nas {
 namespace {
 
-/// The graph under construction and the channels of the tensor that was made last.
+std::int64_t multiple_of_4(double value) {
+  return std::max<std::int64_t>(4, 4 * static_cast<std::int64_t>(std::llround(value / 4)));
+}
+
+/// The graph under construction.
 class Builder {
  public:
-  explicit Builder(Graph& graph) : graph_(graph) {}
+  Builder(Graph& graph, const BlockWriter& write) : graph_(graph), write_(write) {}
 
-  /// Convolution (padding keeps the size), instance norm and, if wanted, leaky ReLU: nnU-Net's
-  /// ConvDropoutNormReLU.
   int block(const std::string& name,
             int input,
+            std::int64_t in_channels,
             std::int64_t channels,
             const Extent3& kernel,
             const Extent3& stride,
-            bool activation,
+            bool activation = true,
             bool bias = true) {
-    int node = graph_.add("conv",
-                          name + ".conv",
-                          {input},
-                          {{"out_channels", channels},
-                           {"kernel", list(kernel)},
-                           {"stride", list(stride)},
-                           {"bias", bias}});
-    node = graph_.add("instance_norm", name + ".norm", {node});
-    return activation ? graph_.add("leaky_relu", name + ".nonlin", {node}) : node;
+    return write_(graph_, {name, input, in_channels, channels, kernel, stride, activation, bias});
   }
 
   ///   x -- conv1 norm act -- conv2 norm -- + -- act
@@ -42,19 +39,20 @@ class Builder {
                      std::int64_t channels,
                      const Extent3& kernel,
                      const Extent3& stride) {
-    int main = block(name + ".conv1", input, channels, kernel, stride, true);
-    main = block(name + ".conv2", main, channels, kernel, {1, 1, 1}, false);
+    int main = block(name + ".conv1", input, in_channels, channels, kernel, stride);
+    main = block(name + ".conv2", main, channels, channels, kernel, {1, 1, 1}, false);
     int skip = input;
     int place = 0;  // nnU-Net numbers the parts of the skip that exist
     if (stride != Extent3{1, 1, 1}) {
       skip = graph_.add("avg_pool",
                         name + ".skip." + std::to_string(place++),
                         {skip},
-                        {{"kernel", list(stride)}});
+                        {{"kernel", axes(stride)}});
     }
     if (in_channels != channels) {
       skip = block(name + ".skip." + std::to_string(place),
                    skip,
+                   in_channels,
                    channels,
                    {1, 1, 1},
                    {1, 1, 1},
@@ -65,10 +63,9 @@ class Builder {
     return graph_.add("leaky_relu", name + ".nonlin2", {sum});
   }
 
-  static std::vector<std::int64_t> list(const Extent3& e) { return {e[0], e[1], e[2]}; }
-
  private:
   Graph& graph_;
+  const BlockWriter& write_;
 };
 
 void check(const UnetArchitecture& a) {
@@ -100,28 +97,66 @@ void check(const UnetArchitecture& a) {
 
 }  // namespace
 
-Graph make_unet(const UnetArchitecture& a) {
+int add_norm_act(Graph& graph, const std::string& prefix, int input, bool activation) {
+  const int norm = graph.add("instance_norm", prefix + "norm", {input});
+  return activation ? graph.add("leaky_relu", prefix + "nonlin", {norm}) : norm;
+}
+
+int add_unet_block(Graph& graph, const UnetBlock& block) {
+  const int conv = graph.add("conv",
+                             block.name + ".conv",
+                             {block.input},
+                             {{"out_channels", block.channels},
+                              {"kernel", axes(block.kernel)},
+                              {"stride", axes(block.stride)},
+                              {"bias", block.bias}});
+  return add_norm_act(graph, block.name + ".", conv, block.activation);
+}
+
+void set_first_features(UnetArchitecture& a, std::int64_t first) {
+  const std::int64_t planned = a.features.at(0);
+  if (first == planned) return;
+  const double factor = static_cast<double>(first) / static_cast<double>(planned);
+  for (std::int64_t& features : a.features)
+    features = multiple_of_4(factor * static_cast<double>(features));
+}
+
+std::vector<std::int64_t> feature_choices(std::int64_t planned,
+                                          const std::vector<double>& factors) {
+  std::vector<std::int64_t> values{planned};
+  for (const double factor : factors) {
+    const std::int64_t features = multiple_of_4(factor * static_cast<double>(planned));
+    if (std::ranges::find(values, features) == values.end()) values.push_back(features);
+  }
+  return values;
+}
+
+Graph make_unet(const UnetArchitecture& a, const BlockWriter& write) {
   check(a);
   Graph graph;
   graph.name = a.residual ? "residual_unet" : "plain_unet";
-  Builder build(graph);
+  Builder build(graph, write);
   const std::size_t stages = a.features.size();
 
   int x = graph.add("input", "image", {}, {{"channels", a.in_channels}});
   if (a.residual)
-    x = build.block("encoder.stem.convs.0", x, a.features[0], a.kernels[0], {1, 1, 1}, true);
+    x = build.block(
+        "encoder.stem.convs.0", x, a.in_channels, a.features[0], a.kernels[0], {1, 1, 1});
   std::vector<int> skips;
   for (std::size_t s = 0; s < stages; ++s) {
     const std::string stage = "encoder.stages." + std::to_string(s);
     for (std::int64_t i = 0; i < a.blocks[s]; ++i) {
       const Extent3 stride = i == 0 ? a.strides[s] : Extent3{1, 1, 1};
+      const bool first = s == 0 && i == 0 && !a.residual;
+      const std::int64_t in = first   ? a.in_channels
+                              : i > 0 ? a.features[s]
+                                      : a.features[s > 0 ? s - 1 : 0];
       if (a.residual) {
-        const std::int64_t in = i > 0 ? a.features[s] : a.features[s > 0 ? s - 1 : 0];
         x = build.residual_block(
             stage + ".blocks." + std::to_string(i), x, in, a.features[s], a.kernels[s], stride);
       } else {
         x = build.block(
-            stage + ".0.convs." + std::to_string(i), x, a.features[s], a.kernels[s], stride, true);
+            stage + ".0.convs." + std::to_string(i), x, in, a.features[s], a.kernels[s], stride);
       }
     }
     skips.push_back(x);
@@ -133,20 +168,19 @@ Graph make_unet(const UnetArchitecture& a) {
         stages - 2 - d;  // the encoder stage whose resolution this decoder stage has
     const std::string number = std::to_string(d);
     const Extent3 stride = a.strides[level + 1];
-    x = graph.add("conv_transpose",
-                  "decoder.transpconvs." + number,
-                  {x},
-                  {{"out_channels", a.features[level]},
-                   {"kernel", Builder::list(stride)},
-                   {"stride", Builder::list(stride)}});
+    x = graph.add(
+        "conv_transpose",
+        "decoder.transpconvs." + number,
+        {x},
+        {{"out_channels", a.features[level]}, {"kernel", axes(stride)}, {"stride", axes(stride)}});
     x = graph.add("concat", "decoder.stages." + number + ".concat", {x, skips[level]});
     for (std::int64_t i = 0; i < a.decoder_convs[d]; ++i) {
       x = build.block("decoder.stages." + number + ".convs." + std::to_string(i),
                       x,
+                      i == 0 ? 2 * a.features[level] : a.features[level],
                       a.features[level],
                       a.kernels[level],
-                      {1, 1, 1},
-                      true);
+                      {1, 1, 1});
     }
     if (a.deep_supervision || level == 0) {
       heads.push_back(graph.add("conv",

@@ -2,7 +2,6 @@
 #include "search_spaces/unet_space.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "nas/core/error.h"
 #include "search_spaces/unet.h"
@@ -41,10 +40,6 @@ std::vector<std::string> count_values(const std::vector<std::int64_t>& planned, 
   return values;
 }
 
-std::int64_t multiple_of_4(double value) {
-  return std::max<std::int64_t>(4, 4 * static_cast<std::int64_t>(std::llround(value / 4)));
-}
-
 }  // namespace
 
 UnetSpace::UnetSpace(Configuration planned) : planned_(std::move(planned)) {
@@ -69,12 +64,7 @@ UnetSpace::UnetSpace(Configuration planned) : planned_(std::move(planned)) {
   genes_.push_back({"blocks", "topology", count_values(a.blocks, 3)});
   genes_.push_back({"decoder_convs", "topology", count_values(a.decoder_convs, 2)});
 
-  feature_values_ = {a.features[0]};
-  for (const double factor : {0.25, 0.5, 0.75, 1.5, 2.0}) {
-    const std::int64_t features = multiple_of_4(factor * static_cast<double>(a.features[0]));
-    if (std::ranges::find(feature_values_, features) == feature_values_.end())
-      feature_values_.push_back(features);
-  }
+  feature_values_ = feature_choices(a.features[0], {0.25, 0.5, 0.75, 1.5, 2.0});
   Gene feature_gene{"features", "scale", {}};
   for (const std::int64_t value : feature_values_)
     feature_gene.values.push_back(std::to_string(value));
@@ -105,13 +95,7 @@ UnetArchitecture UnetSpace::architecture(const Genotype& genotype) const {
   UnetArchitecture a = planned_.architecture;
   a.residual = genes_[0].values[static_cast<std::size_t>(value(genotype, "kind"))] == "residual";
 
-  const std::int64_t base = feature_values_[static_cast<std::size_t>(value(genotype, "features"))];
-  if (base != planned_.architecture.features[0]) {
-    const double factor =
-        static_cast<double>(base) / static_cast<double>(planned_.architecture.features[0]);
-    for (std::int64_t& features : a.features)
-      features = multiple_of_4(factor * static_cast<double>(features));
-  }
+  set_first_features(a, feature_values_[static_cast<std::size_t>(value(genotype, "features"))]);
 
   const auto stages =
       static_cast<std::size_t>(stage_values_[static_cast<std::size_t>(value(genotype, "stages"))]);

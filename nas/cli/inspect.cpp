@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <cctype>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -47,11 +48,24 @@ TensorShape parse_input(const std::string& text) {
   return {first ? sizes[0] : 0, {sizes[first], sizes[first + 1], sizes[first + 2]}};
 }
 
+/// A file name for the drawing of `name`, which may be a preset such as "vnas:022 2000 ...".
+std::string drawing_name(const std::string& name) {
+  std::filesystem::path path = std::filesystem::path(name).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "model/"
+  std::string stem = path.stem().string();
+  for (char& c : stem) {
+    if (std::isspace(static_cast<unsigned char>(c)) || c == ':' || c == '|') c = '-';
+  }
+  return stem + ".svg";
+}
+
 int run(const Options& o) {
-  const NetworkFile network = load_network(o.name, o.network);
+  NetworkFileOptions wanted = o.network;
+  const TensorShape input = o.input.empty() ? TensorShape{} : parse_input(o.input);
+  if (input.channels > 0) wanted.channels = input.channels;
+  const NetworkFile network = load_network(o.name, wanted);
   Extent3 space = network.patch;
   if (!o.input.empty()) {
-    const TensorShape input = parse_input(o.input);
     for (const int i : network.graph.input_nodes()) {
       const std::int64_t channels =
           attribute_int(network.graph.nodes[static_cast<std::size_t>(i)], "channels");
@@ -82,12 +96,7 @@ int run(const Options& o) {
     log_info("network: ", o.save);
   }
   if (o.no_svg) return 0;
-  std::filesystem::path svg = o.svg;
-  if (o.svg.empty()) {
-    std::filesystem::path stem = std::filesystem::path(o.name).lexically_normal();
-    if (!stem.has_filename()) stem = stem.parent_path();  // "model/"
-    svg = stem.stem().string() + ".svg";
-  }
+  const std::filesystem::path svg = o.svg.empty() ? drawing_name(o.name) : o.svg;
   try {
     write_drawing(network.graph, space, svg);
     log_info("drawing: ", svg.string());
@@ -109,8 +118,8 @@ Command inspect_command() {
         auto o = std::make_shared<Options>();
         app.add_option("NETWORK",
                        o->name,
-                       "Graph JSON, model folder, plan (ours or nnU-Net's plans.json), or a search "
-                       "space's name")
+                       "Graph JSON, model folder, plan (ours or nnU-Net's plans.json), a published "
+                       "network (c2fnas-panc, vnas:mix, ...), or a search space's name")
             ->required();
         app.add_option("--input",
                        o->input,
@@ -121,11 +130,14 @@ Command inspect_command() {
             ->check(CLI::Range(1, 1 << 20));
         app.add_option("--configuration", o->network.configuration, "Of a plan")
             ->capture_default_str();
+        app.add_option("--space", o->network.space, "Search space around a plan")
+            ->capture_default_str();
         app.add_option("--genotype",
                        o->network.genotype,
                        "Another point of the space around a plan, e.g. \"features=16 stages=3\"");
-        app.add_option(
-               "--classes", o->network.classes, "With nnU-Net's plans.json, which does not hold it")
+        app.add_option("--classes",
+                       o->network.classes,
+                       "Of a published network, or of nnU-Net's plans.json")
             ->check(CLI::Range(1, 1024))
             ->capture_default_str();
         app.add_flag("--json", o->json, "The table as JSON on stdout");

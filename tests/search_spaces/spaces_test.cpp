@@ -16,11 +16,16 @@
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
 #include "nas/network/summary.h"
+#include "search_spaces/alternatives.h"
+#include "search_spaces/c2fnas.h"
+#include "search_spaces/c2fnas_space.h"
 #include "search_spaces/network_file.h"
 #include "search_spaces/plan.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
 #include "search_spaces/unet_space.h"
+#include "search_spaces/vnas.h"
+#include "search_spaces/vnas_space.h"
 #include "tests/support/support.h"
 
 namespace nas {
@@ -241,8 +246,9 @@ TEST_P(EverySpace, GenesAreNamedGroupedAndDistinct) {
   std::set<std::string> names;
   for (const Gene& gene : space->genes()) {
     EXPECT_TRUE(names.insert(gene.name).second) << gene.name;
-    EXPECT_THAT((std::vector<std::string>{"topology", "operations", "scale", "training"}),
-                testing::Contains(gene.group));
+    EXPECT_THAT(
+        (std::vector<std::string>{"topology", "operations", "scale", "training", "network"}),
+        testing::Contains(gene.group));
     EXPECT_GE(gene.values.size(), 1u) << gene.name;
     const std::set<std::string> values(gene.values.begin(), gene.values.end());
     EXPECT_EQ(values.size(), gene.values.size()) << gene.name;
@@ -263,8 +269,8 @@ TEST_P(EverySpace, SamplesAreValidBuildAndRoundTripAsText) {
     EXPECT_TRUE(built.graph.is_closed());
     EXPECT_NO_THROW(infer_shapes(built.graph, built.patch)) << space->to_text(genotype);
     EXPECT_TRUE(built.training.is_object());
-    const auto [seen, added] =
-        by_graph.emplace(graph_id(built.graph) + built.training.dump(), genotype);
+    const auto [seen, added] = by_graph.emplace(
+        graph_id(built.graph) + to_text(built.patch) + built.training.dump(), genotype);
     EXPECT_EQ(seen->second, genotype)
         << "two genotypes for one network: " << space->to_text(genotype);
     const std::vector<double> code = space->encode(genotype);
@@ -276,7 +282,8 @@ TEST_P(EverySpace, MutationStaysValidAndChangesTheGenotypeOnlyInItsGroup) {
   Rng rng("mutation-test");
   std::set<std::string> groups;
   for (const Gene& gene : space->genes()) {
-    if (gene.values.size() > 1) groups.insert(gene.group);
+    // "network" says whether this is the plan: alone it changes only where searches start.
+    if (gene.values.size() > 1 && gene.group != "network") groups.insert(gene.group);
   }
   for (int i = 0; i < 200; ++i) {
     const Genotype parent = space->sample(rng);
@@ -310,19 +317,71 @@ TEST_P(EverySpace, CrossoverTakesEachGeneFromAParent) {
 }
 
 TEST_P(EverySpace, NeighboursDifferInOneGeneAndAreAllOfThem) {
-  const Genotype centre = space->baseline();
-  const std::vector<Genotype> neighbours = space->neighbours(centre);
-  const std::set<Genotype> unique(neighbours.begin(), neighbours.end());
-  EXPECT_EQ(unique.size(), neighbours.size());
-  for (const Genotype& other : neighbours) {
-    EXPECT_EQ(space->invalid_reason(other), "");
-    int different = 0;
-    for (std::size_t g = 0; g < other.values.size(); ++g)
-      different += other.values[g] != centre.values[g];
-    EXPECT_EQ(different, 1);
+  for (const Genotype& centre : {space->baseline(), space->start()}) {
+    const std::vector<Genotype> neighbours = space->neighbours(centre);
+    const std::set<Genotype> unique(neighbours.begin(), neighbours.end());
+    EXPECT_EQ(unique.size(), neighbours.size());
+    for (const Genotype& other : neighbours) {
+      EXPECT_EQ(space->invalid_reason(other), "");
+      int different = 0;
+      for (std::size_t g = 0; g < other.values.size(); ++g)
+        different += other.values[g] != centre.values[g];
+      EXPECT_EQ(different, 1);
+    }
+    Rng rng("neighbour-test");
+    for (int i = 0; i < 200; ++i) EXPECT_TRUE(unique.contains(space->mutate(centre, rng)));
   }
-  Rng rng("neighbour-test");
-  for (int i = 0; i < 200; ++i) EXPECT_TRUE(unique.contains(space->mutate(centre, rng)));
+}
+
+TEST_P(EverySpace, IndividualZeroIsThePlanAndSearchesStartFromTheirOwnKind) {
+  const Json description = space->describe();
+  const Configuration planned = configuration_from_json(description["configuration"], "example");
+  const Phenotype zero = space->build(space->baseline());
+  EXPECT_EQ(zero.graph, make_unet(planned.architecture));
+  EXPECT_EQ(zero.patch, planned.patch);
+  ASSERT_EQ(space->invalid_reason(space->start()), "");
+  std::vector<std::string> searched;
+  for (const Gene& gene : space->genes()) {
+    if (gene.group != "network") searched.push_back(gene.group);
+  }
+  Rng rng("start-test");
+  for (int i = 0; i < 200; ++i) {
+    const Genotype drawn = space->sample(rng, searched);
+    EXPECT_TRUE(drawn != space->baseline() || space->start() == space->baseline());
+  }
+  EXPECT_EQ(space_for_plan(GetParam(), planned)->build(space->baseline()).graph, zero.graph);
+}
+
+TEST_P(EverySpace, ClosedSuperNetworksAreTheNetworksThemselves) {
+  if (!space->has_super_network()) {
+    EXPECT_THAT(error_of([&] { space->super_network(space->start()); }), HasSubstr(GetParam()));
+    return;
+  }
+  Rng rng("super-network-test");
+  for (int i = 0; i < 20; ++i) {
+    const Genotype fixed = i == 0 ? space->start() : space->sample(rng);
+    if (fixed == space->baseline()) continue;
+    const SuperNetwork super = space->super_network(fixed);
+    const std::vector<int> sizes = choice_sizes(super.graph);
+    ASSERT_EQ(super.genes.size(), sizes.size());
+    EXPECT_GE(sizes.size(), 1u);
+    std::set<std::size_t> decided;
+    for (std::size_t c = 0; c < sizes.size(); ++c) {
+      const Gene& gene = space->genes()[super.genes[c]];
+      EXPECT_EQ(gene.group, "operations");
+      EXPECT_EQ(std::ssize(gene.values), sizes[c]) << gene.name;
+      decided.insert(super.genes[c]);
+    }
+    for (std::size_t g = 0; g < space->genes().size(); ++g)
+      EXPECT_EQ(decided.contains(g), space->genes()[g].group == "operations");
+    EXPECT_NO_THROW(infer_shapes(super.graph, super.patch));
+    for (int k = 0; k < 3; ++k) {
+      const Genotype closed = space->sample(rng, {"operations"}, &fixed);
+      const Phenotype built = space->build(closed);
+      EXPECT_EQ(close_choices(super.graph, picks(super, closed)), built.graph);
+      EXPECT_EQ(super.patch, built.patch);
+    }
+  }
 }
 
 TEST_P(EverySpace, IsRebuiltFromItsDescription) {
@@ -482,6 +541,315 @@ TEST(UnetSpace, RefusesAPlanThatCannotBeBuilt) {
       configuration_from_json(example_description("unet")["configuration"], "x");
   planned.patch = {15, 32, 32};
   EXPECT_THAT(error_of([&] { UnetSpace{planned}; }), HasSubstr("decoder.stages.0.concat"));
+}
+
+// ---- C2FNAS ----
+
+TEST(C2fnas, MacroCandidatesAreThe957WalksOfTheRule) {
+  const std::vector<CellLevels>& all = macro_candidates();
+  EXPECT_EQ(all.size(), 957u);
+  const std::set<CellLevels> unique(all.begin(), all.end());
+  EXPECT_EQ(unique.size(), all.size());
+  // Every sequence of eleven moves by at most one level, judged by itself.
+  int counts[3] = {0, 0, 0};  // to level 3, to level 2, twice to level 2
+  for (int code = 0; code < 177147; ++code) {
+    CellLevels levels{};
+    bool inside = true;
+    std::string walk = "0";
+    for (std::size_t c = 1, rest = static_cast<std::size_t>(code); c < 12; ++c, rest /= 3) {
+      levels[c] = levels[c - 1] + static_cast<int>(rest % 3) - 1;
+      inside = inside && levels[c] >= 0 && levels[c] <= 3;
+      if (levels[c] != levels[c - 1]) walk += std::to_string(levels[c]);
+    }
+    const bool wanted = inside && (walk == "0123210" || walk == "01210" || walk == "012101210");
+    EXPECT_EQ(is_macro_candidate(levels.data()), wanted);
+    EXPECT_EQ(unique.contains(levels), wanted);
+    if (wanted) ++counts[walk.size() == 7 ? 0 : walk.size() == 5 ? 1 : 2];
+  }
+  EXPECT_THAT(counts, ElementsAre(462, 330, 165));
+}
+
+std::size_t inputs_of_cell(const Graph& graph, const std::string& cell) {
+  const int choice = graph.find(cell + ".op");
+  return choice < 0 ? 0 : graph.nodes[static_cast<std::size_t>(choice)].inputs.size();
+}
+
+TEST(C2fnas, PancHasThePublishedSizeAndWiring) {
+  const NetworkFile preset = load_network("c2fnas-panc", {.classes = 3});
+  EXPECT_EQ(preset.patch, (Extent3{96, 96, 96}));
+  const Cost cost = total_cost(preset.graph, {96, 96, 96});
+  EXPECT_NEAR(static_cast<double>(cost.parameters), 17.02e6, 0.01 * 17.02e6);
+  EXPECT_NEAR(static_cast<double>(cost.macs), 150.78e9, 0.02 * 150.78e9);
+  C2fnasNetwork open = c2fnas_panc(1, 3);
+  open.operations.fill(kOpen);
+  const Graph super = make_c2fnas(open);
+  for (int cell = 1; cell <= 12; ++cell) {
+    const bool two = cell == 2 || cell == 7 || cell == 9 || cell == 10 || cell == 12;
+    EXPECT_EQ(inputs_of_cell(super, "cells." + std::to_string(cell)), two ? 2u : 1u) << cell;
+  }
+  const auto source = [&](const std::string& node) {
+    return super
+        .nodes[static_cast<std::size_t>(
+            super.nodes[static_cast<std::size_t>(super.find(node))].inputs.back())]
+        .name;
+  };
+  EXPECT_EQ(source("cells.2.op"), "stem.norm3");
+  EXPECT_EQ(source("cells.7.op"), "cells.5.norm");
+  EXPECT_EQ(source("cells.9.op"), "cells.4.norm");
+  EXPECT_EQ(source("cells.10.op"), "cells.2.norm");
+  EXPECT_EQ(source("cells.12.op"), "cells.10.norm");
+  EXPECT_EQ(source("head.concat"), "cells.12.norm");
+}
+
+TEST(C2fnas, EveryMacroCandidateBuildsAtEveryCellCount) {
+  C2fnasNetwork network = c2fnas_panc(1, 2);
+  network.base_filters = 2;
+  network.deep_supervision = true;
+  for (const CellLevels& levels : macro_candidates()) {
+    network.levels = levels;
+    network.cells = 12 + 2 * (levels[5] % 3);
+    const Graph graph = make_c2fnas(network);
+    const std::vector<TensorShape> shapes = infer_shapes(graph, {32, 32, 32});
+    const std::vector<int> outputs = graph.output_nodes();
+    ASSERT_EQ(outputs.size(), 3u);
+    EXPECT_EQ(shapes[static_cast<std::size_t>(outputs[0])], (TensorShape{2, {32, 32, 32}}));
+    EXPECT_EQ(shapes[static_cast<std::size_t>(outputs[2])], (TensorShape{2, {4, 4, 4}}));
+    const std::vector<Cost> costs = node_costs(graph, {32, 32, 32});
+    std::vector<char> used(graph.nodes.size(), 0);
+    for (const Node& node : graph.nodes) {
+      for (const int input : node.inputs) used[static_cast<std::size_t>(input)] = 1;
+    }
+    for (std::size_t i = 0; i < graph.nodes.size(); ++i)
+      EXPECT_TRUE(used[i] || graph.nodes[i].op == "output") << graph.nodes[i].name;
+  }
+}
+
+TEST(C2fnasSpace, CountsItsNetworksAndDrawsTopologiesEvenly) {
+  const auto space = make_space(example_description("c2fnas"));
+  EXPECT_EQ(space->count(), 957.0 * 531441 * 36 + 1);
+  Rng rng("topologies");
+  std::map<std::vector<int>, int> seen;
+  for (int i = 0; i < 9570; ++i) {
+    const Genotype drawn = space->sample(rng, {"topology"});
+    ++seen[{drawn.values.begin() + 1, drawn.values.begin() + 13}];
+  }
+  EXPECT_GE(seen.size(), 950u);  // 957 (1 - exp(-10))
+  for (const auto& [levels, times] : seen) EXPECT_LE(times, 35);
+  Json slides = example_description("c2fnas");
+  slides["operations"] = "slides";
+  EXPECT_EQ(make_space(slides)->count(), 957.0 * 2176782336 * 36 + 1);
+  slides["operations"] = "slide";
+  EXPECT_THAT(error_of([&] { make_space(slides); }), HasSubstr("did you mean \"slides\""));
+}
+
+TEST(C2fnasSpace, TakesThePlansStridesAndSaysSo) {
+  NAS_SHARED_OR_SKIP(path, "oracles/msd_plans.json");
+  for (const Json& row : read_json(path)) {
+    const Configuration planned = real_configuration(row, "default");
+    SCOPED_TRACE(row["name"].get<std::string>());
+    const C2fnasSpace space(planned);
+    const C2fnasNetwork start = space.describe_network(space.start());
+    const std::vector<Extent3>& strides = planned.architecture.strides;
+    const bool deep = strides.size() >= 5;
+    EXPECT_EQ(start.stem_stride, deep ? strides[1] : (Extent3{1, 1, 1}));
+    EXPECT_EQ(start.strides[0], strides[deep ? 2 : 1]);
+    EXPECT_EQ(start.strides[2], strides[deep ? 4 : 3]);
+    EXPECT_THAT(space.describe()["adaptation"].get<std::string>(),
+                HasSubstr(deep ? "as published" : "full resolution"));
+    EXPECT_EQ(space.build(space.start()).graph.name, space.describe()["adaptation"]);
+    const auto cost = [&](const Genotype& genotype) {
+      const Phenotype built = space.build(genotype);
+      return total_cost(built.graph, built.patch).parameters;
+    };
+    EXPECT_LE(2 * cost(space.start()), cost(space.baseline()));
+    Rng rng("msd");
+    for (int i = 0; i < 10; ++i) {
+      const Phenotype built = space.build(space.sample(rng));
+      EXPECT_NO_THROW(infer_shapes(built.graph, built.patch));
+    }
+  }
+}
+
+// ---- V-NAS ----
+
+TEST(Vnas, CodesAreWrittenAsThePaperWritesThem) {
+  const std::string text = "022 2000 221211 011 | 10201";
+  const VnasCode code = vnas_code_from_text(text);
+  EXPECT_EQ(to_text(code), text);
+  EXPECT_THAT(code.encoder, ElementsAre(0, 2, 2, 2, 0, 0, 0, 2, 2, 1, 2, 1, 1, 0, 1, 1));
+  EXPECT_THAT(code.decoder, ElementsAre(1, 0, 2, 0, 1));
+  EXPECT_EQ(vnas_code_from_text("0222000221211011 10201"), code);
+  EXPECT_EQ(named_vnas_code("msd-pancreas"), code);
+  for (const char* bad : {"022",
+                          "",
+                          "022 2000 221211 011 | 1020",
+                          "022 2000 221211 011 | 102011",
+                          "022 2000 221211 | 011 10201",
+                          "032 2000 221211 011 | 10201"})
+    EXPECT_THAT(error_of([&] { vnas_code_from_text(bad); }), HasSubstr("16 digits")) << bad;
+  EXPECT_THAT(error_of([] { named_vnas_code("msd-pancreass"); }), HasSubstr("msd-pancreas"));
+  const auto space = make_space(example_description("vnas"));
+  const auto& vnas = dynamic_cast<const VnasSpace&>(*space);
+  EXPECT_EQ(vnas.code(vnas.genotype(code)), code);
+  EXPECT_EQ(space->count(), 10460353203.0 + 1);  // 3^21
+}
+
+TEST(Vnas, PresetsHaveTheSizesOfTheTable) {
+  const struct {
+    const char* name;
+    double parameters, macs;
+  } rows[] = {{"vnas:2d", 1.46e6, 2.64e9},
+              {"vnas:mix", 1.47e6, 2.76e9},
+              {"vnas:3d", 3.95e6, 5.50e9},
+              {"vnas:msd-pancreas", 2.82e6, 3.67e9}};
+  for (const auto& row : rows) {
+    const NetworkFile preset = load_network(row.name, {.classes = 3});
+    const Cost cost = total_cost(preset.graph, preset.patch);
+    EXPECT_NEAR(static_cast<double>(cost.parameters), row.parameters, 0.03 * row.parameters)
+        << row.name;
+    EXPECT_NEAR(static_cast<double>(cost.macs), row.macs, 0.03 * row.macs) << row.name;
+  }
+  const NetworkFile code = load_network("vnas:022 2000 221211 011 | 10201", {.classes = 3});
+  EXPECT_EQ(code.graph, load_network("vnas:msd-pancreas", {.classes = 3}).graph);
+  EXPECT_EQ(load_network("vnas:2d", {.channels = 4}).graph.nodes[0].attributes.at("channels"),
+            Attribute(std::int64_t{4}));
+}
+
+TEST(VnasSpace, BuildsForEveryPlanWithNormInsideAndAfterTheChoices) {
+  NAS_SHARED_OR_SKIP(path, "oracles/msd_plans.json");
+  for (const Json& row : read_json(path)) {
+    const Configuration planned = real_configuration(row, "default");
+    SCOPED_TRACE(row["name"].get<std::string>());
+    for (const char* norm : {"inside", "after"}) {
+      const auto space = space_for_plan("vnas", planned, {{"norm", norm}});
+      const SuperNetwork super = space->super_network(space->start());
+      EXPECT_EQ(super.genes.size(), norm == std::string("inside") ? 21u : 26u);
+      Rng rng("msd");
+      for (int i = 0; i < 5; ++i) {
+        const Genotype genotype = space->sample(rng);
+        const Phenotype built = space->build(genotype);
+        const std::vector<TensorShape> shapes = infer_shapes(built.graph, planned.patch);
+        EXPECT_EQ(shapes.back(), (TensorShape{planned.architecture.classes, planned.patch}));
+        EXPECT_EQ(close_choices(super.graph, picks(super, genotype)), built.graph);
+      }
+    }
+  }
+}
+
+/// Every alternative of every choice: convolutions in a row and nothing else.
+void expect_only_convolutions(const SuperNetwork& super) {
+  for (const Node& node : super.graph.nodes) {
+    for (const Graph& alternative : node.alternatives) {
+      for (std::size_t i = 1; i + 1 < alternative.nodes.size(); ++i) {
+        EXPECT_EQ(alternative.nodes[i].op, "conv") << node.name;
+        EXPECT_THAT(alternative.nodes[i].inputs, ElementsAre(static_cast<int>(i) - 1));
+      }
+    }
+  }
+}
+
+TEST(Spaces, NormAfterTheChoiceLeavesOnlyConvolutionsInIt) {
+  const Configuration planned =
+      configuration_from_json(example_description("unet")["configuration"], "x");
+  for (const char* name : {"vnas", "mixed-unet"}) {
+    const auto space = space_for_plan(name, planned, {{"norm", "after"}});
+    expect_only_convolutions(space->super_network(space->start()));
+    EXPECT_THAT(error_of([&] {
+                  space_for_plan(name, planned, {{"norm", "aftr"}});
+                }),
+                HasSubstr("did you mean \"after\""));
+  }
+}
+
+// ---- the planned U-Net with its convolutions open ----
+
+TEST(MixedUnetSpace, StartComputesWhatThePlanComputesAndFlatKernelsStay) {
+  Configuration planned =
+      configuration_from_json(example_description("unet")["configuration"], "x");
+  for (const bool residual : {false, true}) {
+    planned.architecture.residual = residual;
+    for (const char* norm : {"inside", "after"}) {
+      const auto space = space_for_plan("mixed-unet", planned, {{"norm", norm}});
+      Graph start = space->build(space->start()).graph;
+      const Graph plan = make_unet(planned.architecture);
+      ASSERT_EQ(start.nodes.size(), plan.nodes.size());
+      start.name = plan.name;
+      for (std::size_t i = 0; i < plan.nodes.size(); ++i) start.nodes[i].name = plan.nodes[i].name;
+      EXPECT_EQ(start, plan);
+      const SuperNetwork super = space->super_network(space->start());
+      // Stage 0 has kernels 1x3x3, in the encoder and in the decoder.
+      for (const Node& node : super.graph.nodes) {
+        EXPECT_TRUE(node.op != "choice" || !node.name.starts_with("encoder.stages.0")) << node.name;
+        EXPECT_TRUE(node.op != "choice" || !node.name.starts_with("decoder.stages.1")) << node.name;
+      }
+      EXPECT_EQ(super.genes.size(), residual ? 10u : 6u);
+    }
+  }
+  planned.architecture.kernels.assign(3, Extent3{1, 3, 3});
+  EXPECT_THAT(error_of([&] { space_for_plan("mixed-unet", planned); }),
+              HasSubstr("nothing to choose"));
+}
+
+TEST(MixedUnetSpace, SlicesLieAcrossTheCoarsestSpacing) {
+  Configuration planned =
+      configuration_from_json(example_description("unet")["configuration"], "x");
+  planned.architecture.kernels.assign(3, Extent3{3, 3, 3});
+  planned.architecture.strides.assign(3, Extent3{2, 2, 2});
+  planned.architecture.strides[0] = {1, 1, 1};
+  planned.spacing = {1, 1, 2.5};
+  const auto space = space_for_plan("mixed-unet", planned);
+  const Graph graph = space->build(space->from_text("enc1.0=p3d enc1.1=2d")).graph;
+  const auto attributes = [&](const std::string& name) {
+    const int node = graph.find(name);
+    return node < 0 ? Attributes{} : graph.nodes[static_cast<std::size_t>(node)].attributes;
+  };
+  using Ints = std::vector<std::int64_t>;
+  const std::string p3d = "encoder.stages.1.0.convs.0.alt2.conv_";
+  EXPECT_EQ(attributes(p3d + "a").at("kernel"), Attribute(Ints{3, 3, 1}));
+  EXPECT_EQ(attributes(p3d + "a").at("stride"), Attribute(Ints{2, 2, 1}));
+  EXPECT_EQ(attributes(p3d + "a").at("bias"), Attribute(false));
+  EXPECT_EQ(attributes(p3d + "b").at("kernel"), Attribute(Ints{1, 1, 3}));
+  EXPECT_EQ(attributes(p3d + "b").at("stride"), Attribute(Ints{1, 1, 2}));
+  EXPECT_EQ(attributes("encoder.stages.1.0.convs.1.alt1.conv").at("kernel"),
+            Attribute(Ints{3, 3, 1}));
+}
+
+TEST(MixedUnetSpace, BuildsForEveryPlan) {
+  NAS_SHARED_OR_SKIP(path, "oracles/msd_plans.json");
+  for (const Json& row : read_json(path)) {
+    for (const char* planner : {"default", "resenc_m"}) {
+      const Configuration planned = real_configuration(row, planner);
+      SCOPED_TRACE(row["name"].get<std::string>() + " " + planner);
+      const auto space = space_for_plan("mixed-unet", planned);
+      Rng rng("msd");
+      for (int i = 0; i < 3; ++i) {
+        const Phenotype built = space->build(space->sample(rng));
+        EXPECT_NO_THROW(infer_shapes(built.graph, built.patch));
+      }
+    }
+  }
+}
+
+TEST(SpaceForPlan, ErrorsNameTheNearestKnownNameOrKey) {
+  const Configuration planned =
+      configuration_from_json(example_description("unet")["configuration"], "x");
+  ErrorKind kind{};
+  EXPECT_THAT(error_of([&] { space_for_plan("c2fns", planned); }, &kind),
+              HasSubstr("did you mean 'c2fnas'"));
+  EXPECT_EQ(kind, ErrorKind::Usage);
+  EXPECT_THAT(error_of(
+                  [&] {
+                    space_for_plan("c2fnas", planned, {{"base_filter", 8}});
+                  },
+                  &kind),
+              HasSubstr("base_filters"));
+  EXPECT_EQ(kind, ErrorKind::Usage);
+  EXPECT_THAT(error_of([&] {
+                space_for_plan("unet", planned, {{"space", "unet"}});
+              }),
+              HasSubstr("comes from"));
+  EXPECT_EQ(space_for_plan("c2fnas", planned, {{"base_filters", 6}})->describe()["base_filters"],
+            6);
 }
 
 // ---- networks from files ----

@@ -25,6 +25,7 @@
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
 #include "search_spaces/plan.h"
+#include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
 #include "tests/support/support.h"
 #include "training/fit.h"
@@ -110,6 +111,38 @@ TEST_P(UnetOracle, OutputsAndGradientNormsEqualNnunet) {
 INSTANTIATE_TEST_SUITE_P(PlainAndResidual,
                          UnetOracle,
                          testing::Combine(testing::Bool(), testing::Bool()));
+
+TEST(GraphModuleSpaces, InferredShapesAndParametersAreThoseOfARealForwardPass) {
+  const at::NoGradGuard no_grad;
+  Rng rng("real-forward");
+  for (const std::string& name : space_names()) {
+    Json description = example_description(name);
+    if (name == "c2fnas") description["base_filters"] = 2;
+    const auto space = make_space(description);
+    for (int i = 0; i < 60; ++i) {
+      const Genotype genotype = i == 0   ? space->baseline()
+                                : i == 1 ? space->start()
+                                         : space->sample(rng);
+      SCOPED_TRACE(name + ": " + space->to_text(genotype));
+      const Phenotype built = space->build(genotype);
+      const std::vector<TensorShape> shapes = infer_shapes(built.graph, built.patch);
+      GraphModule network(built.graph);
+      std::int64_t parameters = 0;
+      for (const at::Tensor& parameter : network->parameters()) parameters += parameter.numel();
+      EXPECT_EQ(parameters, total_cost(built.graph, built.patch).parameters);
+      const std::vector<at::Tensor> outputs =
+          network->forward(at::zeros({1, 1, built.patch[0], built.patch[1], built.patch[2]}));
+      const std::vector<int> nodes = built.graph.output_nodes();
+      ASSERT_EQ(outputs.size(), nodes.size());
+      for (std::size_t k = 0; k < nodes.size(); ++k) {
+        const TensorShape& shape = shapes[static_cast<std::size_t>(nodes[k])];
+        EXPECT_EQ(outputs[k].sizes().vec(),
+                  (std::vector<std::int64_t>{
+                      1, shape.channels, shape.space[0], shape.space[1], shape.space[2]}));
+      }
+    }
+  }
+}
 
 /// One node of every operation and setting of the table.
 struct OperationCase {
