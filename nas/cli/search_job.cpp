@@ -23,7 +23,7 @@
 #include "nas/core/threads.h"
 #include "nas/search/report.h"
 #include "search_spaces/planner.h"
-#include "search_spaces/unet_space.h"
+#include "search_spaces/search_space.h"
 #include "training/fit.h"
 #include "training/imaging/dataset.h"
 #include "training/imaging/fingerprint.h"
@@ -117,16 +117,6 @@ DataSet without_held_out(const DataSet& data, const CaseSelection& cases) {
   const std::set<std::string> wanted(cases.training.begin(), cases.training.end());
   std::erase_if(seen.training, [&](const CaseFiles& f) { return !wanted.contains(f.id); });
   return seen;
-}
-
-std::unique_ptr<SearchSpace> planned_space(const std::string& name, const Configuration& planned) {
-  if (name == "unet") return std::make_unique<UnetSpace>(planned);
-  const std::string nearest = nearest_word(name, {"unet"});
-  fail(ErrorKind::Usage,
-       "recipe: space: \"",
-       name,
-       "\" cannot be made from a plan",
-       nearest.empty() ? "" : "; did you mean \"unet\"?");
 }
 
 /// Everything that a run needs in memory, for a new run and for a resumed one.
@@ -489,7 +479,9 @@ SearchEnd start_search(const SearchJobOptions& options) {
            " to ",
            planned.architecture.features.back(),
            " features");
-  bench.space = planned_space(bench.recipe.space, planned);
+  bench.space = space_for_plan(bench.recipe.space,
+                               planned,
+                               parse_json(bench.recipe.space_options, "recipe: space_options"));
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
