@@ -6,11 +6,12 @@
 #include <sstream>
 
 #include "nas/cli/command.h"
+#include "nas/cli/search_job.h"
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
+#include "nas/search/limits.h"
 #include "nas/search/recipe.h"
 #include "nas/search/report.h"
-#include "nas/cli/search_job.h"
 
 namespace nas {
 namespace {
@@ -29,7 +30,8 @@ std::string quoted(const std::string& word) {
 
 struct Arguments {
   SearchJobOptions job;
-  std::string data, budget, run, resume;
+  std::string data, budget, run, resume, control, search;
+  std::string max_parameters, max_macs, max_memory, max_step_time;
   bool json = false;
 };
 
@@ -44,6 +46,18 @@ std::string command_of(const Arguments& a) {
     out << " --steps " << job.budget.steps;
   }
   if (job.recipe != plain.recipe) out << " --recipe " << quoted(job.recipe);
+  if (!job.space.empty()) out << " --space " << quoted(job.space);
+  if (!a.control.empty()) out << " --control " << a.control;
+  if (!a.search.empty()) out << " --search " << a.search;
+  for (const auto& [option, text] : {std::pair("--max-params", &a.max_parameters),
+                                     std::pair("--max-macs", &a.max_macs),
+                                     std::pair("--max-memory", &a.max_memory),
+                                     std::pair("--max-step-time", &a.max_step_time)}) {
+    if (!text->empty()) out << ' ' << option << ' ' << quoted(*text);
+  }
+  if (job.limits.parameters_of_plan > 0) {
+    out << " --max-params-of-plan " << job.limits.parameters_of_plan;
+  }
   if (job.trials != plain.trials) out << " --trials " << job.trials;
   if (job.planner != plain.planner) out << " --planner " << job.planner;
   if (job.device != plain.device) out << " --device " << job.device;
@@ -68,6 +82,17 @@ int run(Arguments& a) {
     NAS_CHECK_KIND(Usage,
                    (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
                    "expected either --budget TIME or --steps N");
+    Limits& limits = a.job.limits;
+    if (!a.max_parameters.empty()) {
+      limits.max_parameters = parse_count(a.max_parameters, "--max-params");
+    }
+    if (!a.max_macs.empty()) limits.max_macs = parse_count(a.max_macs, "--max-macs");
+    if (!a.max_memory.empty()) limits.max_memory_bytes = parse_bytes(a.max_memory, "--max-memory");
+    if (!a.max_step_time.empty()) {
+      limits.max_step_seconds = parse_step_time(a.max_step_time, "--max-step-time");
+    }
+    a.job.random_control = !a.control.empty();
+    a.job.search_training = !a.search.empty();
     a.job.data = a.data;
     a.job.run_folder = a.run;
     a.job.command = command_of(a);
@@ -99,11 +124,27 @@ Command search_command() {
         app.add_option("--resume", a->resume, "Go on with a run that was stopped or killed");
         app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
             ->capture_default_str();
-        app.add_option("--recipe", a->job.recipe, "Built-in name (random) or a recipe file")
+        app.add_option("--recipe",
+                       a->job.recipe,
+                       "random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
             ->capture_default_str();
+        app.add_option("--space", a->job.space, "Search space instead of the recipe's");
+        app.add_option("--control", a->control, "Retrain the best of an equally dear search too")
+            ->check(CLI::IsMember({"random"}));
+        app.add_option("--search", a->search, "Search the training options after the architecture")
+            ->check(CLI::IsMember({"training"}));
+        app.add_option("--max-params", a->max_parameters, "Limit of parameters: 4M, 750k");
+        app.add_option("--max-params-of-plan",
+                       a->job.limits.parameters_of_plan,
+                       "The same as a share of the planned network's: 0.5")
+            ->check(CLI::Range(1e-6, 1e6));
+        app.add_option("--max-macs", a->max_macs, "Limit of multiply-adds of a patch: 20G");
+        app.add_option("--max-memory", a->max_memory, "Limit of a training step's memory: 2GB");
+        app.add_option("--max-step-time", a->max_step_time, "Limit of a training step: 50ms, 2s");
         app.add_option("--trials",
                        a->job.trials,
-                       "Networks to try, the planned one included (default: from the budget)")
+                       "Networks to train in the first stage, the planned one included (default: "
+                       "from the budget)")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
         app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
             ->capture_default_str();

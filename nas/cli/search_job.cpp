@@ -21,6 +21,8 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
+#include "nas/search/forecast.h"
+#include "nas/search/log_listener.h"
 #include "nas/search/report.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/search_space.h"
@@ -149,75 +151,6 @@ struct Workbench {
   }
 };
 
-/// Progress as lines on stderr.
-class LogListener : public SearchListener {
- public:
-  explicit LogListener(std::function<double()> clock) : clock_(std::move(clock)) {}
-  void stage_started(const StageSpec& stage,
-                     const StageBudget& budget,
-                     std::int64_t planned) override {
-    planned_ = planned;
-    started_ = 0;
-    log_info(stamp(),
-             "stage ",
-             stage.name,
-             ": ",
-             planned,
-             stage.kind == "retrain" ? " final training(s)" : " trials",
-             budget.seconds > 0 ? " in " + format_duration(budget.seconds) : "");
-  }
-  void trial_started(const Trial& trial) override {
-    ++started_;
-    log_info(stamp(),
-             trial.purpose == TrialPurpose::Search
-                 ? concat_text("trial ", trial.id, " (rung ", trial.rung, ")")
-                 : "final training of the " + trial.label,
-             ": ",
-             trial.genotype_text,
-             ", ",
-             format_count(static_cast<double>(trial.parameters)),
-             " parameters",
-             trial.attempt > 1 ? concat_text(", attempt ", trial.attempt) : "");
-  }
-  void trial_ended(const Trial& trial) override {
-    const Evaluation& e = trial.evaluation;
-    char score[32];
-    std::snprintf(score, sizeof score, "%.4f", e.score);
-    log_info(
-        stamp(),
-        "  ",
-        trial.status == TrialStatus::Done ? concat_text("Dice ", score) : to_text(trial.status),
-        e.how.empty() ? "" : ", " + e.how,
-        ", ",
-        format_duration(e.seconds),
-        e.message.empty() ? "" : " (" + e.message + ")");
-  }
-  void best_improved(const Trial& trial) override {
-    log_info(stamp(), "  best so far: trial ", trial.id);
-  }
-
- private:
-  std::string stamp() const {
-    const double seconds = clock_();
-    if (seconds <= 0) return "";
-    char text[32];
-    std::snprintf(text,
-                  sizeof text,
-                  "[%3d:%02d] ",
-                  static_cast<int>(seconds / 60),
-                  static_cast<int>(seconds) % 60);
-    return text;
-  }
-  std::function<double()> clock_;
-  std::int64_t planned_ = 0, started_ = 0;
-};
-
-std::string joined(const std::vector<std::int64_t>& numbers) {
-  std::string text;
-  for (const std::int64_t n : numbers) text += (text.empty() ? "" : " + ") + std::to_string(n);
-  return text;
-}
-
 /// What the budget will buy, as JSON for the record and as lines for the user. \throws Error(Usage)
 /// if it buys nothing.
 Json make_forecast(Workbench& bench, const Budget& budget, const std::function<double()>& clock) {
@@ -230,12 +163,22 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
        {{"parameters", cost.parameters}, {"macs", cost.macs}, {"memory_bytes", cost.memory_bytes}}},
       {"space_size", bench.space->count()}};
   std::vector<std::string> lines, cannot;
-  Probe search_probe, retrain_probe;
+  SearchProbes probes;
+  Probe &search_probe = probes.search, &retrain_probe = probes.retrain;
   if (budget.has_clock()) {
     double smallest = 0;
+    const bool needs_candidates =
+        std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const StageSpec& stage) {
+          return stage.kind == "single_path";
+        });
     auto measure = [&] {
       search_probe = bench.evaluator->probe(baseline, TrialPurpose::Search);
       retrain_probe = bench.evaluator->probe(baseline, TrialPurpose::Retrain);
+      if (needs_candidates) {
+        probes.candidate_seconds =
+            bench.evaluator->probe(bench.space->start(), TrialPurpose::Inherited)
+                .evaluation_seconds;
+      }
       smallest = smallest_budget_seconds(recipe, clock(), search_probe, retrain_probe);
     };
     measure();
@@ -276,45 +219,12 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     lines.push_back(concat_text("preparation took ", format_duration(clock())));
   }
   Json stages = Json::array();
-  double elapsed = clock();
   std::int64_t final_steps = budget.steps;
-  for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
-    const StageSpec& stage = recipe.stages[i];
-    const bool retrain = stage.kind == "retrain";
-    const Probe& probe = retrain ? retrain_probe : search_probe;
-    const StageBudget stage_share = stage_budget(recipe, i, budget, elapsed, probe);
-    elapsed = stage_share.ends_at;
-    const std::vector<std::int64_t> sizes =
-        retrain ? std::vector<std::int64_t>{2}
-                : halving_sizes(stage_share.trials, stage_share.rungs, stage.keep);
-    std::vector<std::int64_t> steps;
-    for (const std::int64_t size : sizes) {
-      const double share = 1.0 / static_cast<double>(size) / static_cast<double>(sizes.size());
-      steps.push_back(
-          budget.has_clock()
-              ? steps_in(stage_share.seconds * share, probe)
-              : std::max<std::int64_t>(
-                    1, static_cast<std::int64_t>(static_cast<double>(stage_share.steps) * share)));
-    }
-    if (retrain) final_steps = steps[0];
-    std::string steps_text;
-    for (const std::int64_t s : steps)
-      steps_text += (steps_text.empty() ? "" : ", ") + std::to_string(s);
-    lines.push_back(concat_text(
-        "stage ",
-        stage.name,
-        ": ",
-        retrain ? "best and baseline" : joined(sizes) + " trials",
-        retrain ? ", each" : ", each of",
-        " about ",
-        steps_text,
-        " steps",
-        budget.has_clock() ? " of the planned network, " + format_duration(stage_share.seconds)
-                           : ""));
-    stages.push_back({{"name", stage.name},
-                      {"trials", sizes},
-                      {"steps", steps},
-                      {"seconds", stage_share.seconds}});
+  const auto stage_forecasts = forecast_stages(recipe, budget, clock(), probes);
+  for (const StageForecast& stage : stage_forecasts) {
+    if (stage.kind == "retrain") final_steps = stage.trials.front().steps;
+    lines.push_back(to_text(stage));
+    stages.push_back(to_json(stage));
   }
   forecast["stages"] = std::move(stages);
   lines.push_back(concat_text("memory: about ",
@@ -331,9 +241,16 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     }
     cannot.push_back(text + "); a short schedule is used instead");
   }
-  const std::vector<std::int64_t> first = forecast["stages"][0]["trials"];
-  cannot.push_back(concat_text(
-      "more than ", first[0], " of the space's ", format_count(bench.space->count()), " networks"));
+  std::int64_t most = 0;
+  for (const StageForecast& stage : stage_forecasts) {
+    if (stage.kind == "retrain") continue;
+    for (const TrialForecast& t : stage.trials) most = std::max(most, t.steps > 0 ? t.count : 0);
+  }
+  cannot.push_back(concat_text("own trainings of more than ",
+                               most,
+                               " of the space's ",
+                               format_count(bench.space->count()),
+                               " networks"));
   forecast["cannot_buy"] = cannot;
   log_info("forecast for ", to_text(budget), ":");
   for (const std::string& line : lines) log_info("  ", line);
@@ -355,7 +272,7 @@ SearchEnd run_and_report(Workbench& bench,
                          const RunRecord& run,
                          const fs::path& run_folder,
                          const std::function<double()>& clock) {
-  LogListener listener(clock);
+  const auto listener = make_log_listener(clock);
   SearchSetup setup;
   setup.database = &db;
   setup.space = bench.space.get();
@@ -367,7 +284,7 @@ SearchEnd run_and_report(Workbench& bench,
   setup.clock = clock;
   setup.should_stop = stop_requested;
   setup.folder = run_folder;
-  setup.listeners = {&listener};
+  setup.listeners = {listener.get()};
   const SearchEnd end = run_search(setup);
   if (end == SearchEnd::Stopped) {
     if (run.budget.has_clock()) db.set_clock(clock());
@@ -398,6 +315,29 @@ TrainOptions base_options(const std::string& device, const std::string& precisio
 }
 
 }  // namespace
+
+Recipe effective_recipe(const SearchJobOptions& options) {
+  Recipe recipe = load_recipe(options.recipe, strategy_names());
+  if (!options.space.empty()) {
+    if (options.space != recipe.space) recipe.space_options = "{}";  // another space's
+    recipe.space = options.space;
+  }
+  if (options.trials > 0) {
+    StageSpec& first = recipe.stages.front();
+    (first.is_supernet() ? first.rank_trials : first.trials) = options.trials;
+  }
+  const auto replace = [](auto& value, const auto& wanted) {
+    if (wanted > 0) value = wanted;
+  };
+  replace(recipe.limits.max_parameters, options.limits.max_parameters);
+  replace(recipe.limits.max_macs, options.limits.max_macs);
+  replace(recipe.limits.max_memory_bytes, options.limits.max_memory_bytes);
+  replace(recipe.limits.max_step_seconds, options.limits.max_step_seconds);
+  replace(recipe.limits.parameters_of_plan, options.limits.parameters_of_plan);
+  if (options.search_training) add_training_search(recipe);
+  if (options.random_control) add_random_control(recipe);
+  return recipe;
+}
 
 SearchEnd start_search(const SearchJobOptions& options) {
   const double age = process_age_seconds();
@@ -430,8 +370,7 @@ SearchEnd start_search(const SearchJobOptions& options) {
   }
 
   Workbench bench;
-  bench.recipe = load_recipe(options.recipe, strategy_names());
-  if (options.trials > 0) bench.recipe.stages.front().trials = options.trials;
+  bench.recipe = effective_recipe(options);
   const TrainOptions base = base_options(options.device, options.precision, options.threads);
   choose_device(options.device);  // a wrong name fails before any work
 

@@ -7,6 +7,8 @@
 
 #include "nas/core/json.h"
 #include "nas/search/budget.h"
+#include "nas/search/limits.h"
+#include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
 
 namespace nas {
@@ -18,7 +20,11 @@ struct SearchJobOptions {
   std::int64_t fold = 0;             // whose validation cases are held out
   Budget budget;
   std::string recipe = "random";  // built-in name or file
+  std::string space;              // instead of the recipe's; "": as the recipe says
   std::int64_t trials = 0;        // of the first search stage's first rung; 0: as the recipe says
+  Limits limits;                  // each that is set replaces the recipe's
+  bool random_control = false;    // add_random_control
+  bool search_training = false;   // add_training_search
   std::uint64_t seed = 1;
   std::string planner = "default";
   std::string device = "auto", precision = "auto";
@@ -34,6 +40,9 @@ struct SearchJobOptions {
 /// preparation included. \throws Error(Usage) if the run folder holds a run, or if the budget
 /// cannot buy the search (nothing is written then).
 SearchEnd start_search(const SearchJobOptions& options);
+
+/// The recipe with everything that the options change. \throws Error(Usage).
+Recipe effective_recipe(const SearchJobOptions& options);
 
 /// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws
 /// Error(Input) if the data set is no longer what the run began with.

@@ -434,14 +434,12 @@ SearchEnd run_search(const SearchSetup& setup) {
     if (stage.is_retrain()) check_any_retrained(db.trials(stage.name));
     const Winner winner = strategy->winner();
     db.end_stage(stage.name, setup.clock(), winner, strategy->story());
+    const std::string chosen = winner.found ? setup.space->to_text(winner.genotype) : "";
     if (winner.found) {
       db.add_event(
-          setup.clock(),
-          0,
-          "stage ended",
-          concat_text(stage.name, ": ", setup.space->to_text(winner.genotype), ", ", winner.how));
+          setup.clock(), 0, "stage ended", concat_text(stage.name, ": ", chosen, ", ", winner.how));
     }
-    announce([&](SearchListener& l) { l.stage_ended(stage); });
+    announce([&](SearchListener& l) { l.stage_ended(stage, winner, chosen); });
   }
   return SearchEnd::Finished;
 }

@@ -25,7 +25,10 @@ class SearchListener {
   virtual void trial_started(const Trial&) {}
   virtual void trial_ended(const Trial&) {}
   virtual void best_improved(const Trial&) {}
-  virtual void stage_ended(const StageSpec&) {}
+  /// \param genotype the winner's text, "" if there is none.
+  virtual void stage_ended(const StageSpec&,
+                           const Winner& /*winner*/,
+                           const std::string& /*genotype*/) {}
 };
 
 /// Everything run_search works with; all borrowed.

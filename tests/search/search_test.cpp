@@ -17,6 +17,8 @@
 #include "evolution/strategies.h"
 #include "nas/core/files.h"
 #include "nas/search/budget.h"
+#include "nas/search/forecast.h"
+#include "nas/search/limits.h"
 #include "nas/search/report.h"
 #include "nas/search/run_search.h"
 #include "nas/search/statistics.h"
@@ -433,6 +435,24 @@ TEST(Recipe, BuiltInOnesSurviveTheRoundTrip) {
   }
 }
 
+TEST(Forecast, NamesWhatEachStageBuys) {
+  const Recipe recipe = load_recipe("c2fnas", all_kinds());
+  const std::vector<StageForecast> stages = forecast_stages(recipe, {.steps = 100}, 0, {});
+  ASSERT_EQ(stages.size(), 4u);
+  EXPECT_EQ(to_text(stages[1]),
+            "stage cells (single_path): super-network of about 39 steps, 24 candidates scored with "
+            "inherited weights, 8 own trainings that check the ranking, each of about 2 steps");
+  EXPECT_EQ(to_text(stages[3]),
+            "stage final (retrain): best and baseline, each of about 100 steps");
+  const SearchProbes probes{{0.1, 2, 0.4}, {0.1, 10, 0}, 0.5};
+  double seconds = 0;
+  for (const StageForecast& stage : forecast_stages(recipe, {.seconds = 3600}, 30, probes)) {
+    for (const TrialForecast& t : stage.trials) EXPECT_GT(t.count, 0) << stage.name;
+    seconds += stage.seconds;
+  }
+  EXPECT_NEAR(seconds, 3600 - 30 - report_reserve_seconds({.seconds = 3600}), 1e-6);
+}
+
 TEST(Recipe, TheControlMaySpendAsMuchAsTheSearch) {
   Recipe recipe = load_recipe("c2fnas", all_kinds());
   double search = 0;
@@ -500,6 +520,7 @@ TEST(Limits, NamesWhatIsBrokenAndReadsTheFormsOfUsers) {
   EXPECT_EQ(parse_count("750k", "x"), 750'000);
   EXPECT_EQ(parse_bytes("2GB", "x"), 2'000'000'000);
   EXPECT_EQ(parse_bytes("1.5GiB", "x"), 3 << 29);
+  EXPECT_DOUBLE_EQ(parse_step_time("50ms", "x"), 0.05);
   for (const char* wrong : {"", "M", "4 Q", "-3", "1e40", "nan", "0"}) {
     EXPECT_THAT(error_of([&] { parse_count(wrong, "--max-params"); }), HasSubstr("--max-params"))
         << wrong;

@@ -154,7 +154,9 @@ class Transcript : public SearchListener {
                         "\n");
   }
   void best_improved(const Trial& t) override { text += concat_text("  best is ", t.id, "\n"); }
-  void stage_ended(const StageSpec& s) override { text += "end " + s.name + "\n"; }
+  void stage_ended(const StageSpec& s, const Winner&, const std::string&) override {
+    text += "end " + s.name + "\n";
+  }
 };
 
 }  // namespace nas::test

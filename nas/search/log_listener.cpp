@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/log_listener.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "nas/core/error.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+
+namespace nas {
+namespace {
+
+std::string dice(double score) {
+  char text[32];
+  std::snprintf(text, sizeof text, "Dice %.4f", score);
+  return text;
+}
+
+class LogListener : public SearchListener {
+ public:
+  explicit LogListener(std::function<double()> clock) : clock_(std::move(clock)) {}
+
+  void stage_started(const StageSpec& stage,
+                     const StageBudget& budget,
+                     std::int64_t planned) override {
+    scored_ = 0;
+    log_info(stamp(),
+             "stage ",
+             stage.name,
+             ": ",
+             planned,
+             stage.is_retrain() ? " final training(s)" : " trials",
+             budget.seconds > 0 ? " in " + format_duration(budget.seconds) : "");
+  }
+
+  void trial_started(const Trial& trial) override {
+    if (trial.purpose == TrialPurpose::Inherited) return;
+    std::string what = concat_text("trial ", trial.id, " (rung ", trial.rung, ")");
+    if (trial.purpose == TrialPurpose::Retrain) what = "final training of the " + trial.label;
+    if (trial.purpose == TrialPurpose::SuperNet)
+      what = concat_text("trial ", trial.id, " (super-network)");
+    log_info(stamp(),
+             what,
+             ": ",
+             trial.genotype_text,
+             ", ",
+             format_count(static_cast<double>(trial.parameters)),
+             " parameters",
+             trial.attempt > 1 ? concat_text(", attempt ", trial.attempt) : "");
+  }
+
+  void trial_ended(const Trial& trial) override {
+    const Evaluation& e = trial.evaluation;
+    const bool done = trial.status == TrialStatus::Done;
+    if (trial.purpose == TrialPurpose::Inherited) {
+      ++scored_;
+      if (!done || (scored_ > 1 && e.score <= best_scored_)) return;
+      best_scored_ = e.score;
+      log_info(stamp(), "  candidate ", scored_, ": ", dice(e.score), ", ", trial.genotype_text);
+      return;
+    }
+    log_info(stamp(),
+             "  ",
+             done ? dice(e.score) : to_text(trial.status),
+             e.how.empty() ? "" : ", " + e.how,
+             ", ",
+             format_duration(e.seconds),
+             e.message.empty() ? "" : " (" + e.message + ")");
+  }
+
+  void best_improved(const Trial& trial) override {
+    log_info(stamp(), "  best of this stage so far: trial ", trial.id);
+  }
+
+  void stage_ended(const StageSpec& stage,
+                   const Winner& winner,
+                   const std::string& genotype) override {
+    if (!winner.found) return;
+    log_info(stamp(), "stage ", stage.name, " chose ", genotype, ": ", winner.how);
+  }
+
+ private:
+  std::string stamp() const {
+    const double seconds = clock_();
+    if (seconds <= 0) return "";
+    char text[32];
+    std::snprintf(text,
+                  sizeof text,
+                  "[%3d:%02d] ",
+                  static_cast<int>(seconds / 60),
+                  static_cast<int>(seconds) % 60);
+    return text;
+  }
+
+  std::function<double()> clock_;
+  std::int64_t scored_ = 0;  // of this stage, with inherited weights
+  double best_scored_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<SearchListener> make_log_listener(std::function<double()> clock) {
+  return std::make_unique<LogListener>(std::move(clock));
+}
+
+}  // namespace nas
