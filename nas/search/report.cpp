@@ -8,6 +8,7 @@
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
 #include "nas/search/report_figures.h"
+#include "nas/search/report_stories.h"
 #include "nas/search/report_tables.h"
 #include "nas/search/report_text.h"
 
@@ -129,6 +130,8 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   section("Held-out cases by class", class_table(data));
   if (options.pictures && !delivered.empty()) add_pictures(page, run_folder, data, delivered);
 
+  section("Every final training against the baseline", comparison_table(data));
+  section("Stage by stage", stage_table(data));
   page.element("h2", "Search");
   page.raw(search_curve_svg(data));
   page.element("p",
@@ -141,6 +144,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
       page.element("p", concat_text("Trial ", t.at("id").dump(), ": ", message), "class=\"note\"");
     }
   }
+  add_stories(page, data);
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
   add_drawing(page, run_folder, data);
@@ -175,9 +179,8 @@ std::string markdown_report(const std::filesystem::path& run_folder) {
       result += c == '|' ? std::string("\\|") : c == '\n' ? std::string(" ") : std::string(1, c);
     return result;
   };
-  auto section = [&](const char* title, const Table& table) {
-    if (table.rows.empty()) return;
-    out << "## " << title << "\n\n|";
+  auto rows = [&](const Table& table) {
+    out << '|';
     for (const std::string& h : table.head) out << ' ' << cell(h) << " |";
     out << "\n|";
     for (std::size_t i = 0; i < table.head.size(); ++i)
@@ -190,13 +193,24 @@ std::string markdown_report(const std::filesystem::path& run_folder) {
     }
     out << '\n';
   };
+  auto section = [&](const char* title, const Table& table) {
+    if (table.rows.empty()) return;
+    out << "## " << title << "\n\n";
+    rows(table);
+  };
   out << "# " << text_or(data.at("data"), "name") << "\n\n"
       << "VoxNAS " << data.at("code_version").get<std::string>() << ", recipe "
       << text_or(data.at("recipe"), "name") << ", budget "
       << data.at("budget").at("text").get<std::string>() << ", seed " << data.at("seed") << "\n\n**"
       << data.at("verdict").get<std::string>() << "**\n\n";
   section("Held-out cases by class", class_table(data));
+  section("Every final training against the baseline", comparison_table(data));
+  section("Stage by stage", stage_table(data));
   section("Search", trial_table(data));
+  for (const StorySection& story : story_sections(data)) {
+    out << "## " << story.title << "\n\n" << story.text << (story.text.empty() ? "" : "\n\n");
+    for (const Table& table : story.tables) rows(table);
+  }
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
   section("Budget: forecast and spent", budget_table(data));

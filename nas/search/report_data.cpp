@@ -36,6 +36,7 @@ Json trial_json(const Trial& t) {
             {"attempts", t.attempt},
             {"status", to_text(t.status)},
             {"score", t.status == TrialStatus::Done ? finite(t.evaluation.score) : Json(nullptr)},
+            {"source", t.source},
             {"how", t.evaluation.how},
             {"seconds", t.evaluation.seconds},
             {"metrics", t.evaluation.metrics},
@@ -197,8 +198,30 @@ Json report_data(const std::filesystem::path& run_folder) {
                     {"normalization", c.normalization}};
   }
   data["stages"] = Json::array();
+  std::map<std::string, const Json*> specs;
+  for (const Json& spec : part(data.at("recipe"), "stages")) specs[text_or(spec, "name")] = &spec;
+  std::unique_ptr<SearchSpace> space;
+  if (const Json described = parse_json(run.space_json, where); described.is_object()) {
+    try {
+      space = make_space(described);
+    } catch (const Error&) {
+      // A space of another version: genotypes are shown as numbers.
+    }
+  }
   for (const StageRecord& s : db.stages()) {
+    Json winner;
+    if (s.winner.found) {
+      winner = {{"genotype",
+                 space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump()},
+                {"score", finite(s.winner.score)},
+                {"how", s.winner.how}};
+    }
+    const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;
     data["stages"].push_back({{"name", s.name},
+                              {"kind", spec ? text_or(*spec, "kind") : ""},
+                              {"control", spec != nullptr && spec->value("control", false)},
+                              {"winner", winner},
+                              {"story", parse_json(s.story, where)},
                               {"status", s.status},
                               {"seconds", s.budget.seconds},
                               {"steps", s.budget.steps},
@@ -213,6 +236,9 @@ Json report_data(const std::filesystem::path& run_folder) {
   bool searched_best = false;
   for (const Trial& t : trials) {
     data["trials"].push_back(trial_json(t));
+    if (t.purpose == TrialPurpose::SuperNet && !t.evaluation.details.empty()) {
+      data["trials"].back()["details"] = parse_json(t.evaluation.details, where);
+    }
     if (t.purpose != TrialPurpose::Retrain) continue;
     searched_best |= t.label == "best";
     if (t.status != TrialStatus::Done || t.evaluation.details.empty()) continue;
@@ -222,18 +248,30 @@ Json report_data(const std::filesystem::path& run_folder) {
     row["cases"] = part(details[t.label], "cases");
     data["final"][t.label] = std::move(row);
   }
-  const auto best = best_search_trial(trials);
-  data["best_trial"] = best ? Json(best->id) : Json(nullptr);
+  data["best_trial"] = nullptr;  // the last trial by own training of the network that was chosen
+  for (const Trial& t : trials) {
+    if (t.purpose != TrialPurpose::Search || t.status != TrialStatus::Done) continue;
+    const auto chosen = std::find_if(trials.begin(), trials.end(), [&](const Trial& last) {
+      return last.purpose == TrialPurpose::Retrain && last.genotype == t.genotype &&
+             (last.label == "best" || (last.label == "baseline" && !searched_best));
+    });
+    if (chosen != trials.end()) data["best_trial"] = t.id;
+  }
   data["best_is_baseline"] = !searched_best;
   data["delivered"] = delivered_label(trials);
-  if (details.contains("best") && details.contains("baseline")) {
-    data["comparison"] = compare(details.at("best"), details.at("baseline"), run.seed);
+  data["comparisons"] = Json::object();
+  for (const char* label : {"best", "control"}) {
+    if (!details.contains(label) || !details.contains("baseline")) continue;
+    data["comparisons"][label] = compare(details.at(label), details.at("baseline"), run.seed);
   }
+  if (data["comparisons"].contains("best")) data["comparison"] = data["comparisons"]["best"];
   data["verdict"] = verdict_sentence(data);
   if (details.contains("best") && details.contains("baseline")) {
     data["verdict"] = concat_text(data["verdict"].get<std::string>(),
                                   " Delivered, by the inner validation cases: the ",
-                                  data["delivered"] == "best" ? "searched" : "planned",
+                                  data["delivered"] == "best"      ? "searched"
+                                  : data["delivered"] == "control" ? "control's"
+                                                                   : "planned",
                                   " network.");
   }
   return data;

@@ -13,6 +13,7 @@
 #include "nas/core/files.h"
 #include "nas/network/drawing.h"
 #include "nas/network/graph.h"
+#include "nas/search/report_plot.h"
 #include "training/imaging/dataset.h"
 #include "training/imaging/nifti.h"
 #include "training/imaging/png.h"
@@ -25,67 +26,6 @@ namespace fs = std::filesystem;
 // ---- plots ----
 
 constexpr const char* kRungColors[] = {"#9ecae1", "#4292c6", "#08519c", "#08306b"};
-constexpr const char* kBaselineColor = "#d95f02";
-
-struct Axis {
-  double low = 0, high = 1, from = 0, to = 1;  // data and pixels
-  double operator()(double value) const {
-    return from + (to - from) * (high > low ? (value - low) / (high - low) : 0.5);
-  }
-};
-
-/// About `count` round numbers within [low, high].
-std::vector<double> ticks(double low, double high, int count) {
-  std::vector<double> result;
-  if (!(high > low)) return {low};
-  const double rough = (high - low) / count;
-  const double power = std::pow(10.0, std::floor(std::log10(rough)));
-  double step = 10 * power;
-  for (const double candidate : {1.0, 2.0, 5.0}) {
-    if (candidate * power >= rough) {
-      step = candidate * power;
-      break;
-    }
-  }
-  for (double t = std::ceil(low / step) * step; t <= high + 1e-9 * step; t += step)
-    result.push_back(t);
-  return result;
-}
-
-int digits_for(const std::vector<double>& marks) {
-  if (marks.size() < 2) return 2;
-  return std::clamp(static_cast<int>(std::ceil(-std::log10(marks[1] - marks[0]) - 1e-9)), 0, 4);
-}
-
-void draw_axes(std::ostringstream& svg,
-               const Axis& x,
-               const Axis& y,
-               const std::string& x_name,
-               const std::string& y_name) {
-  const auto tx = ticks(x.low, x.high, 6), ty = ticks(y.low, y.high, 5);
-  for (const double t : tx) {
-    svg << "<line class=\"grid\" x1=\"" << x(t) << "\" x2=\"" << x(t) << "\" y1=\"" << y.from
-        << "\" y2=\"" << y.to << "\"/>"
-        << "<text class=\"tick\" text-anchor=\"middle\" x=\"" << x(t) << "\" y=\"" << y.from + 16
-        << "\">" << fixed(t, digits_for(tx)) << "</text>\n";
-  }
-  for (const double t : ty) {
-    svg << "<line class=\"grid\" x1=\"" << x.from << "\" x2=\"" << x.to << "\" y1=\"" << y(t)
-        << "\" y2=\"" << y(t) << "\"/>"
-        << "<text class=\"tick\" text-anchor=\"end\" x=\"" << x.from - 6 << "\" y=\"" << y(t) + 4
-        << "\">" << fixed(t, digits_for(ty)) << "</text>\n";
-  }
-  svg << "<text class=\"label\" text-anchor=\"middle\" x=\"" << (x.from + x.to) / 2 << "\" y=\""
-      << y.from + 34 << "\">" << escaped(x_name) << "</text>"
-      << "<text class=\"label\" text-anchor=\"middle\" transform=\"rotate(-90)\" x=\""
-      << -(y.from + y.to) / 2 << "\" y=\"14\">" << escaped(y_name) << "</text>\n";
-}
-
-void widen(double& low, double& high, double least) {
-  const double extra = std::max(0.06 * (high - low), (least - (high - low)) / 2);
-  low -= extra;
-  high += extra;
-}
 
 // ---- pictures ----
 

@@ -34,11 +34,15 @@ Table trial_table(const Json& data) {
       "rllrrrrlr",
       {}};
   for (const Json& t : data.at("trials")) {
+    if (t.at("purpose") == "inherited")
+      continue;  // by the hundred: the stage's story tells of them
     const std::string label = t.at("label"), status = t.at("status");
     table.rows.push_back(
         {t.at("id").dump(),
-         t.at("stage").get<std::string>() +
-             (t.at("purpose") == "search" ? " / " + t.at("rung").dump() : ""),
+         t.at("stage").get<std::string>() + (t.at("purpose") == "search"
+                                                 ? " / " + t.at("rung").dump()
+                                             : t.at("purpose") == "super-net" ? " / super-network"
+                                                                              : ""),
          t.at("genotype").get<std::string>() + (label.empty() ? "" : " (" + label + ")"),
          count_text(t.at("parameters")),
          count_text(t.at("macs")),
