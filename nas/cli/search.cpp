@@ -31,6 +31,7 @@ std::string quoted(const std::string& word) {
 struct Arguments {
   SearchJobOptions job;
   std::string data, budget, run, resume, control, search;
+  std::int64_t seeds = 1;
   std::string max_parameters, max_macs, max_memory, max_step_time;
   bool json = false;
 };
@@ -63,6 +64,7 @@ std::string command_of(const Arguments& a) {
   if (job.device != plain.device) out << " --device " << job.device;
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
+  if (a.seeds > 1) out << " --seeds " << a.seeds;
   out << " --seed " << job.seed << " -o " << quoted(a.run);
   return out.str();
 }
@@ -97,10 +99,15 @@ int run(Arguments& a) {
     a.job.run_folder = a.run;
     a.job.command = command_of(a);
     a.job.code_version = NAS_VERSION;
-    end = start_search(a.job);
+    end = a.seeds > 1 ? start_seeds(a.job, a.seeds) : start_search(a.job);
   }
   if (end == SearchEnd::Stopped) return 1;
-  if (a.json) std::cout << report_data(a.resume.empty() ? a.run : a.resume).dump(2) << '\n';
+  if (a.json) {
+    const std::filesystem::path folder = a.resume.empty() ? a.run : a.resume;
+    const std::filesystem::path summary = folder / "summary.json";
+    const Json result = std::filesystem::exists(summary) ? read_json(summary) : report_data(folder);
+    std::cout << result.dump(2) << '\n';
+  }
   return 0;
 }
 
@@ -149,6 +156,11 @@ Command search_command() {
         app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
             ->capture_default_str();
         app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
+        app.add_option("--seeds",
+                       a->seeds,
+                       "Repeat the whole with that many seeds and report mean, deviation and tests")
+            ->check(CLI::Range(1, 1000))
+            ->capture_default_str();
         app.add_option("--device", a->job.device, "auto, cpu, cuda, cuda:1")->capture_default_str();
         app.add_option("--precision", a->job.precision, "auto, fp32, bf16, fp16")
             ->capture_default_str();

@@ -24,6 +24,7 @@
 #include "nas/search/forecast.h"
 #include "nas/search/log_listener.h"
 #include "nas/search/report.h"
+#include "nas/search/seeds.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/search_space.h"
 #include "training/fit.h"
@@ -418,9 +419,8 @@ SearchEnd start_search(const SearchJobOptions& options) {
            " to ",
            planned.architecture.features.back(),
            " features");
-  bench.space = space_for_plan(bench.recipe.space,
-                               planned,
-                               parse_json(bench.recipe.space_options, "recipe: space_options"));
+  bench.space = space_for_plan(
+      bench.recipe.space, planned, parse_json(bench.recipe.space_options, "recipe: space_options"));
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
@@ -465,7 +465,101 @@ SearchEnd start_search(const SearchJobOptions& options) {
   return run_and_report(bench, db, run, run_folder, clock);
 }
 
+namespace {
+
+constexpr const char* kSeedsFile = "seeds.json";
+
+/// What a repetition needs to know to begin its next seed after a kill.
+Json to_json(const SearchJobOptions& o) {
+  return {{"data", fs::absolute(o.data).lexically_normal().string()},
+          {"fold", o.fold},
+          {"seconds", o.budget.seconds},
+          {"steps", o.budget.steps},
+          {"recipe", to_json(effective_recipe(o))},
+          {"seed", o.seed},
+          {"planner", o.planner},
+          {"device", o.device},
+          {"precision", o.precision},
+          {"threads", o.threads},
+          {"command", o.command},
+          {"code_version", o.code_version}};
+}
+
+SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_file) {
+  SearchJobOptions o;
+  o.data = reader.at("data").text();
+  o.fold = reader.at("fold").integer(0, 1 << 20);
+  o.budget.seconds = reader.at("seconds").number();
+  o.budget.steps = reader.at("steps").integer();
+  o.recipe = recipe_file.string();
+  o.seed = static_cast<std::uint64_t>(reader.at("seed").integer());
+  o.planner = reader.at("planner").text();
+  o.device = reader.at("device").text();
+  o.precision = reader.at("precision").text();
+  o.threads = static_cast<int>(reader.at("threads").integer(0, 4096));
+  o.command = reader.at("command").text();
+  o.code_version = reader.at("code_version").text();
+  return o;
+}
+
+SearchEnd run_seeds(const fs::path& folder, bool show_progress) {
+  const Json state = read_json(folder / kSeedsFile);
+  const JsonReader reader(state, (folder / kSeedsFile).string());
+  const std::int64_t seeds = reader.at("seeds").integer(1, 1000);
+  const SearchJobOptions all = job_from_json(reader.at("job"), folder / "recipe.json");
+  std::vector<fs::path> runs;
+  double spent = 0;
+  for (std::int64_t i = 0; i < seeds; ++i) {
+    SearchJobOptions job = all;
+    job.seed = all.seed + static_cast<std::uint64_t>(i);
+    job.run_folder = folder / concat_text("seed_", job.seed);
+    job.show_progress = show_progress;
+    if (all.budget.has_clock()) {
+      job.budget.seconds = (all.budget.seconds - spent) / static_cast<double>(seeds - i);
+    }
+    log_info("seed ", job.seed, " (", i + 1, " of ", seeds, ")");
+    SearchEnd end = SearchEnd::Finished;
+    const bool begun = fs::exists(job.run_folder / kDatabase);
+    if (!begun) {
+      end = start_search(job);
+    } else if (!fs::exists(job.run_folder / "report.html")) {
+      end = resume_search(job.run_folder, show_progress);
+    }
+    if (end == SearchEnd::Stopped) {
+      log_info("to go on with all seeds:\n  voxnas search --resume ", folder.string());
+      return end;
+    }
+    spent += ResultsDb::open(job.run_folder / kDatabase).clock();
+    runs.push_back(job.run_folder);
+  }
+  const Json summary = seeds_summary(runs);
+  write_json(folder / "summary.json", summary);
+  write_file_atomic(folder / "report.html", seeds_html(summary));
+  log_info(seeds_sentence(summary));
+  log_info("report ", (folder / "report.html").string());
+  return SearchEnd::Finished;
+}
+
+}  // namespace
+
+SearchEnd start_seeds(const SearchJobOptions& options, std::int64_t seeds) {
+  const fs::path& folder = options.run_folder;
+  NAS_CHECK_KIND(Usage,
+                 !fs::exists(folder) || fs::is_empty(folder),
+                 folder.string(),
+                 ": expected a new or empty folder; `voxnas search --resume ",
+                 folder.string(),
+                 "` goes on with what is there");
+  const Json job = to_json(options);
+  fs::create_directories(folder);
+  write_json(folder / "recipe.json", job.at("recipe"));
+  write_json(folder / kSeedsFile,
+             {{"format", "voxnas.seeds"}, {"version", 1}, {"seeds", seeds}, {"job", job}});
+  return run_seeds(folder, options.show_progress);
+}
+
 SearchEnd resume_search(const fs::path& run_folder, bool show_progress) {
+  if (fs::is_regular_file(run_folder / kSeedsFile)) return run_seeds(run_folder, show_progress);
   const double age = process_age_seconds();
   const auto began = std::chrono::steady_clock::now();
   NAS_CHECK_KIND(Usage,

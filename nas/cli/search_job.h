@@ -44,8 +44,14 @@ SearchEnd start_search(const SearchJobOptions& options);
 /// The recipe with everything that the options change. \throws Error(Usage).
 Recipe effective_recipe(const SearchJobOptions& options);
 
-/// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws
-/// Error(Input) if the data set is no longer what the run began with.
+/// Repeats the whole search with `seeds` seeds, options.seed and the following ones, in
+/// RUN/seed_<n>, each with an equal part of the time that is left (or options.budget.steps each),
+/// and writes RUN/summary.json and RUN/report.html (seeds.h). Interrupted, it goes on by
+/// resume_search. \throws as start_search.
+SearchEnd start_seeds(const SearchJobOptions& options, std::int64_t seeds);
+
+/// Goes on with a run (or with the runs of several seeds) that was stopped or killed; no finished
+/// trial is repeated. \throws Error(Input) if the data set is no longer what the run began with.
 SearchEnd resume_search(const std::filesystem::path& run_folder, bool show_progress = true);
 
 }  // namespace nas

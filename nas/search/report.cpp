@@ -53,6 +53,8 @@ summary { cursor: pointer; }
 
 }  // namespace
 
+const char* report_style() { return kStyle; }
+
 std::string html_report(const std::filesystem::path& run_folder, const ReportOptions& options) {
   const Json data = report_data(run_folder);
   const std::string name = text_or(data.at("data"), "name");
@@ -172,31 +174,9 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
 std::string markdown_report(const std::filesystem::path& run_folder) {
   const Json data = report_data(run_folder);
   std::ostringstream out;
-  // A bar would end a cell, a line break the row.
-  auto cell = [](std::string text) {
-    std::string result;
-    for (const char c : text)
-      result += c == '|' ? std::string("\\|") : c == '\n' ? std::string(" ") : std::string(1, c);
-    return result;
-  };
-  auto rows = [&](const Table& table) {
-    out << '|';
-    for (const std::string& h : table.head) out << ' ' << cell(h) << " |";
-    out << "\n|";
-    for (std::size_t i = 0; i < table.head.size(); ++i)
-      out << (i < table.columns.size() && table.columns[i] == 'r' ? " ---: |" : " --- |");
-    out << '\n';
-    for (const auto& row : table.rows) {
-      out << '|';
-      for (const std::string& c : row) out << ' ' << cell(c) << " |";
-      out << '\n';
-    }
-    out << '\n';
-  };
   auto section = [&](const char* title, const Table& table) {
     if (table.rows.empty()) return;
-    out << "## " << title << "\n\n";
-    rows(table);
+    out << "## " << title << "\n\n" << markdown_table(table) << '\n';
   };
   out << "# " << text_or(data.at("data"), "name") << "\n\n"
       << "VoxNAS " << data.at("code_version").get<std::string>() << ", recipe "
@@ -209,7 +189,7 @@ std::string markdown_report(const std::filesystem::path& run_folder) {
   section("Search", trial_table(data));
   for (const StorySection& story : story_sections(data)) {
     out << "## " << story.title << "\n\n" << story.text << (story.text.empty() ? "" : "\n\n");
-    for (const Table& table : story.tables) rows(table);
+    for (const Table& table : story.tables) out << markdown_table(table) << '\n';
   }
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));

@@ -20,6 +20,8 @@ struct ReportOptions {
 
 /// One self-contained HTML page: no script, no outside file.
 std::string html_report(const std::filesystem::path& run_folder, const ReportOptions& options = {});
+/// The style sheet of the page.
+const char* report_style();
 std::string markdown_report(const std::filesystem::path& run_folder);
 
 }  // namespace nas

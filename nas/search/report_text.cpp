@@ -66,6 +66,29 @@ double mean_dice(const Json& one_case) {
 
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
+std::string markdown_table(const Table& table) {
+  // A bar would end a cell, a line break the row.
+  const auto cell = [](const std::string& text) {
+    std::string result;
+    for (const char c : text)
+      result += c == '|' ? std::string("\\|") : c == '\n' ? std::string(" ") : std::string(1, c);
+    return result;
+  };
+  std::ostringstream out;
+  out << '|';
+  for (const std::string& h : table.head) out << ' ' << cell(h) << " |";
+  out << "\n|";
+  for (std::size_t i = 0; i < table.head.size(); ++i)
+    out << (i < table.columns.size() && table.columns[i] == 'r' ? " ---: |" : " --- |");
+  out << '\n';
+  for (const auto& row : table.rows) {
+    out << '|';
+    for (const std::string& c : row) out << ' ' << cell(c) << " |";
+    out << '\n';
+  }
+  return out.str();
+}
+
 std::string escaped(std::string_view text) {
   std::string result;
   for (const char c : text) {

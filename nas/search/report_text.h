@@ -43,6 +43,9 @@ struct Table {
   std::vector<std::string> classes;  // of each row, for the style sheet; empty for none
 };
 
+/// A Markdown table with a final line break.
+std::string markdown_table(const Table& table);
+
 std::string escaped(std::string_view text);
 std::string base64(std::string_view bytes);
 

@@ -21,6 +21,7 @@
 #include "nas/search/limits.h"
 #include "nas/search/report.h"
 #include "nas/search/run_search.h"
+#include "nas/search/seeds.h"
 #include "nas/search/statistics.h"
 #include "search_spaces/plan.h"
 #include "tests/support/support.h"
@@ -76,15 +77,15 @@ struct ToySearch {
       : folder(folder), budget(b) {}
   SearchEnd run() {
     const auto file = folder / "results.sqlite";
-    ResultsDb db = std::filesystem::exists(file) ? ResultsDb::open(file)
-                                                 : ResultsDb::create(file, toy_run(budget));
+    ResultsDb db =
+        std::filesystem::exists(file) ? ResultsDb::open(file) : ResultsDb::create(file, record());
     SearchSetup setup;
     setup.database = &db;
     setup.space = &space;
     setup.evaluator = &evaluator;
     setup.recipe = recipe;
     setup.budget = budget;
-    setup.seed = 7;
+    setup.seed = seed;
     setup.strategies = make_strategy;
     setup.clock = [this] { return budget.has_clock() ? evaluator.now : 0.0; };
     setup.should_stop = [this] { return evaluator.stop_after == 0; };
@@ -94,8 +95,15 @@ struct ToySearch {
   }
   std::vector<Trial> trials() const { return ResultsDb::open(folder / "results.sqlite").trials(); }
 
+  RunRecord record() const {
+    RunRecord run = toy_run(budget);
+    run.seed = seed;
+    return run;
+  }
+
   std::filesystem::path folder;
   Budget budget;
+  std::uint64_t seed = 7;
   ToySpace space;
   FakeEvaluator evaluator;
   Recipe recipe = load_recipe("random", strategy_names());
@@ -502,6 +510,37 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
   EXPECT_THAT(message([](Json& j) { j["version"] = 2; }), HasSubstr("version"));
   EXPECT_THAT(error_of([] { load_recipe("ramdom", strategy_names()); }),
               HasSubstr("did you mean \"random\""));
+}
+
+// ---- several seeds ----
+
+TEST(Seeds, SummaryHoldsMeansDeviationsAndPairedTests) {
+  TempFolder folder;
+  std::vector<std::filesystem::path> runs;
+  std::vector<double> differences;
+  for (const std::uint64_t seed : {1, 2, 3}) {
+    runs.push_back(folder / ("seed_" + std::to_string(seed)));
+    std::filesystem::create_directories(runs.back());
+    ToySearch search(runs.back());
+    search.seed = seed;
+    search.recipe.stages[0].trials = 9;
+    ASSERT_EQ(search.run(), SearchEnd::Finished);
+    const Json data = report_data(runs.back());
+    if (data.at("comparisons").contains("best")) {
+      differences.push_back(data.at("comparison").at("mean_difference").get<double>());
+    }
+  }
+  ASSERT_GE(differences.size(), 2u);
+  const Json summary = seeds_summary(runs);
+  EXPECT_EQ(summary.at("runs").size(), 3u);
+  const Json& best = summary.at("differences").at("best");
+  EXPECT_EQ(best.at("seeds").size(), differences.size());
+  EXPECT_NEAR(best.at("pooled").at("mean_difference").get<double>(), mean(differences), 1e-9)
+      << "every seed has the same cases";
+  EXPECT_NEAR(best.at("sd_over_seeds").get<double>(), standard_deviation(differences), 1e-12);
+  EXPECT_THAT(seeds_sentence(summary), HasSubstr("mean difference"));
+  EXPECT_THAT(seeds_html(summary), HasSubstr("seed_2/report.html"));
+  EXPECT_THAT(seeds_markdown(summary), HasSubstr("| pooled |"));
 }
 
 // ---- limits ----
