@@ -418,9 +418,8 @@ SearchEnd start_search(const SearchJobOptions& options) {
            " to ",
            planned.architecture.features.back(),
            " features");
-  bench.space = space_for_plan(bench.recipe.space,
-                               planned,
-                               parse_json(bench.recipe.space_options, "recipe: space_options"));
+  bench.space = space_for_plan(
+      bench.recipe.space, planned, parse_json(bench.recipe.space_options, "recipe: space_options"));
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
