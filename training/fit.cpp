@@ -67,7 +67,7 @@ SampleRecipe draw_sample(const std::vector<const CachedCase*>& cases,
   const AugmentOptions augment{.strength = options.augmentation, .mirror = options.mirror};
   SampleRecipe recipe;
   recipe.choice = choose_patch(cases,
-                               region.size,
+                               volume(region.size) == 0 ? options.patch : region.size,
                                options.batch,
                                sample,
                                options.foreground_fraction,
@@ -88,12 +88,33 @@ Batch empty_batch(const TrainOptions& options, std::int64_t channels, const at::
           at::empty({options.batch, d, h, w}, place.dtype(at::kShort))};
 }
 
-/// Where fit gets its batches from, in the order of the steps.
-class BatchSource {
- public:
-  virtual ~BatchSource() = default;
-  virtual Batch next() = 0;
-};
+}  // namespace
+
+Batch make_batch(const std::vector<const CachedCase*>& cases,
+                 const TrainOptions& options,
+                 std::int64_t step,
+                 const OutputRegion& region) {
+  Batch batch = empty_batch(options, cases.front()->channels, at::kCPU);
+  for (std::int64_t sample = 0; sample < options.batch; ++sample) {
+    const SampleRecipe recipe = draw_sample(cases, options, region, step, sample);
+    make_sample(*cases[static_cast<std::size_t>(recipe.choice.case_index)],
+                recipe.choice,
+                options.patch,
+                recipe.plan,
+                batch.image[sample].data_ptr<float>(),
+                batch.target[sample].data_ptr<std::int16_t>());
+  }
+  return batch;
+}
+
+at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
+                         const at::Tensor& target,
+                         const TrainOptions& options) {
+  return segmentation_loss(
+      outputs, target, options.deep_supervision, {.batch_dice = options.batch_dice});
+}
+
+namespace {
 
 /// Batches prepared ahead by threads, at most `kAhead` beyond the one that is asked for.
 class PrefetchingSource : public BatchSource {
@@ -144,16 +165,7 @@ class PrefetchingSource : public BatchSource {
           if (stopping_ || error_ || claimed_ >= options_.steps) return;
           step = claimed_++;
         }
-        Batch batch = empty_batch(options_, cases_.front()->channels, at::kCPU);
-        for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
-          const SampleRecipe recipe = draw_sample(cases_, options_, region_, step, sample);
-          make_sample(*cases_[static_cast<std::size_t>(recipe.choice.case_index)],
-                      recipe.choice,
-                      options_.patch,
-                      recipe.plan,
-                      batch.image[sample].data_ptr<float>(),
-                      batch.target[sample].data_ptr<std::int16_t>());
-        }
+        Batch batch = make_batch(cases_, options_, step, region_);
         const std::lock_guard lock(mutex_);
         ready_.emplace(step, std::move(batch));
         changed_.notify_all();
@@ -248,11 +260,13 @@ class DeviceSource : public BatchSource {
   at::Tensor scratch_;
 };
 
+}  // namespace
+
 std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
                                          const TrainOptions& options,
-                                         const OutputRegion& region,
                                          std::int64_t first_step,
-                                         const at::Device& device) {
+                                         const at::Device& device,
+                                         const OutputRegion& region) {
   if (device.is_cuda() && kernels::cuda::compiled()) {
     const auto [free, total] = c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device.index());
     (void)total;
@@ -265,6 +279,8 @@ std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& c
   const int workers = device.is_cpu() ? 1 : std::max(1, processor_count() - 1);
   return std::make_unique<PrefetchingSource>(cases, options, region, first_step, workers);
 }
+
+namespace {
 
 // ---------------------------------------------------------------- the step
 
@@ -283,8 +299,7 @@ struct Trainer {
   at::Tensor default_loss(const Batch& batch) {
     std::vector<at::Tensor> outputs = network->forward(batch.image);
     first_output = outputs.front().detach();
-    return segmentation_loss(
-        outputs, batch.target, options.deep_supervision, {.batch_dice = options.batch_dice});
+    return training_loss(outputs, batch.target, options);
   }
 
   /// One training step. \returns the loss; `skipped` tells whether the update was left out.
@@ -551,7 +566,7 @@ FitReport fit(GraphModule& network,
   report.status = "done";
   if (report.steps < options.steps) {
     const std::unique_ptr<BatchSource> source =
-        make_source(cases, options, region, report.steps, device);
+        make_source(cases, options, report.steps, device, region);
     StepLog log(files, trainer);
     std::optional<Progress> progress;
     if (files.show_progress) progress.emplace(files.label, options.steps, "step");
