@@ -262,20 +262,12 @@ GraphModuleImpl::GraphModuleImpl(Graph graph, std::uint64_t seed) : graph_(std::
       without_bias.insert(static_cast<int>(source));
   }
 
-  std::vector<std::int64_t> channels(count, 0);
+  const std::vector<std::vector<StateTensor>> states = graph_state(graph_);
   const Rng random = Rng(seed).split("weights");
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph_.nodes[i];
-    std::vector<std::int64_t> input_channels;
-    std::vector<TensorShape> input_shapes;
-    for (const int input : node.inputs) {
-      input_channels.push_back(channels[static_cast<std::size_t>(input)]);
-      input_shapes.push_back({input_channels.back(), {8, 8, 8}});
-    }
-    channels[i] = result_channels(node, input_channels);
-
     at::Tensor weight, bias, running_mean, running_var;
-    for (const StateTensor& tensor : state_tensors(node, input_shapes)) {
+    for (const StateTensor& tensor : states[i]) {
       const bool kernel = tensor.name == "weight" && tensor.shape.size() == 5;
       at::Tensor value;
       if (kernel) {
@@ -529,18 +521,21 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
                                                                              : at::kHalf;
 }
 
-void save_weights(const std::string& file, const torch::nn::Module& module) {
-  std::map<std::string, TensorView, std::less<>> views;
-  Values kept;  // the views point into these
+StateViews state_views(const torch::nn::Module& module) {
+  StateViews state;
   for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
     for (const auto& item : list) {
-      kept.push_back(item.value().detach().to(at::kCPU, at::kFloat).contiguous());
-      const at::Tensor& t = kept.back();
-      views[item.key()] = view_floats(
+      const at::Tensor t = item.value().detach().to(at::kCPU, at::kFloat).contiguous();
+      state.tensors[item.key()] = t;
+      state.views[item.key()] = view_floats(
           {t.const_data_ptr<float>(), static_cast<std::size_t>(t.numel())}, t.sizes().vec());
     }
   }
-  write_safetensors(file, views, {{"format", "pt"}});
+  return state;
+}
+
+void save_weights(const std::string& file, const torch::nn::Module& module) {
+  write_safetensors(file, state_views(module).views, {{"format", "pt"}});
 }
 
 void load_weights(const std::string& file, torch::nn::Module& module) {

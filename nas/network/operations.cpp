@@ -703,6 +703,49 @@ std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorS
   return row.state ? row.state(node, inputs) : std::vector<StateTensor>{};
 }
 
+std::vector<std::int64_t> channel_counts(const Graph& graph) {
+  NAS_CHECK_KIND(Usage,
+                 graph.is_closed(),
+                 "network '",
+                 graph.name,
+                 "' has open choices: close them first (close_choices)");
+  std::vector<std::int64_t> channels;
+  channels.reserve(graph.nodes.size());
+  for (const Node& node : graph.nodes) {
+    const auto of_input = [&](std::size_t i) {
+      return channels[static_cast<std::size_t>(node.inputs[i])];
+    };
+    std::int64_t count = 0;
+    if (node.op == "input") {
+      count = attribute_int(node, "channels");
+    } else if (node.op == "conv" || node.op == "conv_transpose") {
+      count = attribute_int(node, "out_channels");
+    } else if (node.op == "slice") {
+      count = attribute_int(node, "end") - attribute_int(node, "begin");
+    } else if (node.op == "concat") {
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) count += of_input(i);
+    } else {
+      count = of_input(0);
+    }
+    channels.push_back(count);
+  }
+  return channels;
+}
+
+std::vector<std::vector<StateTensor>> graph_state(const Graph& graph) {
+  const std::vector<std::int64_t> channels = channel_counts(graph);
+  std::vector<std::vector<StateTensor>> states;
+  states.reserve(graph.nodes.size());
+  for (const Node& node : graph.nodes) {
+    std::vector<TensorShape> inputs;
+    for (const int input : node.inputs) {
+      inputs.push_back({channels[static_cast<std::size_t>(input)], {1, 1, 1}});
+    }
+    states.push_back(state_tensors(node, inputs));
+  }
+  return states;
+}
+
 std::string node_label(const Node& node) {
   return "node " + node.name.substr(0, 256) + " (" + node.op.substr(0, 64) + ")";
 }
