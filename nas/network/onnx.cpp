@@ -272,6 +272,8 @@ class OnnxWriter {
     add_own({sum, input(count - 1)});
   }
 
+  void write_multiply() { add_own({input(0), input(1)}); }
+
   void write_concat() {
     std::vector<std::string> inputs;
     for (std::size_t i = 0; i < node().inputs.size(); ++i) inputs.push_back(input(i));
@@ -377,6 +379,7 @@ const std::map<std::string_view, OnnxWriter::Writer>& OnnxWriter::writers() {
       {"elu", &OnnxWriter::write_elu},
       {"prelu", &OnnxWriter::write_prelu},
       {"add", &OnnxWriter::write_add},
+      {"multiply", &OnnxWriter::write_multiply},
       {"concat", &OnnxWriter::write_concat},
       {"max_pool", &OnnxWriter::write_pool},
       {"avg_pool", &OnnxWriter::write_pool},

@@ -712,22 +712,9 @@ std::vector<std::int64_t> channel_counts(const Graph& graph) {
   std::vector<std::int64_t> channels;
   channels.reserve(graph.nodes.size());
   for (const Node& node : graph.nodes) {
-    const auto of_input = [&](std::size_t i) {
-      return channels[static_cast<std::size_t>(node.inputs[i])];
-    };
-    std::int64_t count = 0;
-    if (node.op == "input") {
-      count = attribute_int(node, "channels");
-    } else if (node.op == "conv" || node.op == "conv_transpose") {
-      count = attribute_int(node, "out_channels");
-    } else if (node.op == "slice") {
-      count = attribute_int(node, "end") - attribute_int(node, "begin");
-    } else if (node.op == "concat") {
-      for (std::size_t i = 0; i < node.inputs.size(); ++i) count += of_input(i);
-    } else {
-      count = of_input(0);
-    }
-    channels.push_back(count);
+    std::vector<std::int64_t> inputs;
+    for (const int input : node.inputs) inputs.push_back(channels[static_cast<std::size_t>(input)]);
+    channels.push_back(result_channels(node, inputs));
   }
   return channels;
 }

@@ -279,6 +279,7 @@ std::string expression(const Node& node, const std::vector<std::string>& in, Dia
     for (std::size_t i = 1; i < in.size(); ++i) sum += " + " + in[i];
     return sum;
   }
+  if (op == "multiply") return in[0] + " * " + in[1];
   if (op == "concat") {
     return "torch.cat([" + joined(in, [](const std::string& name) { return name; }) + "], 1)";
   }
