@@ -262,12 +262,20 @@ GraphModuleImpl::GraphModuleImpl(Graph graph, std::uint64_t seed) : graph_(std::
       without_bias.insert(static_cast<int>(source));
   }
 
-  const std::vector<std::vector<StateTensor>> states = graph_state(graph_);
+  std::vector<std::int64_t> channels(count, 0);
   const Rng random = Rng(seed).split("weights");
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph_.nodes[i];
+    std::vector<std::int64_t> input_channels;
+    std::vector<TensorShape> input_shapes;
+    for (const int input : node.inputs) {
+      input_channels.push_back(channels[static_cast<std::size_t>(input)]);
+      input_shapes.push_back({input_channels.back(), {8, 8, 8}});
+    }
+    channels[i] = result_channels(node, input_channels);
+
     at::Tensor weight, bias, running_mean, running_var;
-    for (const StateTensor& tensor : states[i]) {
+    for (const StateTensor& tensor : state_tensors(node, input_shapes)) {
       const bool kernel = tensor.name == "weight" && tensor.shape.size() == 5;
       at::Tensor value;
       if (kernel) {
