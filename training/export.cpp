@@ -10,6 +10,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/network/onnx.h"
+#include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
 #include "training/graph_module.h"
 

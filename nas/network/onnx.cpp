@@ -559,6 +559,7 @@ void write_onnx(const fs::path& file,
                 const Weights& weights,
                 const OnnxOptions& options) {
   validate(graph);
+  channel_counts(graph);  // refuses open choices, also those that the finest output does not need
   onnx::ModelProto model;
   model.set_ir_version(kIrVersion);
   model.add_opset_import()->set_version(kOpset);
