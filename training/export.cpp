@@ -13,6 +13,7 @@
 #include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
 #include "training/graph_module.h"
+#include "training/state_views.h"
 
 namespace nas {
 namespace {

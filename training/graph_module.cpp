@@ -17,6 +17,7 @@
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
 #include "training/kernels/norm_act.h"
+#include "training/state_views.h"
 
 namespace nas {
 namespace {
@@ -527,19 +528,6 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
   }
   return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16
                                                                              : at::kHalf;
-}
-
-StateViews state_views(const torch::nn::Module& module) {
-  StateViews state;
-  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
-    for (const auto& item : list) {
-      const at::Tensor t = item.value().detach().to(at::kCPU, at::kFloat).contiguous();
-      state.tensors[item.key()] = t;
-      state.views[item.key()] = view_floats(
-          {t.const_data_ptr<float>(), static_cast<std::size_t>(t.numel())}, t.sizes().vec());
-    }
-  }
-  return state;
 }
 
 void save_weights(const std::string& file, const torch::nn::Module& module) {

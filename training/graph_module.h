@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,7 +9,6 @@
 #include <torch/torch.h>
 
 #include "nas/network/graph.h"
-#include "nas/network/safetensors.h"
 
 namespace nas {
 
@@ -98,14 +95,6 @@ class Autocast {
 /// it in hardware (AVX512-BF16 or AMX; CUDA compute capability 8 and up), else float32 (fp16 on
 /// older CUDA). \throws Error(Usage) on an unknown name, and on fp16 on a CPU.
 at::ScalarType choose_precision(const std::string& precision, const at::Device& device);
-
-/// Parameters and buffers of a module as float32 on the CPU; the views point into the tensors,
-/// which may be the module's own.
-struct StateViews {
-  std::map<std::string, at::Tensor> tensors;
-  std::map<std::string, TensorView, std::less<>> views;
-};
-StateViews state_views(const torch::nn::Module& module);
 
 /// Weights of a module as a safetensors file with the graph's names, and back (all names and shapes
 /// must fit; \throws Error(Input) naming file, tensor, expected and found shape).

@@ -43,7 +43,7 @@ at::Tensor predict_logits(GraphModule& network,
                           const PredictOptions& options);
 
 /// A trained network with what it needs to run: the model folder (network.json,
-/// weights.safetensors, preprocessing.json; for other readers also model.onnx).
+/// weights.safetensors, preprocessing.json).
 struct Model {
   GraphModule network{nullptr};
   Preprocessing preprocessing;
