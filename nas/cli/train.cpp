@@ -128,6 +128,7 @@ int run_train(TrainArguments a) {
                    !fs::exists(record),
                    folder.string(),
                    ": holds a run already; go on with --resume or choose another folder");
+    choose_precision(a.base.precision, choose_device(a.base.device));  // fails before any work
     run.data = fs::absolute(a.data).lexically_normal().string();
     run.fold = a.all ? -1 : a.fold;
     run.configuration = a.configuration;
@@ -242,7 +243,7 @@ int run_train(TrainArguments a) {
   const TrainOptions& options = run.options;
   log_info("training: ",
            options.steps,
-           " steps of batch ",
+           options.steps == 1 ? " step of batch " : " steps of batch ",
            options.batch,
            ", ",
            options.optimizer,
