@@ -30,7 +30,8 @@ void sleep_instead_of_spinning(int, char** arguments, char** environment) {
   if (length > 0) execve(program, arguments, changed);  // on failure: goes on and spins
 }
 
-[[gnu::section(".preinit_array"),
-  gnu::used]] void (*const kBeforeLibraries)(int, char**, char**) = sleep_instead_of_spinning;
+using Initialiser = void (*)(int, char**, char**);
+[[gnu::section(".preinit_array"), gnu::used]] Initialiser before_libraries =
+    sleep_instead_of_spinning;
 
 }  // namespace
