@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -81,6 +82,10 @@ int run(Arguments& a) {
   } else {
     NAS_CHECK_KIND(
         Usage, !a.data.empty() && !a.run.empty(), "expected DATA and -o RUN (or --resume RUN)");
+    NAS_CHECK_KIND(Usage,
+                   !std::filesystem::exists(a.run) || std::filesystem::is_directory(a.run),
+                   a.run,
+                   ": expected a new or empty folder, found a file");
     if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
     NAS_CHECK_KIND(Usage,
                    (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
