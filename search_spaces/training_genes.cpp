@@ -137,21 +137,30 @@ double TrainingGenesSpace::count() const {
 }
 
 Json TrainingGenesSpace::describe() const {
-  return {{"space", name()}, {"inner", inner_->describe()}};
+  Json inner = inner_->describe();
+  Json description{{"space", name()}};
+  if (inner.contains("configuration")) {
+    description["configuration"] = inner["configuration"];
+    inner.erase("configuration");
+  }
+  description["inner"] = std::move(inner);
+  return description;
 }
 
 std::unique_ptr<SearchSpace> TrainingGenesSpace::make(const Json& description) {
   const JsonReader reader(description, "search space training_genes");
-  reader.check_keys({"space", "inner"});
-  const Json& inner = reader.at("inner").json();
-  NAS_CHECK(JsonReader(inner, "search space training_genes: inner").at("space").text() !=
-                "training_genes",
-            "search space training_genes: inner: training genes are there already");
+  reader.check_keys({"space", "configuration", "inner"});
+  Json inner{{"space", "unet"}};
+  if (reader.has("inner")) {
+    reader.at("inner").keys();  // must be an object; the inner space checks the rest
+    inner = reader.at("inner").json();
+  }
+  if (reader.has("configuration")) inner["configuration"] = reader.at("configuration").json();
   return with_training_genes(make_space(inner));
 }
 
 Json TrainingGenesSpace::example() {
-  return {{"space", "training_genes"}, {"inner", example_description("mixed-unet")}};
+  return with_training_genes(make_space(example_description("mixed-unet")))->describe();
 }
 
 std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space) {

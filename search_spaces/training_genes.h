@@ -23,7 +23,8 @@ namespace nas {
 ///                                              the one that individual 0 has
 /// The texts become changes of training options (adjust_train_options) in Phenotype::training;
 /// dropout and activation change the graph, also inside open choices. Names of other nodes stay.
-/// description: {"space": "training_genes", "inner": the other space's}.
+/// description: {"space": "training_genes", "configuration": planned, "inner": what the other
+/// space's has besides, {"space": "unet"} if left out}.
 class TrainingGenesSpace : public SearchSpace {
  public:
   /// \throws Error(Input) if the inner space has a gene of the same name.

@@ -93,7 +93,8 @@ std::optional<std::vector<Genotype>> Draws::enumerate(std::int64_t most) const {
       std::ranges::sort(wheel.values);
       g += wheel.values.front().size() - 1;
     } else {
-      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v) wheel.values.push_back({v});
+      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v)
+        wheel.values.push_back({v});
     }
     combinations *= static_cast<double>(wheel.values.size());
     wheels.push_back(std::move(wheel));
