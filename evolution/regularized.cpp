@@ -133,8 +133,8 @@ class RegularizedEvolution : public Strategy {
 
   void continue_search() {
     const std::int64_t left = trials_ - static_cast<std::int64_t>(ledger_.size());
-    const std::vector<Genotype> next =
-        next_generation(context_, ledger_, TrialPurpose::Search, sizes_, left, {}, draws_);
+    const std::vector<Genotype> next = next_generation(
+        context_, ledger_, TrialPurpose::Search, sizes_, left, context_.stage.objectives, draws_);
     for (const Genotype& genotype : next) propose(genotype);
     finished_ = next.empty() && ledger_.complete();
   }

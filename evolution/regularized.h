@@ -35,8 +35,9 @@ std::vector<Genotype> next_generation(const StrategyContext& context,
 
 /// Regularized (aging) evolution over own trainings: the oldest die, whatever their score.
 /// Individual 0 (where the groups reach it) and the stage's start are the first of the population;
-/// each of the stage's trials has the same share of its budget. Source: Real et al., AAAI 2019,
-/// arXiv:1802.01548.
+/// each of the stage's trials has the same share of its budget. With stage.objectives parents are
+/// chosen by Pareto front; the winner is the best score all the same. Source: Real et al., AAAI
+/// 2019, arXiv:1802.01548.
 std::unique_ptr<Strategy> make_regularized_evolution(const StrategyContext& context);
 
 }  // namespace nas

@@ -544,6 +544,26 @@ TEST(ClusteredEvolution, LargeSpacesAreSampledAndSmallOnesUsedUp) {
   EXPECT_EQ(small->planned_trials(), 36);
 }
 
+TEST(ClusteredEvolution, ListsTheMacroCandidatesOfC2fnas) {
+  const auto space = make_space(example_description("c2fnas"));
+  StrategyContext context;
+  context.space = space.get();
+  context.stage.kind = "clustered";
+  context.stage.groups = {"topology"};
+  context.stage.trials = 30;
+  context.start = space->start();
+  context.baseline = space->baseline();
+  auto strategy = make_strategy(context);
+  const Json story = Json::parse(strategy->story());
+  EXPECT_EQ(story["candidates"], 957);
+  EXPECT_EQ(story["listed"], true);
+  EXPECT_EQ(story["clusters"], 8);
+  const std::vector<Proposal> first = strategy->ask(100);
+  EXPECT_EQ(first.size(), 8u);
+  EXPECT_EQ(first[0].genotype, context.start);
+  for (const Proposal& p : first) EXPECT_NE(p.genotype, context.baseline) << "of another kind";
+}
+
 // ---- regularized evolution ----
 
 TEST(RegularizedEvolution, GoldenTranscript) {
@@ -825,6 +845,17 @@ TEST(CompoundScaling, FactorsAreReadFromTheGenes) {
   };
   EXPECT_THAT(error_of([] { scale_factors(Worded(), {{0}}, {{1}}); }),
               AllOf(HasSubstr("filters"), HasSubstr("many")));
+}
+
+TEST(CompoundScaling, EveryScaleGeneOfC2fnasCounts) {
+  const auto space = make_space(example_description("c2fnas"));
+  for (std::size_t g = 0; g < space->genes().size(); ++g) {
+    if (space->genes()[g].group != "scale" || space->genes()[g].values.size() < 2) continue;
+    Genotype other = space->start();
+    other.values[g] = 1;
+    EXPECT_NE(scale_factors(*space, space->start(), other), ScaleFactors{})
+        << space->genes()[g].name;
+  }
 }
 
 TEST(CompoundScaling, TheRuleItselfIsAtDistanceZero) {
