@@ -160,7 +160,7 @@ std::unique_ptr<SearchSpace> TrainingGenesSpace::make(const Json& description) {
 }
 
 Json TrainingGenesSpace::example() {
-  return with_training_genes(make_space(example_description("mixed-unet")))->describe();
+  return with_training_genes(make_space(example_description("unet")))->describe();
 }
 
 std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space) {
