@@ -122,6 +122,7 @@ Graph TrainingGenesSpace::changed(const Graph& graph, const Genotype& genotype) 
 }
 
 SuperNetwork TrainingGenesSpace::super_network(const Genotype& fixed) const {
+  if (!has_super_network()) return SearchSpace::super_network(fixed);  // the error, with our name
   // Genes of the inner space keep their places.
   SuperNetwork network = inner_->super_network(inner_part(fixed));
   network.graph = changed(network.graph, fixed);
