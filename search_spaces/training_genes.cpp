@@ -122,6 +122,7 @@ Graph TrainingGenesSpace::changed(const Graph& graph, const Genotype& genotype) 
 }
 
 SuperNetwork TrainingGenesSpace::super_network(const Genotype& fixed) const {
+  if (!has_super_network()) return SearchSpace::super_network(fixed);  // the error, with our name
   // Genes of the inner space keep their places.
   SuperNetwork network = inner_->super_network(inner_part(fixed));
   network.graph = changed(network.graph, fixed);
@@ -160,7 +161,7 @@ std::unique_ptr<SearchSpace> TrainingGenesSpace::make(const Json& description) {
 }
 
 Json TrainingGenesSpace::example() {
-  return with_training_genes(make_space(example_description("mixed-unet")))->describe();
+  return with_training_genes(make_space(example_description("unet")))->describe();
 }
 
 std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space) {
