@@ -83,12 +83,32 @@ Batch empty_batch(const TrainOptions& options, std::int64_t channels, const at::
           at::empty({options.batch, d, h, w}, place.dtype(at::kShort))};
 }
 
-/// Where fit gets its batches from, in the order of the steps.
-class BatchSource {
- public:
-  virtual ~BatchSource() = default;
-  virtual Batch next() = 0;
-};
+}  // namespace
+
+Batch make_batch(const std::vector<const CachedCase*>& cases,
+                 const TrainOptions& options,
+                 std::int64_t step) {
+  Batch batch = empty_batch(options, cases.front()->channels, at::kCPU);
+  for (std::int64_t sample = 0; sample < options.batch; ++sample) {
+    const SampleRecipe recipe = draw_sample(cases, options, step, sample);
+    make_sample(*cases[static_cast<std::size_t>(recipe.choice.case_index)],
+                recipe.choice,
+                options.patch,
+                recipe.plan,
+                batch.image[sample].data_ptr<float>(),
+                batch.target[sample].data_ptr<std::int16_t>());
+  }
+  return batch;
+}
+
+at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
+                         const at::Tensor& target,
+                         const TrainOptions& options) {
+  return segmentation_loss(
+      outputs, target, options.deep_supervision, {.batch_dice = options.batch_dice});
+}
+
+namespace {
 
 /// Batches prepared ahead by threads, at most `kAhead` beyond the one that is asked for.
 class PrefetchingSource : public BatchSource {
@@ -134,16 +154,7 @@ class PrefetchingSource : public BatchSource {
           if (stopping_ || error_ || claimed_ >= options_.steps) return;
           step = claimed_++;
         }
-        Batch batch = empty_batch(options_, cases_.front()->channels, at::kCPU);
-        for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
-          const SampleRecipe recipe = draw_sample(cases_, options_, step, sample);
-          make_sample(*cases_[static_cast<std::size_t>(recipe.choice.case_index)],
-                      recipe.choice,
-                      options_.patch,
-                      recipe.plan,
-                      batch.image[sample].data_ptr<float>(),
-                      batch.target[sample].data_ptr<std::int16_t>());
-        }
+        Batch batch = make_batch(cases_, options_, step);
         const std::lock_guard lock(mutex_);
         ready_.emplace(step, std::move(batch));
         changed_.notify_all();
@@ -231,6 +242,8 @@ class DeviceSource : public BatchSource {
   at::Tensor scratch_;
 };
 
+}  // namespace
+
 std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
                                          const TrainOptions& options,
                                          std::int64_t first_step,
@@ -247,6 +260,8 @@ std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& c
   const int workers = device.is_cpu() ? 1 : std::max(1, processor_count() - 1);
   return std::make_unique<PrefetchingSource>(cases, options, first_step, workers);
 }
+
+namespace {
 
 // ---------------------------------------------------------------- the step
 
@@ -265,8 +280,7 @@ struct Trainer {
   at::Tensor default_loss(const Batch& batch) {
     std::vector<at::Tensor> outputs = network->forward(batch.image);
     first_output = outputs.front().detach();
-    return segmentation_loss(
-        outputs, batch.target, options.deep_supervision, {.batch_dice = options.batch_dice});
+    return training_loss(outputs, batch.target, options);
   }
 
   /// One training step. \returns the loss; `skipped` tells whether the update was left out.
