@@ -685,7 +685,7 @@ Program GraphModuleImpl::Lowering::lower(const Graph& graph, const std::string& 
                               bias,
                               mean,
                               var,
-                              m->is_training(),
+                              m->is_training() || m->norm_momentum_.has_value(),
                               m->norm_momentum_.value_or(momentum),
                               eps,
                               at::globalContext().userEnabledCuDNN());

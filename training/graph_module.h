@@ -102,7 +102,8 @@ class GraphModuleImpl : public torch::nn::Module {
   void set_fused(bool fused) { fused_ = fused; }
   /// The stream of dropout masks; fit() sets it before each step, so that a step can be repeated.
   void set_dropout_stream(std::uint64_t key) { dropout_stream_ = key; }
-  /// Share of a new batch in the running statistics of batch norms, in place of the nodes' own.
+  /// Batch norms use the batch's statistics, also in evaluation mode, and take this share of them
+  /// into the running ones, in place of the nodes' own (to estimate them anew); nullopt: as usual.
   void set_norm_momentum(std::optional<double> momentum) { norm_momentum_ = momentum; }
 
  private:
