@@ -19,7 +19,7 @@ using Values = std::vector<at::Tensor>;
 struct Candidate {
   std::size_t index = 0;  // in the caller's order
   std::shared_ptr<const Program> program;
-  std::vector<double> step_macs;  // of one window
+  std::vector<double> step_macs;       // of one window
   std::vector<at::Tensor> statistics;  // of its batch norms, in the order of named_buffers()
   std::vector<double> both, sum;       // voxels per class
   bool finite = true;
@@ -147,9 +147,9 @@ class PathScorer {
       candidates_.push_back(std::move(candidate));
     }
     for (std::size_t i = 0; i + 1 < candidates_.size(); ++i) {
-      shared_.push_back(options_.share_prefixes ? shared_steps(*candidates_[i].program,
-                                                               *candidates_[i + 1].program)
-                                                : 0);
+      shared_.push_back(options_.share_prefixes
+                            ? shared_steps(*candidates_[i].program, *candidates_[i + 1].program)
+                            : 0);
     }
     shared_.push_back(0);
   }
@@ -236,8 +236,8 @@ class PathScorer {
   }
 
   /// Steps after `from` at which one of the next paths leaves path c, in order, each with the nodes
-  /// whose values are kept there: what the paths that leave there need, and, should a later snapshot
-  /// not fit, what it takes to get to its step again.
+  /// whose values are kept there: what the paths that leave there need, and, should a later
+  /// snapshot not fit, what it takes to get to its step again.
   std::vector<std::pair<std::size_t, std::vector<char>>> departures(std::size_t c,
                                                                     std::size_t from) const {
     std::vector<std::pair<std::size_t, std::vector<char>>> found;  // deepest first

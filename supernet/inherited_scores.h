@@ -22,16 +22,16 @@ Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWin
 
 /// Foreground Dice of a path over all windows: per class 2 sum |P and T| / sum (|P| + |T|).
 struct PathScore {
-  double score = 0;                 // mean over the classes that occur; NaN if an output is not finite
-  std::vector<double> dice;         // per class 1..K-1; NaN for a class that occurs nowhere
+  double score = 0;          // mean over the classes that occur; NaN if an output is not finite
+  std::vector<double> dice;  // per class 1..K-1; NaN for a class that occurs nowhere
 };
 
 struct ScoringOptions {
   std::string device = "auto", precision = "auto";
   int threads = 0;             // compute threads, 0: as LibTorch is set
   bool share_prefixes = true;  // false: each path from the input, the naive way (same scores)
-  /// Most that the activations kept for later paths may take. A prefix that does not fit is computed
-  /// again.
+  /// Most that the activations kept for later paths may take. A prefix that does not fit is
+  /// computed again.
   std::int64_t keep_bytes = std::int64_t{512} << 20;
   /// Batches over which the statistics of batch norms are averaged for each path (networks without
   /// batch norm need none).

@@ -71,7 +71,9 @@ class AlphaSearch {
         super_(super),
         device_(choose_device(options.device)),
         type_(choose_precision(options.precision, device_)),
-        warmup_steps_(std::llround(super.warmup * static_cast<double>(options.steps))),
+        // At least one alpha step, whatever the share is rounded to.
+        warmup_steps_(std::min<std::int64_t>(
+            std::llround(super.warmup * static_cast<double>(options.steps)), options.steps - 1)),
         rate_(super.alpha_learning_rate > 0
                   ? super.alpha_learning_rate
                   : alpha_learning_rate_for(options.steps - warmup_steps_)) {
@@ -97,8 +99,8 @@ class AlphaSearch {
 
   void mix() {
     const at::NoGradGuard no_grad;
-    program_ = &network_->mix(
-        detached(mixture_weights(network_->graph(), decisions_, softmax(alphas_))));
+    program_ =
+        &network_->mix(detached(mixture_weights(network_->graph(), decisions_, softmax(alphas_))));
   }
 
   void record(std::int64_t step) {
@@ -188,7 +190,8 @@ class AlphaSearch {
     const bool second = super_.order == 2;
     const auto loss = [&](const Batch& batch) {
       const Autocast autocast(device_, second ? at::kFloat : type_);
-      const at::Tensor value = training_loss(network_->forward(batch.image), batch.target, options_);
+      const at::Tensor value =
+          training_loss(network_->forward(batch.image), batch.target, options_);
       return type_ == at::kHalf ? value * kHalfScale : value;
     };
     std::vector<at::Tensor> gradients;
@@ -257,6 +260,8 @@ Merge merge_from_text(const std::string& text) {
 
 SuperOptions super_options_from_json(const Json& value, const std::string& where) {
   const JsonReader reader(value, where);
+  reader.check_keys(
+      {"method", "order", "warmup", "merge", "alpha_learning_rate", "max_parameters"});
   SuperOptions options;
   const auto number = [&](const char* key, double high) {
     const double found = reader.at(key).number();
@@ -344,8 +349,7 @@ std::vector<at::Tensor> alpha_gradients(GraphModule& network,
                                         const Batch* training,
                                         double rate) {
   const auto mixed_loss = [&](const Batch& batch, bool alpha_learns) {
-    std::vector<at::Tensor> weights =
-        mixture_weights(network->graph(), decisions, softmax(alphas));
+    std::vector<at::Tensor> weights = mixture_weights(network->graph(), decisions, softmax(alphas));
     network->mix(alpha_learns ? std::move(weights) : detached(std::move(weights)));
     return loss(batch);
   };

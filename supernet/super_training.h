@@ -38,7 +38,7 @@ struct SuperReport {
   FitReport fit;
   std::vector<std::vector<double>> probabilities;  // [decision][option]; uniform: single path
   std::int64_t alpha_steps = 0;
-  std::int64_t alpha_skipped = 0;  // gradients that were not finite
+  std::int64_t alpha_skipped = 0;                         // gradients that were not finite
   int choices = 0, merged_choices = 0, merged_pairs = 0;  // of the mixture (Program)
   /// {"method", "decisions": [{"name", "options"}], "warmup_steps", "alpha_learning_rate",
   ///  "history": [{"step", "entropy", "probabilities"}]}: at most about 100 points; entropy is the
