@@ -9,6 +9,7 @@
 #include <set>
 
 #include "nas/core/error.h"
+#include "nas/core/rng.h"
 
 namespace nas {
 namespace {
@@ -64,13 +65,6 @@ std::int64_t bytes_of(const std::vector<Kept>& stack) {
     }
   }
   return bytes;
-}
-
-bool has_batch_norm(const Graph& graph) {
-  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return node.op == "batch_norm" ||
-           std::any_of(node.alternatives.begin(), node.alternatives.end(), has_batch_norm);
-  });
 }
 
 std::vector<at::Tensor> buffers_of(GraphModule& network) {
@@ -316,6 +310,13 @@ class PathScorer {
 };
 
 }  // namespace
+
+bool has_batch_norm(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    return node.op == "batch_norm" ||
+           std::any_of(node.alternatives.begin(), node.alternatives.end(), has_batch_norm);
+  });
+}
 
 Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWindows& windows) {
   TrainOptions options;

@@ -39,6 +39,9 @@ struct ScoringOptions {
   std::function<bool()> should_stop;  // polled between forward passes
 };
 
+/// Whether a network has batch norms at any depth.
+bool has_batch_norm(const Graph& graph);
+
 struct ScoringReport {
   std::vector<PathScore> scores;  // in the order of the paths
   bool stopped = false;           // by should_stop: the scores say nothing

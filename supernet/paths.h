@@ -16,9 +16,10 @@ namespace nas {
 /// choices of the graph. (One gene may stand for several choices, e.g. an operation that a cell
 /// applies to each of its inputs.)
 struct Decision {
-  std::string name;                     // of the choice or the gene
-  std::vector<std::size_t> choices;     // numbers as in choice_sizes()
-  std::vector<std::vector<int>> picks;  // [option][i]: the alternative of choices[i]
+  std::string name;                      // of the choice or the gene
+  std::vector<std::size_t> choices;      // numbers as in choice_sizes()
+  std::vector<std::vector<int>> picks;   // [option][i]: the alternative of choices[i]
+  std::optional<std::size_t> gene = {};  // of the search space, if one decides
   int options() const { return static_cast<int>(picks.size()); }
   bool operator==(const Decision&) const = default;
 };

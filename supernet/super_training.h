@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>  // SuperReport holds a Json
+
 #include "supernet/paths.h"
 #include "training/fit.h"
 

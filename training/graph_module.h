@@ -173,5 +173,9 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 /// must fit; \throws Error(Input) naming file, tensor, expected and found shape).
 void save_weights(const std::string& file, const torch::nn::Module& module);
 void load_weights(const std::string& file, torch::nn::Module& module);
+/// Takes over the tensors whose name and shape agree and leaves the others alone (a warm start).
+/// \returns how many were taken, of how many that the module has.
+std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
+                                                          torch::nn::Module& module);
 
 }  // namespace nas

@@ -36,6 +36,10 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
+Attributes conv3(std::int64_t channels) {
+  return {{"out_channels", channels}, {"kernel", std::vector<std::int64_t>{3, 3, 3}}};
+}
+
 /// V-NAS's three pairs: 2D (3x3x1 then 1x1x1), 3D (3x3x3 then 1x1x1), P3D (3x3x1 then 1x1x3), D
 /// first. `norm`: "" (convolutions alone), or the norm that follows, with its activation.
 Graph pair(int kind, std::int64_t in, std::int64_t out, const std::string& norm, bool bias) {
@@ -63,12 +67,9 @@ Graph open_network(const std::string& norm = "instance_norm", bool nested = true
   Graph g;
   g.name = "open";
   const int x = g.add("input", "image", {}, {{"channels", std::int64_t{1}}});
-  const int stem =
-      g.add("leaky_relu",
-            "stem.act",
-            {g.add(norm,
-                   "stem.norm",
-                   {g.add("conv", "stem.conv", {x}, {{"out_channels", std::int64_t{4}}})})});
+  const int stem = g.add("leaky_relu",
+                         "stem.act",
+                         {g.add(norm, "stem.norm", {g.add("conv", "stem.conv", {x}, conv3(4))})});
   const int c0 = g.add_choice("enc0", {stem}, pairs(4, 4, norm, true));
   const int linear = g.add_choice("enc1", {c0}, pairs(4, 4, "", true));
   const int n1 = g.add("leaky_relu", "enc1.act", {g.add(norm, "enc1.norm", {linear})});
@@ -99,8 +100,7 @@ Graph open_network(const std::string& norm = "instance_norm", bool nested = true
     const int a = graph->add("input", "a", {}, {{"channels", std::int64_t{4}}});
     const int b = graph->add("input", "b", {}, {{"channels", std::int64_t{4}}});
     const int merged = graph == &both ? graph->add("add", "sum", {a, b}) : b;
-    graph->add(
-        "output", "y", {graph->add("conv", "conv", {merged}, {{"out_channels", std::int64_t{4}}})});
+    graph->add("output", "y", {graph->add("conv", "conv", {merged}, conv3(4))});
   }
   const int joined = g.add_choice("join", {n1, up}, {both, one});
   const int act = g.add("leaky_relu", "join.act", {g.add(norm, "join.norm", {joined})});
@@ -698,9 +698,8 @@ Graph sighted_or_blind() {
     return g.add(
         "leaky_relu",
         name + ".act",
-        {g.add("instance_norm",
-               name + ".norm",
-               {g.add("conv", name + ".conv", {from}, {{"out_channels", std::int64_t{6}}})})});
+        {g.add(
+            "instance_norm", name + ".norm", {g.add("conv", name + ".conv", {from}, conv3(6))})});
   };
   const int first = stem("stem", x);
   Graph blind;
@@ -715,14 +714,12 @@ Graph sighted_or_blind() {
                                "up",
                                {pooled},
                                {{"scale", std::vector<double>{16, 16, 16}}, {"mode", "nearest"}});
-    blind.add(
-        "output", "y", {blind.add("conv", "conv", {wide}, {{"out_channels", std::int64_t{6}}})});
+    blind.add("output", "y", {blind.add("conv", "conv", {wide}, conv3(6))});
   }
   Graph sighted;
   {
     const int i = sighted.add("input", "x", {}, {{"channels", std::int64_t{6}}});
-    sighted.add(
-        "output", "y", {sighted.add("conv", "conv", {i}, {{"out_channels", std::int64_t{6}}})});
+    sighted.add("output", "y", {sighted.add("conv", "conv", {i}, conv3(6))});
   }
   const int chosen = g.add_choice("eye", {first}, {blind, sighted});
   g.add(
