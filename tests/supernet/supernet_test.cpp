@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Super-networks: the module of an open graph, training, merging, scores with inherited weights.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "nas/core/error.h"
+#include "nas/core/json.h"
 #include "nas/core/rng.h"
 #include "supernet/inherited_scores.h"
 #include "supernet/paths.h"
@@ -272,6 +280,10 @@ TEST(SuperModule, EveryPathIsTheClosedGraphsModuleBitForBit) {
       for (const bool fused : {true, false}) {
         for (const Picks& picks : paths) {
           GraphModule closed(close_choices(graph, picks), 7);
+          const auto statistics = super->named_buffers();
+          for (const auto& item : closed->named_buffers()) {
+            item.value().copy_(statistics[item.key()]);
+          }
           closed->set_fused(fused);
           super->set_fused(fused);
           super->select_path(picks);
@@ -460,12 +472,14 @@ TEST(Merging, IsExactInValuesAndGradientsAndSaysWhatItMerged) {
 
 struct Phantom {
   explicit Phantom(const std::filesystem::path& folder) {
-    PhantomOptions options;
-    options.cases = 6;
-    options.test_cases = 0;
-    options.size = {16, 20, 16};
-    options.seed = 3;
-    write_phantom(folder / "data", options);
+    if (!std::filesystem::exists(folder / "data")) {
+      PhantomOptions options;
+      options.cases = 6;
+      options.test_cases = 0;
+      options.size = {16, 20, 16};
+      options.seed = 3;
+      write_phantom(folder / "data", options);
+    }
     data = open_data_set(folder / "data");
     Preprocessing preprocessing;
     preprocessing.configuration = "3d_fullres";
@@ -800,6 +814,80 @@ TEST(Differentiable, StoppedAndResumedEqualsTheStraightRunBitForBit) {
   }
 }
 
+/// Order 1, alpha and weights in turn, a checkpoint after every step.
+SuperReport train_for_the_kill(GraphModule& network,
+                               const Phantom& phantom,
+                               const std::filesystem::path& run) {
+  SuperOptions super;
+  super.method = "differentiable";
+  super.warmup = 0.2;
+  FitFiles files = quiet(run);
+  files.checkpoint_seconds = 0;
+  return train_super_network(network,
+                             free_decisions(network->graph()),
+                             phantom.cache,
+                             phantom.ids,
+                             small_training(24),
+                             super,
+                             files);
+}
+
+/// Not a test of its own: the process that the next test kills.
+TEST(SuperKill, Child) {
+  const char* folder = std::getenv("VOXNAS_SUPER_CHILD");
+  if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
+  const Phantom phantom(folder);
+  GraphModule network(open_network(), 1);
+  const std::filesystem::path place(folder);
+  const SuperReport report = train_for_the_kill(network, phantom, place / "run");
+  write_json(place / "history.json", report.history);
+  save_weights((place / "done.safetensors").string(), *network);
+}
+
+TEST(SuperKill, KilledInsideTheSuperNetworkAndResumedEqualsTheStraightRunBitForBit) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  GraphModule straight(open_network(), 1);
+  const SuperReport whole = train_for_the_kill(straight, phantom, {});
+
+  const std::filesystem::path done = folder / "done.safetensors";
+  setenv("VOXNAS_SUPER_CHILD", folder.path().c_str(), 1);
+  int kills = 0;
+  Rng random("super-kill");
+  for (int attempt = 0; attempt < 8 && !std::filesystem::exists(done); ++attempt) {
+    // A process of its own, not a fork: LibTorch's threads do not survive one.
+    std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+    std::string filter = "--gtest_filter=SuperKill.Child";
+    std::vector<char*> arguments{program.data(), filter.data(), nullptr};
+    pid_t child = 0;
+    ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0);
+    const std::filesystem::path checkpoint = folder / "run/checkpoint.pt";
+    const auto written = [&] {
+      std::error_code none;
+      return std::filesystem::last_write_time(checkpoint, none);
+    };
+    const auto before = written();
+    int status = 0;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (kills < 2 && written() != before) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(0, 60)));
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        kills += WIFSIGNALED(status) ? 1 : 0;
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  unsetenv("VOXNAS_SUPER_CHILD");
+  EXPECT_GE(kills, 1);
+  ASSERT_TRUE(std::filesystem::exists(done));
+  EXPECT_EQ(read_json(folder / "history.json"), whole.history);
+  GraphModule resumed(open_network(), 2);
+  load_weights(done.string(), *resumed);
+  EXPECT_TRUE(same_weights(resumed, straight));
+}
+
 TEST(Differentiable, OptionsRoundTripAndBadOnesAreNamed) {
   SuperOptions options;
   options.method = "differentiable";
@@ -860,7 +948,7 @@ TEST(InheritedScores, SharedPrefixesGiveTheNaiveScoresExactlyAndCostLess) {
     options.share_prefixes = false;
     const ScoringReport naive = score_paths(super, paths, windows, options);
     options.share_prefixes = true;
-    options.keep_bytes = 1 << 17;
+    options.keep_bytes = 1 << 16;
     const ScoringReport tight = score_paths(super, paths, windows, options);
     ASSERT_EQ(shared.scores.size(), paths.size());
     std::set<double> different;
