@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -234,7 +236,7 @@ TEST_F(SuperTrials, StepsComeFromAMeasuredProbeAndTheClockIsKept) {
     ASSERT_EQ(evaluation.status, TrialStatus::Done) << evaluation.message;
     EXPECT_GE(super.steps, 5);
     EXPECT_LE(evaluation.steps, super.steps);
-    EXPECT_LT(spent.count(), 8) << "twice the time";
+    EXPECT_LT(spent.count(), 16) << "four times the time, for busy machines";
     std::filesystem::remove_all(folder_ / "run/trials/1");
   }
   const Probe probe = evaluator_->probe(space_->start(), TrialPurpose::Inherited);
