@@ -41,7 +41,7 @@ std::vector<double> macs_of_steps(const Program& program, const Extent3& patch) 
   return macs;
 }
 
-/// Nodes whose values steps [begin, end) need from before.
+/// Nodes whose values steps [begin, end) need from before; the result counts as used at the end.
 std::vector<char> needed_by(const Program& program, std::size_t begin, std::size_t end) {
   std::vector<char> made(program.graph.nodes.size(), 0), needed(program.graph.nodes.size(), 0);
   for (std::size_t s = begin; s < end; ++s) {
@@ -50,6 +50,10 @@ std::vector<char> needed_by(const Program& program, std::size_t begin, std::size
       if (!made[static_cast<std::size_t>(i)]) needed[static_cast<std::size_t>(i)] = 1;
     }
     made[static_cast<std::size_t>(step.node)] = 1;
+  }
+  if (end == program.steps.size()) {
+    const auto result = static_cast<std::size_t>(program.graph.output_nodes()[0]);
+    if (!made[result]) needed[result] = 1;
   }
   return needed;
 }

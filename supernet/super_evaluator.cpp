@@ -493,6 +493,7 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
   const TrainEvaluatorSetup& setup = train_.setup();
   const std::int64_t source = trials.front().source;
   if (!loaded_ || loaded_->trial != source) {
+    set_up_compute(setup.base.threads, choose_device(setup.base.device));
     auto loaded = std::make_unique<Loaded>();
     loaded->trial = source;
     loaded->network = setup.space->super_network(trials.front().genotype);

@@ -129,6 +129,17 @@ Graph open_network(const std::string& norm = "instance_norm", bool nested = true
   return g;
 }
 
+/// The same network with another activation in place of every leaky ReLU.
+Graph with_activation(Graph graph, const std::string& activation) {
+  for (Node& node : graph.nodes) {
+    if (node.op == "leaky_relu") node = {activation, node.name, node.inputs, {}, {}};
+    for (Graph& alternative : node.alternatives) {
+      alternative = with_activation(alternative, activation);
+    }
+  }
+  return graph;
+}
+
 /// Every closed path of a graph with a few choices.
 std::vector<Picks> all_picks(const Graph& graph) {
   std::vector<Picks> all{{}};
@@ -275,7 +286,7 @@ TEST(SuperModule, EveryPathIsTheClosedGraphsModuleBitForBit) {
     Rng rng("paths");
     std::vector<Picks> paths = all_picks(graph);
     rng.shuffle(paths);
-    paths.resize(8);
+    paths.resize(4);
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
       for (const bool fused : {true, false}) {
         for (const Picks& picks : paths) {
@@ -593,7 +604,7 @@ TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
   const test::TempFolder folder;
   const Phantom phantom(folder.path());
   const Graph graph = open_network();
-  TrainOptions options = small_training(60);
+  TrainOptions options = small_training(40);
   options.augmentation = 0;
   options.average_decay = 0.9;
   const auto decisions = free_decisions(graph);
@@ -605,7 +616,7 @@ TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
     early += whole.fit.losses[i];
     late += whole.fit.losses[whole.fit.losses.size() - 1 - i];
   }
-  EXPECT_LT(late, early - 2);
+  EXPECT_LT(late, early - 1.5);
 
   int polls = 0;
   FitHooks hooks;
@@ -622,7 +633,8 @@ TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
 }
 
 TEST(Differentiable, AlphaGradientsEqualFiniteDifferencesInBothOrders) {
-  const Graph graph = open_network();
+  // A smooth activation: second derivatives of a leaky ReLU network are jumps between its pieces.
+  const Graph graph = with_activation(open_network(), "sigmoid");
   GraphModule super(graph, 2);
   super->to(at::kDouble);
   super->set_fused(false);
@@ -648,7 +660,8 @@ TEST(Differentiable, AlphaGradientsEqualFiniteDifferencesInBothOrders) {
     for (const at::Tensor& a : alphas) p.push_back(a.detach().softmax(0));
     super->mix(mixture_weights(graph, decisions, p));
   };
-  constexpr double kRate = 0.05;
+  constexpr double kRate = 0.5;
+  std::vector<at::Tensor> first_order;
   const auto before = copy_of_weights(super);
   for (const int order : {1, 2}) {
     // L(validation) at the weights as they are, or after one step of gradient descent.
@@ -694,12 +707,20 @@ TEST(Differentiable, AlphaGradientsEqualFiniteDifferencesInBothOrders) {
         };
         const double expected = (shifted(1e-4) - shifted(-1e-4)) / 2e-4;
         largest = std::max(largest, std::abs(expected));
-        // Order 2 takes the mixed derivative itself by a difference: good to a percent of it.
-        EXPECT_NEAR(gradients[d][i].item<double>(), expected, order == 1 ? 1e-7 : 2e-5)
+        // Order 2 takes the mixed derivative itself by a difference.
+        EXPECT_NEAR(gradients[d][i].item<double>(), expected, order == 1 ? 1e-7 : 1e-5)
             << "order " << order << ", decision " << d << ", option " << i;
       }
     }
     EXPECT_GT(largest, 1e-3) << "a check on nothing";
+    if (order == 1) first_order = gradients;
+    double correction = 0;
+    for (std::size_t d = 0; d < alphas.size(); ++d) {
+      correction = std::max(correction, largest_difference(gradients[d], first_order[d]));
+    }
+    if (order == 2) {
+      EXPECT_GT(correction, 1e-3) << "the second order must matter here";
+    }
   }
 }
 
@@ -786,7 +807,7 @@ TEST(Differentiable, StoppedAndResumedEqualsTheStraightRunBitForBit) {
   const Graph graph = open_network();
   const std::vector<Decision> decisions = free_decisions(graph);
   for (const int order : {1, 2}) {
-    TrainOptions options = small_training(order == 1 ? 14 : 8);
+    TrainOptions options = small_training(order == 1 ? 10 : 7);
     options.precision = order == 1 ? "auto" : "fp32";
     SuperOptions super;
     super.method = "differentiable";
@@ -827,7 +848,7 @@ SuperReport train_for_the_kill(GraphModule& network,
                              free_decisions(network->graph()),
                              phantom.cache,
                              phantom.ids,
-                             small_training(24),
+                             small_training(14),
                              super,
                              files);
 }
