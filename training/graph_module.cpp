@@ -17,6 +17,7 @@
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
 #include "training/kernels/norm_act.h"
+#include "training/state_views.h"
 
 namespace nas {
 namespace {
@@ -530,17 +531,7 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 }
 
 void save_weights(const std::string& file, const torch::nn::Module& module) {
-  std::map<std::string, TensorView, std::less<>> views;
-  Values kept;  // the views point into these
-  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
-    for (const auto& item : list) {
-      kept.push_back(item.value().detach().to(at::kCPU, at::kFloat).contiguous());
-      const at::Tensor& t = kept.back();
-      views[item.key()] = view_floats(
-          {t.const_data_ptr<float>(), static_cast<std::size_t>(t.numel())}, t.sizes().vec());
-    }
-  }
-  write_safetensors(file, views, {{"format", "pt"}});
+  write_safetensors(file, state_views(module).views, {{"format", "pt"}});
 }
 
 void load_weights(const std::string& file, torch::nn::Module& module) {

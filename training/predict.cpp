@@ -17,6 +17,7 @@
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
 #include "training/argmax_stream.h"
+#include "training/export.h"
 #include "training/imaging/nifti.h"
 #include "training/imaging/resample.h"
 
@@ -27,6 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kNetworkFile = "network.json";
 constexpr const char* kWeightsFile = "weights.safetensors";
+constexpr const char* kOnnxFile = "model.onnx";
 constexpr const char* kPreprocessingFile = "preprocessing.json";
 
 void check_options(const PredictOptions& options) {
@@ -358,6 +360,7 @@ void save_model(const fs::path& folder, const Model& model) {
   check_model(graph, model.preprocessing, folder.string());
   write_graph((folder / kNetworkFile).string(), graph);
   save_weights((folder / kWeightsFile).string(), *model.network);
+  write_model_onnx(model, folder / kOnnxFile);
   Json json = to_json(model.preprocessing);
   // Written last: a kill in between leaves a folder whose parts are known not to belong together.
   json["model"] = Json{{"network", graph_id(graph)}, {"weights", hash_file(folder / kWeightsFile)}};
