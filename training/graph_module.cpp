@@ -966,33 +966,6 @@ std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& fil
   return {taken, all};
 }
 
-namespace {
-
-void copy_values(const TensorView& view, at::Tensor target) {
-  std::vector<float> values = to_floats(view);
-  target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
-}
-
-}  // namespace
-
-std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
-                                                          torch::nn::Module& module) {
-  const SafetensorsFile stored(file);
-  const at::NoGradGuard no_grad;
-  std::size_t taken = 0, all = 0;
-  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
-    for (const auto& item : list) {
-      ++all;
-      if (!stored.has(item.key())) continue;
-      const TensorView& view = stored.at(item.key());
-      if (at::IntArrayRef(view.shape) != item.value().sizes()) continue;
-      copy_values(view, item.value());
-      ++taken;
-    }
-  }
-  return {taken, all};
-}
-
 void load_weights(const std::string& file, torch::nn::Module& module) {
   const SafetensorsFile stored(file);
   std::set<std::string> known;
