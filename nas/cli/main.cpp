@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
       nas::search_command(),
       nas::report_command(),
       nas::inspect_command(),
+      nas::tables_command(),
       nas::phantom_command(),
   };
   CLI::App app{
