@@ -543,6 +543,15 @@ void save_weights(const std::string& file, const torch::nn::Module& module) {
   write_safetensors(file, views, {{"format", "pt"}});
 }
 
+namespace {
+
+void copy_into(const at::Tensor& target, const TensorView& view) {
+  std::vector<float> values = to_floats(view);
+  target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
+}
+
+}  // namespace
+
 void load_weights(const std::string& file, torch::nn::Module& module) {
   const SafetensorsFile stored(file);
   std::set<std::string> known;
@@ -556,7 +565,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 item.key(),
                 " is missing; this is not a file of this network");
       const TensorView& view = stored.at(item.key());
-      at::Tensor target = item.value();
+      const at::Tensor& target = item.value();
       NAS_CHECK(at::IntArrayRef(view.shape) == target.sizes(),
                 file,
                 ": tensor ",
@@ -565,13 +574,30 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 target.sizes(),
                 ", found ",
                 at::IntArrayRef(view.shape));
-      std::vector<float> values = to_floats(view);
-      target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
+      copy_into(target, view);
     }
   }
   for (const auto& [name, view] : stored.tensors()) {
     NAS_CHECK(known.contains(name), file, ": tensor ", name, " belongs to no node of the network");
   }
+}
+
+WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module& module) {
+  const SafetensorsFile stored(file);
+  WeightTransfer transfer;
+  const at::NoGradGuard no_grad;
+  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
+    for (const auto& item : list) {
+      const bool agrees = stored.has(item.key()) &&
+                          at::IntArrayRef(stored.at(item.key()).shape) == item.value().sizes();
+      if (agrees) copy_into(item.value(), stored.at(item.key()));
+      (agrees ? transfer.copied : transfer.own_start).push_back(item.key());
+    }
+  }
+  NAS_CHECK(!transfer.copied.empty(),
+            file,
+            ": expected weights of this architecture, found no tensor whose name and shape agree");
+  return transfer;
 }
 
 }  // namespace nas

@@ -101,4 +101,13 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 void save_weights(const std::string& file, const torch::nn::Module& module);
 void load_weights(const std::string& file, torch::nn::Module& module);
 
+/// What load_matching_weights found.
+struct WeightTransfer {
+  std::vector<std::string> copied;     // names, in the module's order
+  std::vector<std::string> own_start;  // in the module, but not in the file or of another shape
+};
+/// Copies the tensors whose name and shape agree and leaves the others at their start: another
+/// task's weights for an adapted network (adapt_network). 	hrows Error(Input) if none agrees.
+WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module& module);
+
 }  // namespace nas
