@@ -41,11 +41,12 @@ class SupernetSearch : public Strategy {
     proposal.genotype = context.start;
     proposal.share = stage.supernet_share;
     proposal.purpose = TrialPurpose::SuperNet;
-    Json request = {{"kind", stage.kind}, {"groups", draws_.groups()}};
+    Json request = {{"method", stage.kind}};
     if (differentiable_) {
       request["merge"] = stage.merge;
       request["order"] = stage.order;
       request["warmup"] = stage.warmup;
+      if (context.max_parameters > 0) request["max_parameters"] = context.max_parameters;
     }
     proposal.request = request.dump();
     ledger_.add(std::move(proposal));

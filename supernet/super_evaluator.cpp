@@ -328,13 +328,7 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
   }
 
   GraphModule network(open.graph, trial.seed);
-  std::string warm_start;
-  if (trial.source > 0) {
-    const auto [taken, all] =
-        load_matching_weights(source_weights(setup.run_folder, trial.source).string(), *network);
-    warm_start = concat_text(
-        ", warm-started from trial ", trial.source, ": ", taken, " of ", all, " tensors");
-  }
+  const std::string warm_start = warm_start_from_source(*network, setup.run_folder, trial);
   FitFiles files;
   files.folder = context.folder;
   files.checkpoint_seconds = 60;

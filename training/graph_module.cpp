@@ -948,24 +948,6 @@ void copy_values(const TensorView& view, at::Tensor target) {
 
 }  // namespace
 
-std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
-                                                          torch::nn::Module& module) {
-  const SafetensorsFile stored(file);
-  const at::NoGradGuard no_grad;
-  std::size_t taken = 0, all = 0;
-  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
-    for (const auto& item : list) {
-      ++all;
-      if (!stored.has(item.key())) continue;
-      const TensorView& view = stored.at(item.key());
-      if (at::IntArrayRef(view.shape) != item.value().sizes()) continue;
-      copy_values(view, item.value());
-      ++taken;
-    }
-  }
-  return {taken, all};
-}
-
 void load_weights(const std::string& file, torch::nn::Module& module) {
   const SafetensorsFile stored(file);
   std::set<std::string> known;
@@ -979,7 +961,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 item.key(),
                 " is missing; this is not a file of this network");
       const TensorView& view = stored.at(item.key());
-      at::Tensor target = item.value();
+      const at::Tensor& target = item.value();
       NAS_CHECK(at::IntArrayRef(view.shape) == target.sizes(),
                 file,
                 ": tensor ",
@@ -994,6 +976,21 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
   for (const auto& [name, view] : stored.tensors()) {
     NAS_CHECK(known.contains(name), file, ": tensor ", name, " belongs to no node of the network");
   }
+}
+
+WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module& module) {
+  const SafetensorsFile stored(file);
+  WeightTransfer transfer;
+  const at::NoGradGuard no_grad;
+  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
+    for (const auto& item : list) {
+      const bool agrees = stored.has(item.key()) &&
+                          at::IntArrayRef(stored.at(item.key()).shape) == item.value().sizes();
+      if (agrees) copy_values(stored.at(item.key()), item.value());
+      (agrees ? transfer.copied : transfer.own_start).push_back(item.key());
+    }
+  }
+  return transfer;
 }
 
 }  // namespace nas

@@ -173,9 +173,13 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 /// must fit; \throws Error(Input) naming file, tensor, expected and found shape).
 void save_weights(const std::string& file, const torch::nn::Module& module);
 void load_weights(const std::string& file, torch::nn::Module& module);
-/// Takes over the tensors whose name and shape agree and leaves the others alone (a warm start).
-/// \returns how many were taken, of how many that the module has.
-std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
-                                                          torch::nn::Module& module);
+/// What load_matching_weights found.
+struct WeightTransfer {
+  std::vector<std::string> copied;     // names, in the module's order
+  std::vector<std::string> own_start;  // in the module, but not in the file or of another shape
+};
+/// Copies the tensors whose name and shape agree and leaves the others at their start: a warm
+/// start, or another task's weights for an adapted network (adapt_network).
+WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module& module);
 
 }  // namespace nas

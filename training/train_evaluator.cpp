@@ -162,6 +162,21 @@ std::filesystem::path source_weights(const std::filesystem::path& run_folder, st
   return file;
 }
 
+std::string warm_start_from_source(torch::nn::Module& module,
+                                   const std::filesystem::path& run_folder,
+                                   const Trial& trial) {
+  if (trial.source == 0) return "";
+  const WeightTransfer transfer =
+      load_matching_weights(source_weights(run_folder, trial.source).string(), module);
+  return concat_text(", warm-started from trial ",
+                     trial.source,
+                     ": ",
+                     transfer.copied.size(),
+                     " of ",
+                     transfer.copied.size() + transfer.own_start.size(),
+                     " tensors");
+}
+
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}
 
 Phenotype TrainEvaluator::build(const Genotype& genotype) const {
@@ -371,13 +386,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   }
 
   GraphModule network(phenotype.graph, trial.seed);
-  std::string warm_start;
-  if (trial.source > 0) {
-    const auto [taken, all] =
-        load_matching_weights(source_weights(setup_.run_folder, trial.source).string(), *network);
-    warm_start = concat_text(
-        ", warm-started from trial ", trial.source, ": ", taken, " of ", all, " tensors");
-  }
+  const std::string warm_start = warm_start_from_source(*network, setup_.run_folder, trial);
   FitFiles files;
   files.folder = context.folder;
   files.checkpoint_seconds = 60;

@@ -112,6 +112,15 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   if (const auto control = winner_before(setup, index, true)) context.control = control->genotype;
   context.has_clock = setup.budget.has_clock();
   context.admissible = admission(setup, record);
+  const Limits& limits = setup.recipe.limits;
+  context.max_parameters = limits.max_parameters;
+  if (limits.parameters_of_plan > 0) {
+    const auto planned = setup.evaluator->describe(context.baseline).parameters;
+    const auto share =
+        static_cast<std::int64_t>(limits.parameters_of_plan * static_cast<double>(planned));
+    context.max_parameters =
+        context.max_parameters > 0 ? std::min(context.max_parameters, share) : share;
+  }
   context.cost = [&setup](const Genotype& genotype) { return describe_for(setup, genotype); };
   auto strategy =
       context.stage.is_retrain() ? make_retrain_strategy(context) : setup.strategies(context);

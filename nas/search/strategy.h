@@ -78,10 +78,11 @@ struct StrategyContext {
   /// Size of a genotype's network; empty where nobody asks. \throws Error if it cannot be built.
   std::function<TrialCost(const Genotype&)> cost;
   Genotype start;  // what the stage starts from: the winner of the stages before, or space->start()
-  Genotype baseline;         // individual 0
-  Genotype control;          // of a retrain stage: winner of the control stage, or empty
-  bool start_found = false;  // `start` is a winner of a stage before
-  bool has_clock = false;    // the budget is in seconds
+  Genotype baseline;                // individual 0
+  Genotype control;                 // of a retrain stage: winner of the control stage, or empty
+  std::int64_t max_parameters = 0;  // of the hard limits, for decoding a super-network; 0: none
+  bool start_found = false;         // `start` is a winner of a stage before
+  bool has_clock = false;           // the budget is in seconds
 };
 
 using StrategyFactory = std::function<std::unique_ptr<Strategy>(const StrategyContext&)>;

@@ -245,6 +245,33 @@ TEST(GraphModuleWeights, RoundTripThroughSafetensorsAndRefuseWhatDoesNotFit) {
   EXPECT_THROW(load_weights(file, *residual), Error);
 }
 
+TEST(GraphModuleWeights, MatchingOnesAreCopiedForAnotherTask) {
+  const test::TempFolder folder;
+  const std::string file = (folder / "weights.safetensors").string();
+  UnetArchitecture a = oracle_architecture(false);
+  GraphModule from(make_unet(a), 1);
+  save_weights(file, *from);
+  a.classes += 2;
+  GraphModule to(make_unet(a), 2), fresh(make_unet(a), 2);
+  const WeightTransfer transfer = load_matching_weights(file, *to);
+  EXPECT_EQ(transfer.copied.size() + transfer.own_start.size(), to->named_parameters().size());
+  EXPECT_FALSE(transfer.own_start.empty());
+  for (const std::string& name : transfer.own_start) {  // the heads, and they keep their start
+    EXPECT_TRUE(name.starts_with("decoder.seg_layers.")) << name;
+    EXPECT_TRUE(to->named_parameters()[name].equal(fresh->named_parameters()[name])) << name;
+  }
+  for (const std::string& name : transfer.copied) {
+    EXPECT_TRUE(to->named_parameters()[name].equal(from->named_parameters()[name])) << name;
+  }
+  Graph other;
+  other.name = "other";
+  int x = other.add("input", "image", {}, {{"channels", 2}});
+  x = other.add("conv", "alone", {x}, {{"out_channels", 3}, {"kernel", 1}});
+  other.add("output", "seg", {x});
+  GraphModule unrelated(other);
+  EXPECT_THROW(load_matching_weights(file, *unrelated), Error);
+}
+
 TEST(CustomFunctions, GradientsEqualFiniteDifferences) {
   // f: sum(result * r) with a fixed random r; central differences in double.
   const auto check = [](const std::function<at::Tensor(const std::vector<at::Tensor>&)>& f,
