@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
+#include <stdexcept>
 
 #include "compound_scaling/scaling.h"
 #include "evolution/clustered.h"
@@ -20,7 +21,10 @@
 #include "evolution/supernet_search.h"
 #include "nas/core/error.h"
 #include "nas/search/draws.h"
+#include "nas/search/results_db.h"
+#include "nas/search/run_search.h"
 #include "nas/search/statistics.h"
+#include "tests/support/support.h"
 #include "tests/support/toy_search.h"
 
 namespace nas {
@@ -314,6 +318,102 @@ TEST_P(EveryStrategy, DamagedStatesNeverDoMoreThanThrowAnError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, EveryStrategy, testing::ValuesIn(strategy_names()));
+
+// ---- whole recipes, killed and resumed ----
+
+/// Scores without training. `calls_left` evaluations from now it falls over like a killed process.
+class WalkEvaluator : public Evaluator {
+ public:
+  explicit WalkEvaluator(const WalkSpace& space) : space_(space) {}
+  std::int64_t calls_left = -1;
+
+  TrialCost describe(const Genotype& g) override { return walk_cost(space_, g); }
+  Probe probe(const Genotype&, TrialPurpose) override { return {}; }
+  TrialPlan plan(const Trial& trial) override { return {trial.steps, "{}"}; }
+  Evaluation evaluate(const Trial& trial, const TrialContext&) override {
+    if (calls_left == 0) throw std::runtime_error("killed");
+    --calls_left;
+    Proposal p;
+    p.genotype = trial.genotype;
+    p.purpose = trial.purpose;
+    p.request = trial.request;
+    const Outcome outcome = outcome_of(p, quality_of);
+    Evaluation e;
+    e.status = TrialStatus::Done;
+    e.score = outcome.score;
+    e.decoded = outcome.decoded;
+    e.steps = trial.steps;
+    e.how = "toy";
+    return e;
+  }
+
+ private:
+  const WalkSpace& space_;
+};
+
+class EveryRecipe : public testing::TestWithParam<std::string> {
+ protected:
+  WalkSpace space;
+  WalkEvaluator evaluator{space};
+  Recipe recipe = [] {
+    Recipe r = load_recipe(GetParam(), strategy_names());
+    r.limits = {};
+    return r;
+  }();
+
+  void run(const std::filesystem::path& folder) {
+    const auto file = folder / "results.sqlite";
+    const Budget budget{.steps = 100};
+    if (!std::filesystem::exists(file)) {
+      RunRecord record;
+      record.recipe_json = to_json(recipe).dump();
+      record.plan_json = record.space_json = record.setup_json = "{}";
+      record.budget = budget;
+      ResultsDb::create(file, record);
+    }
+    ResultsDb db = ResultsDb::open(file);
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = recipe;
+    setup.budget = budget;
+    setup.seed = 5;
+    setup.strategies = make_strategy;
+    setup.clock = [] { return 0.0; };
+    setup.folder = folder;
+    EXPECT_EQ(run_search(setup), SearchEnd::Finished);
+  }
+};
+
+TEST_P(EveryRecipe, KilledEveryFewEvaluationsItEndsAsTheStraightRun) {
+  test::TempFolder a, b;
+  run(a.path());
+  int kills = 0;
+  for (bool finished = false; !finished;) {
+    evaluator.calls_left = 3;
+    try {
+      run(b.path());
+      finished = true;
+    } catch (const std::runtime_error& error) {
+      ASSERT_STREQ(error.what(), "killed");
+      ASSERT_LT(++kills, 100) << "no progress";
+    }
+  }
+  const ResultsDb straight = ResultsDb::open(a / "results.sqlite");
+  const ResultsDb killed = ResultsDb::open(b / "results.sqlite");
+  EXPECT_EQ(results_table(straight.trials()), results_table(killed.trials()));
+  EXPECT_GE(kills, 2);
+  const auto stages = straight.stages(), others = killed.stages();
+  ASSERT_EQ(stages.size(), recipe.stages.size());
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    EXPECT_EQ(stages[i].winner, others[i].winner);
+    EXPECT_EQ(stages[i].story, others[i].story);
+    EXPECT_EQ(stages[i].winner.found, i + 1 < stages.size()) << stages[i].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(BuiltIn, EveryRecipe, testing::ValuesIn(recipe_names()));
 
 // ---- draws ----
 
