@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "training/losses.h"
 
 namespace nas {
 namespace {
@@ -271,7 +272,8 @@ class PathScorer {
     candidate.both.resize(static_cast<std::size_t>(classes), 0);
     candidate.sum.resize(static_cast<std::size_t>(classes), 0);
     candidate.finite = candidate.finite && logits.isfinite().all().item<bool>();
-    const at::Tensor predicted = logits.argmax(1), truth = target.to(at::kLong);
+    const at::Tensor predicted = logits.argmax(1);
+    const at::Tensor truth = crop_target(target, predicted.sizes().slice(1)).to(at::kLong);
     const at::Tensor valid = truth.ge(0);
     const auto histogram = [&](const at::Tensor& labels, const at::Tensor& mask) {
       return labels.masked_select(mask).bincount({}, classes).to(at::kCPU, at::kDouble);

@@ -170,14 +170,17 @@ class AlphaSearch {
   }
 
  private:
-  static Batch next(std::unique_ptr<BatchSource>& source,
-                    const std::vector<const CachedCase*>& cases,
-                    const TrainOptions& options,
-                    std::int64_t step,
-                    const at::Device& device) {
-    if (!source) source = make_source(cases, options, step, device);
+  /// The batch of step `step`, as fit would draw it.
+  Batch next(std::unique_ptr<BatchSource>& source,
+             const std::vector<const CachedCase*>& cases,
+             const TrainOptions& options,
+             std::int64_t step) {
+    if (!source) {
+      const OutputRegion region = output_region(network_->graph(), options.patch);
+      source = make_source(cases, options, step, device_, region);
+    }
     Batch batch = source->next();
-    return {batch.image.to(device), batch.target.to(device)};
+    return {batch.image.to(device_), batch.target.to(device_)};
   }
 
   void alpha_step(std::int64_t step) {
@@ -185,7 +188,7 @@ class AlphaSearch {
       alpha_options_ = options_;
       alpha_options_.seed = Rng(options_.seed).split("alpha").key();
     }
-    const Batch validation = next(alpha_source_, alpha_cases_, alpha_options_, step, device_);
+    const Batch validation = next(alpha_source_, alpha_cases_, alpha_options_, step);
     network_->set_dropout_stream(Rng(options_.seed).split("alpha dropout", step).key());
     const bool second = super_.order == 2;
     const auto loss = [&](const Batch& batch) {
@@ -196,7 +199,7 @@ class AlphaSearch {
     };
     std::vector<at::Tensor> gradients;
     if (second) {
-      const Batch training = next(weight_source_, weight_cases_, options_, step, device_);
+      const Batch training = next(weight_source_, weight_cases_, options_, step);
       gradients = alpha_gradients(network_,
                                   decisions_,
                                   alphas_,
