@@ -17,7 +17,7 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { n = int($$2 / 2.2e6)
 # Our own sources, also those not committed yet.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh')
 
-.PHONY: build setup tools search test format format-check lint fuzz bench clean
+.PHONY: build setup tools search test format format-check lint fuzz bench experiments-readmes clean
 
 setup:
 	@scripts/setup.sh
@@ -58,6 +58,12 @@ fuzz: tools
 bench: build
 	@cmake --build --preset $(PRESET) -j $(JOBS) --target bench
 	@for program in $$(find build/$(PRESET)/experiments -name 'bench_*' -type f -executable); do $$program; done
+
+# README.md of every task's folder, from the published figures and the plan.
+experiments-readmes: build
+	@for folder in experiments/task*/; do name=$$(basename $$folder); \
+	  build/$(PRESET)/experiments/bin/experiment_$$name --readme > $$folder/README.md.new; \
+	  mv $$folder/README.md.new $$folder/README.md; done
 
 clean:
 	rm -rf build

@@ -31,6 +31,7 @@ Command search_command();
 Command report_command();
 Command inspect_command();
 Command export_command();
+Command tables_command();
 Command phantom_command();
 
 }  // namespace nas

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
       nas::report_command(),
       nas::inspect_command(),
       nas::export_command(),
+      nas::tables_command(),
       nas::phantom_command(),
   };
   CLI::App app{

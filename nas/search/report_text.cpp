@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/report_text.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -65,6 +66,35 @@ double mean_dice(const Json& one_case) {
 }
 
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
+
+std::string text_table(const Table& table) {
+  // Characters of UTF-8 text are the columns of a terminal.
+  const auto width_of = [](const std::string& text) {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  };
+  std::vector<std::size_t> widths;
+  const auto widen = [&](const std::vector<std::string>& cells) {
+    widths.resize(std::max(widths.size(), cells.size()));
+    for (std::size_t i = 0; i < cells.size(); ++i)
+      widths[i] = std::max(widths[i], width_of(cells[i]));
+  };
+  widen(table.head);
+  for (const auto& row : table.rows) widen(row);
+  std::string out;
+  const auto line = [&](const std::vector<std::string>& cells) {
+    std::string text;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const bool right = i < table.columns.size() && table.columns[i] == 'r';
+      const std::string space(widths[i] - width_of(cells[i]), ' ');
+      text += (i > 0 ? "  " : "") + (right ? space + cells[i] : cells[i] + space);
+    }
+    out += text.substr(0, text.find_last_not_of(' ') + 1) + '\n';
+  };
+  line(table.head);
+  for (const auto& row : table.rows) line(row);
+  return out;
+}
 
 std::string markdown_table(const Table& table) {
   // A bar would end a cell, a line break the row.

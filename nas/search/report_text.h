@@ -43,6 +43,8 @@ struct Table {
   std::vector<std::string> classes;  // of each row, for the style sheet; empty for none
 };
 
+/// With aligned columns, for a terminal; each line ends with a newline.
+std::string text_table(const Table& table);
 /// A Markdown table with a final line break.
 std::string markdown_table(const Table& table);
 
