@@ -106,7 +106,7 @@ TEST_P(EveryTask, DryRunNeedsNoDataAndForecastsWithinReason) {
   const NetworkForecast& planned = run.networks[0];
   EXPECT_EQ(planned.patch, run.plan.configuration("3d_fullres").patch);
   EXPECT_GT(planned.macs, 1e10);
-  EXPECT_GT(planned.memory_bytes, 1e9);
+  EXPECT_GT(planned.memory_bytes, 5e8);
   EXPECT_LT(planned.memory_bytes, 40e9);
   EXPECT_GT(planned.full_hours, 0.5);
   EXPECT_LT(planned.full_hours, 24);
