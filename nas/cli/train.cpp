@@ -36,7 +36,7 @@ struct TrainArguments {
   std::string configuration = "3d_fullres", planner = "default";
   std::int64_t steps = 0;
   int fold = 0;
-  bool all = false, resume = false, json = false;
+  bool all = false, resume = false, weights = false, json = false;
   TrainOptions base;
 };
 
@@ -47,6 +47,7 @@ struct TrainRun {
   std::string configuration, planner;
   double budget_seconds = 0;
   TrainOptions options;
+  Json transfer;  // weights to start from, and how many fitted; null without
 };
 
 Json to_json(const TrainRun& run) {
@@ -57,7 +58,8 @@ Json to_json(const TrainRun& run) {
           {"configuration", run.configuration},
           {"planner", run.planner},
           {"budget_seconds", run.budget_seconds},
-          {"options", to_json(run.options)}};
+          {"options", to_json(run.options)},
+          {"transfer", run.transfer}};
 }
 
 TrainRun read_run(const fs::path& file) {
@@ -74,6 +76,7 @@ TrainRun read_run(const fs::path& file) {
   run.planner = reader.at("planner").text();
   run.budget_seconds = reader.at("budget_seconds").number();
   run.options = train_options_from_json(reader.at("options").json(), file.string() + ": options");
+  if (reader.has("transfer")) run.transfer = reader.at("transfer").json();
   return run;
 }
 
@@ -195,6 +198,15 @@ int run_train(TrainArguments a) {
     run.configuration = a.configuration;
     run.planner = a.planner;
     if (!a.budget.empty()) run.budget_seconds = parse_duration(a.budget);
+    if (a.weights) {
+      const fs::path file = fs::absolute(fs::path(a.network) / "weights.safetensors");
+      NAS_CHECK_KIND(Usage,
+                     fs::is_regular_file(file),
+                     "--weights: expected --network to be a model folder with weights.safetensors, "
+                     "got ",
+                     a.network);
+      run.transfer = {{"weights", file.string()}};
+    }
   }
 
   // Data set -> fingerprint -> plan -> cache.
@@ -323,6 +335,18 @@ int run_train(TrainArguments a) {
            split.val.empty() ? "" : "; then scoring of the held-out cases");
 
   GraphModule network(graph, options.seed);
+  if (run.transfer.contains("weights")) {
+    // Also on a resume: the run may have been killed before its first checkpoint.
+    const std::string file = run.transfer.at("weights");
+    const auto [taken, all] = load_matching_weights(file, *network);
+    NAS_CHECK(taken > 0,
+              file,
+              ": expected weights of this architecture, found no tensor whose name and shape agree");
+    log_info("weights: ", taken, " of ", all, " tensors from ", file, "; the others start anew");
+    run.transfer["tensors_taken"] = taken;
+    run.transfer["tensors"] = all;
+    if (!earlier) write_json(record, to_json(run));
+  }
   FitHooks hooks;
   if (!earlier && run.budget_seconds > 0) {
     hooks.should_stop = [&] { return elapsed() > run.budget_seconds - reserve; };
@@ -408,6 +432,10 @@ Command train_command() {
         app.add_option("--planner", a->planner, "default, resenc-m or resenc-l")
             ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();
+        app.add_flag("--weights",
+                     a->weights,
+                     "Start from the weights of the model folder --network where shapes agree")
+            ->needs(app.get_option("--network"));
         app.add_option("--options",
                        a->options,
                        "JSON file of training options that overrule the schedule rule");

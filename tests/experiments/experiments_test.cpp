@@ -301,7 +301,9 @@ TEST(Tables, NumbersOfArchitecturesComeFromTheSpaces) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const PaperCell& cell = table.rows[i].cells.at(0);
     EXPECT_EQ(cell.ours.at(0), expected[i]) << table.rows[i].name;
-    if (!cell.published.empty()) EXPECT_EQ(cell.published.at(0), expected[i]);
+    if (!cell.published.empty()) {
+      EXPECT_EQ(cell.published.at(0), expected[i]);
+    }
   }
 }
 
@@ -362,7 +364,11 @@ void write_run(const fs::path& folder, const std::string& dataset) {
   run.setup_json = Json{{"data", {{"name", dataset}}}}.dump();
   run.budget = {.seconds = 0, .steps = 30};
   ResultsDb db = ResultsDb::create(folder / "results.sqlite", run);
-  db.start_stage({.name = "final", .status = "running", .budget = {}, .strategy = "{}"});
+  StageRecord stage;
+  stage.name = "final";
+  stage.status = "running";
+  stage.strategy = "{}";
+  db.start_stage(stage);
   for (const auto& [label, dice] : {std::pair{"best", 0.9}, std::pair{"baseline", 0.875}}) {
     Trial trial;
     trial.stage = "final";
