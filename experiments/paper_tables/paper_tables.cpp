@@ -14,6 +14,7 @@
 #include "nas/search/report.h"
 #include "nas/search/report_text.h"
 #include "search_spaces/network_file.h"
+#include "search_spaces/reference_networks/reference_networks.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
 
@@ -413,6 +414,19 @@ PaperTable model_comparison(const Context&) {
                    .note =
                        "Multiply-adds of convolutions, counted once; the slides count some "
                        "element-wise work too."};
+  for (const ReferenceNetwork& network : reference_networks()) {
+    for (const PublishedSize& size : network.published) {
+      const Extent3& patch = size.input.space;
+      const Graph graph = network.make({size.input.channels, size.classes, patch});
+      table.rows.push_back(
+          {.name = network.title,
+           .cells = size_cells(size.parameters / 1e6, size.macs / 1e9, &graph, patch),
+           .obtained = size.reproducible ? Obtained::Computed : Obtained::NotReproducible,
+           .how =
+               size.reproducible ? size_text(size.input.channels, size.classes, patch) : size.note,
+           .source = size.source});
+    }
+  }
   const Json data = published("c2fnas.json");
   const JsonReader sizes = JsonReader(data, "c2fnas.json").at("sizes");
   for (std::size_t i = 0; i < sizes.size(); ++i) {
