@@ -116,6 +116,37 @@ std::vector<ReferenceNetwork> make_table() {
                    .published = {},
                    .make = [](const NetworkIo& io) { return make_nnunet(io, true); }});
   table.push_back(
+      {.name = "c2fnas-panc",
+       .title = "C2FNAS-Panc",
+       .source = "Yu et al., CVPR 2020; stem and head are our reading",
+       .defaults = kOneChannel,
+       .published =
+           {paper(17.02e6,
+                  150.78e9,
+                  false,
+                  "stem and head are not published in full; our reading is 0.3 % larger"),
+            slides(3.91e6,
+                   184.8e9,
+                   false,
+                   "an earlier network of the six-operation space, whose layout is not published")},
+       .make = make_c2fnas_panc});
+  const auto vnas = [&](const char* name, const char* title, Graph (*make)(const NetworkIo&)) {
+    table.push_back({.name = name,
+                     .title = title,
+                     .source = "Zhu et al., 3DV 2019; widths of a public re-implementation",
+                     .defaults = kOneChannel,
+                     .published = {},
+                     .make = make});
+  };
+  vnas("vnas:2d", "V-NAS, all 2D", [](const NetworkIo& io) { return make_vnas_network(io, "2d"); });
+  vnas("vnas:mix", "V-NAS baseline, 2D encoder and P3D decoder", [](const NetworkIo& io) {
+    return make_vnas_network(io, "mix");
+  });
+  vnas("vnas:3d", "V-NAS, all 3D", [](const NetworkIo& io) { return make_vnas_network(io, "3d"); });
+  vnas("vnas:msd-pancreas", "V-NAS, found on MSD pancreas", [](const NetworkIo& io) {
+    return make_vnas_network(io, "msd-pancreas");
+  });
+  table.push_back(
       {.name = "dints",
        .title = "DiNTS",
        .source = "He et al., CVPR 2021, published codes",
