@@ -419,17 +419,6 @@ PaperTable model_comparison(const Context&) {
            .source = size.source});
     }
   }
-  const Json data = published("c2fnas.json");
-  const JsonReader sizes = JsonReader(data, "c2fnas.json").at("sizes");
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const JsonReader row = sizes.at(i);
-    PaperRow line{.name = row.at("network").text(), .source = row.at("source").text()};
-    line.cells = {{.column = "parameters, M", .published = {row.at("parameters_m").number()}},
-                  {.column = "GMAC", .published = {row.at("gmacs").number()}}};
-    line.obtained = Obtained::NotReproducible;
-    line.how = row.at("note").text();
-    table.rows.push_back(std::move(line));
-  }
   return table;
 }
 
