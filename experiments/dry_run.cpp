@@ -129,7 +129,8 @@ DryRun dry_run(const Experiment& experiment, const DryRunOptions& options) {
   // The paper's transfer: the network found on pancreas, unchanged but for channels and classes.
   const NetworkFileOptions task{
       .channels = static_cast<std::int64_t>(experiment.facts.channel_names.size()),
-      .classes = experiment.facts.classes};
+      .classes = experiment.facts.classes,
+      .adapt = true};
   run.networks.push_back(
       forecast_network(kPanc, load_network(kPanc, task).graph, experiment, run.plan, run.device));
   for (const auto& [name, graph] : options.networks) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/network/output_region.h"
 #include "search_spaces/unet.h"
 
 namespace nas {
@@ -79,29 +80,6 @@ double windows_of(const Vec3& voxels, const Extent3& patch) {
   return count;
 }
 
-/// The smallest patch from `patch` up that the network takes: axes rounded up to one power of two.
-Extent3 suitable_patch(const Graph& graph, const Extent3& patch) {
-  std::string objection;
-  for (std::int64_t multiple = 1; multiple <= 64; multiple *= 2) {
-    Extent3 rounded{};
-    for (std::size_t a = 0; a < 3; ++a) {
-      rounded[a] = (patch[a] + multiple - 1) / multiple * multiple;
-    }
-    try {
-      infer_shapes(graph, rounded);
-      return rounded;
-    } catch (const Error& error) {
-      if (objection.empty()) objection = error.what();
-    }
-  }
-  fail(ErrorKind::Shape,
-       graph.name,
-       ": takes no patch of ",
-       to_text(patch),
-       " or of multiples of up to 64 above it: ",
-       objection);
-}
-
 }  // namespace
 
 double training_flops(const Graph& graph, const Extent3& patch) {
@@ -157,7 +135,7 @@ NetworkForecast forecast_network(const std::string& name,
                                  const Device& device) {
   const Configuration& c = plan.configuration("3d_fullres");
   NetworkForecast f{.name = name};
-  f.patch = suitable_patch(graph, c.patch);
+  f.patch = fitting_patch(graph, c.patch);
   f.batch = c.batch;
   const Cost cost = total_cost(first_output_only(graph), f.patch);
   f.parameters = cost.parameters;

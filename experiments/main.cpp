@@ -52,7 +52,8 @@ int tell(const Experiment& e, const Arguments& a) {
   if (!a.network.empty() && a.network != "c2fnas-panc") {
     const NetworkFileOptions task{
         .channels = static_cast<std::int64_t>(e.facts.channel_names.size()),
-        .classes = e.facts.classes};
+        .classes = e.facts.classes,
+        .adapt = true};
     options.networks.emplace_back(a.network, load_network(a.network, task).graph);
   }
   const DryRun run = dry_run(e, options);

@@ -13,7 +13,7 @@
 #include "nas/core/error.h"
 #include "nas/search/report.h"
 #include "nas/search/report_text.h"
-#include "search_spaces/network_file.h"
+#include "search_spaces/reference_networks/reference_networks.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
 
@@ -386,21 +386,14 @@ PaperTable search_cost(const Context&) {
 
 // ---- sizes of networks and of search spaces ----
 
-constexpr Extent3 kCube96{96, 96, 96};
-
-/// Size of a network of which `graph` is the whole truth; cells as in the slides.
-std::vector<PaperCell> size_cells(double parameters_m,
-                                  double gmacs,
-                                  const Graph* graph,
-                                  const Extent3& patch) {
-  std::vector<PaperCell> cells = {{.column = "parameters, M", .published = {parameters_m}},
-                                  {.column = "GMAC", .published = {gmacs}}};
-  if (graph) {
-    const Cost cost = total_cost(first_output_only(*graph), patch);
-    cells[0].ours = {static_cast<double>(cost.parameters) / 1e6};
-    cells[1].ours = {static_cast<double>(cost.macs) / 1e9};
-  }
-  return cells;
+std::vector<PaperCell> size_cells(const PublishedSize& size, const Graph& graph) {
+  const Cost cost = total_cost(first_output_only(graph), size.input.space);
+  return {{.column = "parameters, M",
+           .published = {size.parameters / 1e6},
+           .ours = {static_cast<double>(cost.parameters) / 1e6}},
+          {.column = "GMAC",
+           .published = {size.macs / 1e9},
+           .ours = {static_cast<double>(cost.macs) / 1e9}}};
 }
 
 std::string size_text(std::int64_t channels, std::int64_t classes, const Extent3& patch) {
@@ -413,26 +406,18 @@ PaperTable model_comparison(const Context&) {
                    .note =
                        "Multiply-adds of convolutions, counted once; the slides count some "
                        "element-wise work too."};
-  const Json data = published("c2fnas.json");
-  const JsonReader sizes = JsonReader(data, "c2fnas.json").at("sizes");
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const JsonReader row = sizes.at(i);
-    PaperRow line{.name = row.at("network").text(), .source = row.at("source").text()};
-    const double parameters = row.at("parameters_m").number(), gmacs = row.at("gmacs").number();
-    if (row.has("build")) {
-      const std::int64_t channels = row.at("channels").integer(),
-                         classes = row.at("classes").integer();
-      const Graph graph =
-          load_network(row.at("build").text(), {.channels = channels, .classes = classes}).graph;
-      line.cells = size_cells(parameters, gmacs, &graph, kCube96);
-      line.obtained = Obtained::Computed;
-      line.how = size_text(channels, classes, kCube96);
-    } else {
-      line.cells = size_cells(parameters, gmacs, nullptr, kCube96);
-      line.obtained = Obtained::NotReproducible;
-      line.how = row.at("note").text();
+  for (const ReferenceNetwork& network : reference_networks()) {
+    for (const PublishedSize& size : network.published) {
+      const Extent3& patch = size.input.space;
+      const Graph graph = network.make({size.input.channels, size.classes, patch});
+      table.rows.push_back(
+          {.name = network.title,
+           .cells = size_cells(size, graph),
+           .obtained = size.reproducible ? Obtained::Computed : Obtained::NotReproducible,
+           .how =
+               size.reproducible ? size_text(size.input.channels, size.classes, patch) : size.note,
+           .source = size.source});
     }
-    table.rows.push_back(std::move(line));
   }
   return table;
 }
