@@ -32,5 +32,6 @@ Command report_command();
 Command inspect_command();
 Command export_command();
 Command phantom_command();
+Command import_command();
 
 }  // namespace nas

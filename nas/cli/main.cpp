@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
       nas::inspect_command(),
       nas::export_command(),
       nas::phantom_command(),
+      nas::import_command(),
   };
   CLI::App app{
       "Searches, trains and deploys 3D segmentation networks for your data set and budget.",
