@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-60}
 folder=build/fuzz
-targets="nifti dataset graph safetensors"
+targets="nifti dataset graph safetensors pickle torch_file"
 
 log=$(cmake --preset fuzz 2>&1) || { printf '%s\n' "$log"; exit 1; }
 cmake --build --preset fuzz ${JOBS:+-j "$JOBS"}

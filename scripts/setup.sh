@@ -17,7 +17,7 @@ die() { say "$*"; exit 1; }
 
 packages=(g++ make pkg-config cmake ninja-build ccache python3 python3-venv
   nlohmann-json3-dev libcli11-dev libsqlite3-dev libeigen3-dev libboost-math-dev libxxhash-dev
-  libdeflate-dev libspng-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler libonnx-dev graphviz libgtest-dev libgmock-dev libbenchmark-dev)
+  libdeflate-dev libspng-dev libzip-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler libonnx-dev graphviz libgtest-dev libgmock-dev libbenchmark-dev)
 tools=false
 case "${1:-}" in
   "") ;;
@@ -83,8 +83,8 @@ if [ -n "${VOXNAS_LIBTORCH:-}" ]; then
     die "VOXNAS_LIBTORCH: expected lib/libtorch_cpu.so in '$VOXNAS_LIBTORCH', found none"
 fi
 
-requirements_of() {  # test | torch
-  if [ "$1" = torch ]; then cat "$here/requirements.txt"; else cat "$here/requirements-test.txt"; fi
+requirements_of() {  # test | torch | interop
+  if [ "$1" = torch ]; then cat "$here/requirements.txt"; else cat "$here/requirements-$1.txt"; fi
 }
 # A stamp is written last and holds the requirements, so a half-finished or outdated installation shows.
 ready() {  # part, files that must be there...
@@ -99,12 +99,17 @@ torch_ready() {
   ! $torch_wanted || ready torch "$site/torch/lib/libtorch_cpu.so" "$site/torch/include/torch/csrc/api/include/torch/torch.h" \
     "$site/nvidia/cu13/bin/nvcc" "$site/nvidia/cudnn/lib/libcudnn.so.9"
 }
-if test_ready && torch_ready; then exit 0; fi
+# nnU-Net and MONAI run on Python's torch and need Python 3.11; without them their tests skip.
+interop_ready() {
+  ! $torch_wanted || [ -d "$env/lib/python3.10" ] || ready interop "$site/nnunetv2/__init__.py" "$site/monai/__init__.py" "$site/skimage/__init__.py"
+}
+all_ready() { test_ready && torch_ready && interop_ready; }
+if all_ready; then exit 0; fi
 
 mkdir -p "$cache"
 exec 9>"$cache/setup.lock"
 flock 9  # two checkouts may be set up at once
-if test_ready && torch_ready; then exit 0; fi
+if all_ready; then exit 0; fi
 
 if ! "$env/bin/python" -m pip --version >/dev/null 2>&1; then
   python=
@@ -137,5 +142,12 @@ if ! torch_ready; then
     "$nvcc" -c "$work/probe.cu" -o "$work/probe.o" >&2 || die "$nvcc does not compile an empty kernel"
   done
   requirements_of torch >"$env/.torch.stamp"
+fi
+if ! interop_ready; then
+  say "installing nnU-Net and MONAI for the tests (150 MB to download)"
+  # Two of them come as sources only; setuptools is there.
+  pip_install --no-deps --no-build-isolation --no-binary=nnunetv2,acvl-utils -r "$here/requirements-interop.txt" ||
+    die "could not install scripts/requirements-interop.txt"
+  requirements_of interop >"$env/.interop.stamp"
 fi
 say "done"

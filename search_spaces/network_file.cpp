@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/network/operations.h"
+#include "search_spaces/nnunet_plans.h"
 #include "search_spaces/plan.h"
 #include "search_spaces/reference_networks/reference_networks.h"
 #include "search_spaces/search_space.h"
@@ -18,69 +19,6 @@ namespace nas {
 namespace {
 
 constexpr std::int64_t kMaxFileBytes = 64 << 20;
-
-std::vector<Extent3> extents(const JsonReader& list) {
-  std::vector<Extent3> values;
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const std::vector<std::int64_t> item = list.at(i).integers();
-    NAS_CHECK(item.size() == 3,
-              list.at(i).where(),
-              ": expected three integers (a 3D configuration), found ",
-              item.size());
-    values.push_back({item[0], item[1], item[2]});
-  }
-  return values;
-}
-
-/// One number for all stages, or one per stage.
-std::vector<std::int64_t> per_stage(const JsonReader& value, std::size_t stages) {
-  if (value.json().is_array()) return value.integers();
-  return std::vector<std::int64_t>(stages, value.integer());
-}
-
-Configuration nnunet_configuration(const JsonReader& plans, const NetworkFileOptions& options) {
-  const JsonReader all = plans.at("configurations");
-  if (!all.has(options.configuration)) {
-    std::string known;
-    for (const std::string& name : all.keys()) known += (known.empty() ? "" : ", ") + name;
-    fail(ErrorKind::Usage,
-         plans.where(),
-         ": no configuration '",
-         options.configuration,
-         "'; it has ",
-         known);
-  }
-  const JsonReader planned = all.at(options.configuration);
-  const JsonReader architecture = planned.at("architecture");
-  const std::string network = architecture.at("network_class_name").text();
-  Configuration c;
-  c.name = options.configuration;
-  c.batch = planned.at("batch_size").integer(1, 1 << 20);
-  const std::vector<std::int64_t> patch = planned.at("patch_size").integers();
-  NAS_CHECK(patch.size() == 3,
-            planned.at("patch_size").where(),
-            ": expected three integers, found ",
-            patch.size());
-  c.patch = {patch[0], patch[1], patch[2]};
-  c.normalization = planned.at("normalization_schemes").texts();
-  c.use_mask_for_norm.assign(c.normalization.size(), false);
-  const JsonReader kwargs = architecture.at("arch_kwargs");
-  UnetArchitecture& a = c.architecture;
-  a.residual = network.ends_with("ResidualEncoderUNet");
-  NAS_CHECK(a.residual || network.ends_with("PlainConvUNet"),
-            architecture.where(),
-            ": expected PlainConvUNet or ResidualEncoderUNet, found ",
-            network.substr(0, 120));
-  a.in_channels = static_cast<std::int64_t>(c.normalization.size());
-  a.classes = options.classes ? options.classes : 2;
-  a.features = kwargs.at("features_per_stage").integers();
-  a.strides = extents(kwargs.at("strides"));
-  a.kernels = extents(kwargs.at("kernel_sizes"));
-  const std::size_t stages = a.features.size();
-  a.blocks = per_stage(kwargs.at(a.residual ? "n_blocks_per_stage" : "n_conv_per_stage"), stages);
-  a.decoder_convs = per_stage(kwargs.at("n_conv_per_stage_decoder"), stages > 0 ? stages - 1 : 0);
-  return c;
-}
 
 NetworkFile point_of(const SearchSpace& space, std::int64_t batch, const std::string& genotype) {
   const Genotype chosen = genotype.empty() ? space.start() : space.from_text(genotype);
@@ -276,7 +214,10 @@ NetworkFile load_network(const std::string& name, const NetworkFileOptions& opti
             file.string(),
             ": expected a network (voxnas.graph), a plan (voxnas.plan), nnU-Net's plans.json or "
             "DiNTS codes (arch_code_a)");
-  return planned(nnunet_configuration(reader, options), options, file.string());
+  const std::int64_t classes = options.classes ? options.classes : 2;
+  return planned(nnunet_configuration(value, file.string(), options.configuration, classes),
+                 options,
+                 file.string());
 }
 
 }  // namespace nas

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "nas/core/error.h"
+#include "nas/network/operations.h"
 #include "search_spaces/alternatives.h"
 
 namespace nas {
@@ -193,6 +195,73 @@ Graph make_unet(const UnetArchitecture& a, const BlockWriter& write) {
     graph.add("output", "seg" + std::to_string(i), {heads[heads.size() - 1 - i]});
   }
   return graph;
+}
+
+UnetArchitecture unet_architecture(const Graph& graph) {
+  const std::string refusal =
+      "network " + graph.name + ": not a planned U-Net, plain or with a residual encoder: ";
+  const auto node = [&](const std::string& name) -> const Node* {
+    const int index = graph.find(name);
+    return index < 0 ? nullptr : &graph.nodes[static_cast<std::size_t>(index)];
+  };
+  const auto conv = [&](const std::string& name) {
+    const Node* found = node(name);
+    NAS_CHECK(found == nullptr || found->op == "conv",
+              refusal,
+              "node ",
+              name,
+              " is no convolution but ",
+              found == nullptr ? "" : found->op);
+    return found;
+  };
+
+  UnetArchitecture a;
+  a.residual = node("encoder.stem.convs.0.conv") != nullptr;
+  const auto encoder = [&](std::size_t stage, std::int64_t block) {
+    const std::string name = "encoder.stages." + std::to_string(stage);
+    return conv(a.residual ? name + ".blocks." + std::to_string(block) + ".conv1.conv"
+                           : name + ".0.convs." + std::to_string(block) + ".conv");
+  };
+  while (const Node* first = encoder(a.features.size(), 0)) {
+    const std::size_t stage = a.features.size();
+    a.features.push_back(attribute_int(*first, "out_channels"));
+    a.kernels.push_back(attribute_extent(*first, "kernel"));
+    a.strides.push_back(attribute_extent(*first, "stride"));
+    a.blocks.push_back(1);
+    while (encoder(stage, a.blocks.back()) != nullptr) ++a.blocks.back();
+  }
+  NAS_CHECK(a.features.size() >= 2, refusal, "it has no encoder.stages of nnU-Net's names");
+  const std::size_t levels = a.features.size() - 1;
+  for (std::size_t d = 0; d < levels; ++d) {
+    std::int64_t count = 0;
+    while (conv("decoder.stages." + std::to_string(d) + ".convs." + std::to_string(count) +
+                ".conv") != nullptr) {
+      ++count;
+    }
+    NAS_CHECK(count > 0, refusal, "decoder.stages.", d, " is missing");
+    a.decoder_convs.push_back(count);
+  }
+  const Node* head = conv("decoder.seg_layers." + std::to_string(levels - 1));
+  NAS_CHECK(head != nullptr, refusal, "decoder.seg_layers.", levels - 1, " is missing");
+  a.classes = attribute_int(*head, "out_channels");
+  const std::vector<int> inputs = graph.input_nodes();
+  NAS_CHECK(inputs.size() == 1, refusal, "expected one input, found ", inputs.size());
+  a.in_channels = attribute_int(graph.nodes[static_cast<std::size_t>(inputs.front())], "channels");
+  a.deep_supervision = graph.output_nodes().size() > 1;
+
+  // What was read is a guess until the whole graph agrees.
+  const Graph expected = make_unet(a);
+  for (std::size_t i = 0; i < std::max(expected.nodes.size(), graph.nodes.size()); ++i) {
+    NAS_CHECK(i < graph.nodes.size(), refusal, "node ", expected.nodes[i].name, " is missing");
+    NAS_CHECK(i < expected.nodes.size() && graph.nodes[i] == expected.nodes[i],
+              refusal,
+              "node ",
+              graph.nodes[i].name,
+              " (",
+              graph.nodes[i].op,
+              ") is different or not part of one");
+  }
+  return a;
 }
 
 }  // namespace nas

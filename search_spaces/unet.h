@@ -42,4 +42,8 @@ std::vector<std::int64_t> feature_choices(std::int64_t planned, const std::vecto
 /// in another way.
 Graph make_unet(const UnetArchitecture& architecture, const BlockWriter& write = add_unet_block);
 
+/// The architecture whose `make_unet` is this graph (all outputs, or the finest only). \throws
+/// Error(Input) saying at which node the network differs from a planned U-Net.
+UnetArchitecture unet_architecture(const Graph& graph);
+
 }  // namespace nas

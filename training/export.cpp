@@ -13,6 +13,8 @@
 #include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
 #include "training/graph_module.h"
+#include "training/monai_bundle.h"
+#include "training/nnunet.h"
 #include "training/state_views.h"
 
 namespace nas {
@@ -144,6 +146,16 @@ const std::vector<ExportFormat>& export_formats() {
        .suffix = "-pytorch",
        .folder = true,
        .write = write_model_pytorch},
+      {.name = "monai-bundle",
+       .writes = "folder: MONAI bundle with model.ts and an inference configuration",
+       .suffix = "-bundle",
+       .folder = true,
+       .write = write_monai_bundle},
+      {.name = "nnunet",
+       .writes = "folder: nnU-Net 2 results (planned U-Nets only)",
+       .suffix = "-nnunet",
+       .folder = true,
+       .write = write_nnunet_model},
   };
   return table;
 }

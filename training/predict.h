@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -56,20 +57,32 @@ void save_model(const std::filesystem::path& folder, const Model& model);
 /// others.
 Model load_model(const std::filesystem::path& folder);
 
+/// The models that `names` tells, joined by commas: model folders, run folders of `voxnas train`,
+/// or runs over folds (fold_0, fold_1, ... of RUN: all of them). \throws Error(Input|Io|Usage) also
+/// if their labels, channels or axis orders differ.
+std::vector<Model> load_models(const std::string& names);
+
 /// Estimated peak memory in bytes of the process when `predict_image` works on an image of this
-/// geometry: image, preprocessed image, scores of one patch depth, the network's live results, and
-/// LibTorch itself.
-std::int64_t predict_memory_bytes(const Model& model,
+/// geometry: image, preprocessed images, scores of one patch depth per model, the live results of
+/// the largest network, and LibTorch itself.
+std::int64_t predict_memory_bytes(const std::vector<Model>& models,
                                   const Geometry& geometry,
                                   const PredictOptions& options);
 
 /// Segmentation on the image's own grid. Preprocess, sliding windows front to back; scores that are
 /// final are resampled and arg-maxed slice by slice: neither the scores of the whole image nor a
-/// full-resolution copy per class exist.
+/// full-resolution copy per class exist. Several models take turns slice by slice and the mean of
+/// their probabilities decides; each has its own preprocessing (computed once where equal).
+LabelMap predict_image(const std::vector<Model>& models,
+                       const Image& image,
+                       const PredictOptions& options = {});
 LabelMap predict_image(Model& model, const Image& image, const PredictOptions& options = {});
-/// The same from a preprocessed case.
-LabelMap predict_preprocessed(Model& model,
-                              const PreprocessedCase& input,
+
+/// The same in two steps, so that the image can be let go in between: one input per model.
+std::vector<std::shared_ptr<const PreprocessedCase>> preprocess_for(
+    const std::vector<Model>& models, const Image& image, int threads);
+LabelMap predict_preprocessed(const std::vector<Model>& models,
+                              const std::vector<std::shared_ptr<const PreprocessedCase>>& inputs,
                               const PredictOptions& options = {});
 
 /// Predicts cases as `predict_image` does and scores them on the original grid against the label

@@ -55,18 +55,17 @@ void resample_cubic(benchmark::State& state) {
 BENCHMARK(resample_cubic)->Unit(benchmark::kMillisecond);
 
 // Argument: classes. 128^3 scores to 160^3 labels on one thread.
-void argmax_stream(benchmark::State& state) {
+void best_class(benchmark::State& state) {
   const nas::Extent3 from{128, 128, 128};
   const nas::Extent3 to{160, 160, 160};
   const std::int64_t classes = state.range(0);
   const std::vector<float> scores = noise(classes * nas::volume(from));
   for (auto _ : state) {
-    nas::ArgMaxStream stream(classes, from, to, -1, 1);
-    stream.push(scores.data(), from[0]);
-    benchmark::DoNotOptimize(stream.take());
+    const nas::ScoreSource source{from, -1, [&] { return nas::ScoreSlab{scores.data(), from[0]}; }};
+    benchmark::DoNotOptimize(nas::argmax_stream(classes, {source}, to, 1));
   }
 }
-BENCHMARK(argmax_stream)->Arg(3)->Arg(20)->Unit(benchmark::kMillisecond);
+BENCHMARK(best_class)->Arg(3)->Arg(20)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 

@@ -33,5 +33,6 @@ Command inspect_command();
 Command export_command();
 Command tables_command();
 Command phantom_command();
+Command import_command();
 
 }  // namespace nas

@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
       nas::export_command(),
       nas::tables_command(),
       nas::phantom_command(),
+      nas::import_command(),
   };
   CLI::App app{
       "Searches, trains and deploys 3D segmentation networks for your data set and budget.",

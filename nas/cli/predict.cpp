@@ -141,8 +141,10 @@ int run_predict(const PredictArguments& arguments) {
                  arguments.options.step > 0 && arguments.options.step <= 1,
                  "--step: expected a share of the patch in (0, 1], got ",
                  arguments.options.step);
-  Model model = load_model(arguments.model);
-  const auto channels = static_cast<int>(model.preprocessing.normalization.size());
+  const std::vector<Model> models = load_models(arguments.model);
+  const Preprocessing& preprocessing = models.front().preprocessing;
+  const auto channels = static_cast<int>(preprocessing.normalization.size());
+  if (models.size() > 1) log_info(models.size(), " models; their mean probability decides");
 
   const bool folder = fs::is_directory(arguments.in);
   std::vector<PredictCase> cases;
@@ -191,8 +193,8 @@ int run_predict(const PredictArguments& arguments) {
   DataSet description;  // what the reader needs to know
   description.folder = folder ? fs::path(arguments.in) : fs::path(arguments.in).parent_path();
   description.name = "input";
-  description.channel_names = model.preprocessing.channel_names;
-  description.label_names = model.preprocessing.label_names;
+  description.channel_names = preprocessing.channel_names;
+  description.label_names = preprocessing.label_names;
 
   const auto total = available_memory();
   std::int64_t largest = 0;
@@ -210,7 +212,7 @@ int run_predict(const PredictArguments& arguments) {
                 found,
                 one.images.size() > 1 ? " in the files of this case" : "");
       const std::int64_t bytes = predict_memory_bytes(
-          model, read_nifti_header(one.images.front()).geometry, arguments.options);
+          models, read_nifti_header(one.images.front()).geometry, arguments.options);
       if (bytes > largest) {
         largest = bytes;
         largest_id = one.id;
@@ -252,22 +254,22 @@ int run_predict(const PredictArguments& arguments) {
       LabelMap labels;
       {
         const Image image = read_case_image(description, {one.id, one.images, {}});
-        PreprocessedCase input;
+        std::vector<std::shared_ptr<const PreprocessedCase>> inputs;
         try {
-          input = preprocess_case(image, nullptr, model.preprocessing, arguments.options.threads);
+          inputs = preprocess_for(models, image, arguments.options.threads);
         } catch (const Error& error) {
           fail(error.kind(), one.images.front().string(), ": ", error.what());
         }
-        labels = predict_preprocessed(model, input, arguments.options);
+        labels = predict_preprocessed(models, inputs, arguments.options);
       }
       write_nifti(file, labels);
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::vector<std::int64_t> counts(model.preprocessing.label_names.size(), 0);
+      std::vector<std::int64_t> counts(preprocessing.label_names.size(), 0);
       for (const std::int16_t label : labels.voxels) ++counts[static_cast<std::size_t>(label)];
       std::string found;
       for (std::size_t k = 1; k < counts.size(); ++k) {
-        found += concat_text(k > 1 ? ", " : "", model.preprocessing.label_names[k], " ", counts[k]);
+        found += concat_text(k > 1 ? ", " : "", preprocessing.label_names[k], " ", counts[k]);
       }
       log_info(
           one.id, ": ", file.string(), " (voxels: ", found, "; ", format_duration(seconds), ")");
@@ -305,7 +307,8 @@ Command predict_command() {
         a->options.show_progress = true;
         app.add_option("MODEL",
                        a->model,
-                       "Model folder (network.json, weights.safetensors, preprocessing.json)")
+                       "Model folder; several joined by commas, or a RUN with fold_0, fold_1, ...: "
+                       "their mean probability decides")
             ->required();
         app.add_option("IN",
                        a->in,

@@ -8,7 +8,9 @@
 
 #include "nas/cli/command.h"
 #include "nas/cli/search_job.h"
+#include "nas/cli/train_job.h"
 #include "nas/core/error.h"
+#include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
@@ -35,7 +37,7 @@ struct Arguments {
   std::string data, budget, run, resume, control, search;
   std::int64_t seeds = 1;
   std::string max_parameters, max_macs, max_memory, max_step_time;
-  bool json = false;
+  bool json = false, folds = false;
 };
 
 std::string command_of(const Arguments& a) {
@@ -108,6 +110,13 @@ int run(Arguments& a) {
     end = a.seeds > 1 ? start_seeds(a.job, a.seeds) : start_search(a.job);
   }
   if (end == SearchEnd::Stopped) return 1;
+  if (a.folds) {
+    // Beyond the budget, which was for the search: as many steps per fold as the final training
+    // had.
+    const TrainJob job = winner_job(a.resume.empty() ? a.run : a.resume);
+    log_info("training what the search delivered on every fold: ", job.run_folder.string());
+    if (train_all_folds(job).stopped) return 1;
+  }
   if (a.json) {
     const std::filesystem::path folder = a.resume.empty() ? a.run : a.resume;
     const std::filesystem::path summary = folder / "summary.json";
@@ -134,6 +143,10 @@ Command search_command() {
                "Instead of a time: steps of each final training; repeatable to the last digit")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
         app.add_option("-o,--output", a->run, "Run folder to write, new or empty");
+        app.add_flag("--folds",
+                     a->folds,
+                     "Then train what was delivered on every fold, in RUN/folds, with the steps of "
+                     "the final training each; beyond the budget");
         app.add_option("--resume", a->resume, "Go on with a run that was stopped or killed");
         app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
             ->capture_default_str();

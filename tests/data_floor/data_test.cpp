@@ -453,68 +453,120 @@ struct StreamCase {
   std::int64_t classes;
   Extent3 from, to;
   int separate;
-  std::int64_t pieces;  // slices a push
+  std::int64_t pieces;  // slices a slab
 };
 class ArgMax : public testing::TestWithParam<StreamCase> {};
 
-TEST_P(ArgMax, StreamEqualsFullResolution) {
-  const auto [classes, from, to, separate, pieces] = GetParam();
-  Rng rng(7);
-  std::vector<float> scores(static_cast<std::size_t>(classes * volume(from)));
-  for (float& score : scores) score = static_cast<float>(rng.normal());
+/// Random scores [K, from] that are handed out in slabs, and their value anywhere on the target
+/// grid, trilinear as the definition says.
+struct RandomScores {
+  std::int64_t classes;
+  Extent3 from, to;
+  int separate;
+  std::vector<float> values;
 
-  // The naive way: every class at full resolution, trilinear as the definition says, then the best.
-  const auto place = [&](std::size_t axis, std::int64_t i) {
-    const double at = (static_cast<double>(i) + 0.5) * static_cast<double>(from[axis]) /
-                          static_cast<double>(to[axis]) -
-                      0.5;
-    const double inside = std::clamp(at, 0.0, static_cast<double>(from[axis] - 1));
-    return static_cast<int>(axis) == separate ? std::floor(inside + 0.5) : inside;
-  };
-  std::int64_t different = 0;
-  ArgMaxStream stream(classes, from, to, separate, 2);
-  for (std::int64_t z = 0; z < from[0]; z += pieces) {
-    const std::int64_t n = std::min(pieces, from[0] - z);
-    std::vector<float> slab;
-    for (std::int64_t k = 0; k < classes; ++k) {
-      const auto begin = scores.begin() + (k * from[0] + z) * from[1] * from[2];
-      slab.insert(slab.end(), begin, begin + n * from[1] * from[2]);
-    }
-    stream.push(slab.data(), n);
+  RandomScores(const StreamCase& c, std::uint64_t seed)
+      : classes(c.classes), from(c.from), to(c.to), separate(c.separate) {
+    Rng rng(seed);
+    values.resize(static_cast<std::size_t>(classes * volume(from)));
+    for (float& score : values) score = static_cast<float>(rng.normal());
   }
-  const std::vector<std::int16_t> labels = stream.take();
+  ScoreSource source(std::int64_t pieces) const {
+    return {
+        from, separate, [this, pieces, z = std::int64_t{0}, slab = std::vector<float>()]() mutable {
+          const std::int64_t n = std::min(pieces, from[0] - z);
+          slab.clear();
+          for (std::int64_t k = 0; k < classes; ++k) {
+            const auto begin = values.begin() + (k * from[0] + z) * from[1] * from[2];
+            slab.insert(slab.end(), begin, begin + n * from[1] * from[2]);
+          }
+          z += n;
+          return ScoreSlab{slab.data(), n};
+        }};
+  }
+  double at(std::int64_t k, const Extent3& voxel) const {
+    double sum = 0;
+    for (int corner = 0; corner < 8; ++corner) {
+      double share = 1;
+      std::int64_t index = k;
+      for (std::size_t axis = 0; axis < 3; ++axis) {
+        const double x =
+            std::clamp((static_cast<double>(voxel[axis]) + 0.5) * static_cast<double>(from[axis]) /
+                               static_cast<double>(to[axis]) -
+                           0.5,
+                       0.0,
+                       static_cast<double>(from[axis] - 1));
+        const double place = static_cast<int>(axis) == separate ? std::floor(x + 0.5) : x;
+        const double low = std::floor(place);
+        const bool high = (corner >> axis & 1) != 0;
+        share *= high ? place - low : 1 - (place - low);
+        index = index * from[axis] +
+                std::min(static_cast<std::int64_t>(low) + (high ? 1 : 0), from[axis] - 1);
+      }
+      sum += share * static_cast<double>(values[static_cast<std::size_t>(index)]);
+    }
+    return sum;
+  }
+};
+
+/// Compares with the naive way: every class at full resolution, then the best.
+template <class Value>
+void expect_best(const std::vector<std::int16_t>& labels,
+                 std::int64_t classes,
+                 const Extent3& to,
+                 const Value& value_of) {
+  ASSERT_EQ(static_cast<std::int64_t>(labels.size()), volume(to));
+  std::int64_t different = 0;
+  std::size_t voxel = 0;
   for (std::int64_t d = 0; d < to[0]; ++d) {
     for (std::int64_t h = 0; h < to[1]; ++h) {
-      for (std::int64_t w = 0; w < to[2]; ++w) {
-        std::vector<double> value;
-        for (std::int64_t k = 0; k < classes; ++k) {
-          double sum = 0;
-          for (int corner = 0; corner < 8; ++corner) {
-            const Extent3 at{d, h, w};
-            double share = 1;
-            std::int64_t index = k;
-            for (std::size_t axis = 0; axis < 3; ++axis) {
-              const double x = place(axis, at[axis]);
-              const double low = std::floor(x);
-              const bool high = (corner >> axis & 1) != 0;
-              share *= high ? x - low : 1 - (x - low);
-              index = index * from[axis] +
-                      std::min(static_cast<std::int64_t>(low) + (high ? 1 : 0), from[axis] - 1);
-            }
-            sum += share * static_cast<double>(scores[static_cast<std::size_t>(index)]);
-          }
-          value.push_back(sum);
-        }
+      for (std::int64_t w = 0; w < to[2]; ++w, ++voxel) {
+        const std::vector<double> value = value_of(Extent3{d, h, w});
+        ASSERT_EQ(static_cast<std::int64_t>(value.size()), classes);
         const auto best = std::max_element(value.begin(), value.end()) - value.begin();
-        const auto label = labels[static_cast<std::size_t>((d * to[1] + h) * to[2] + w)];
-        if (label == best) continue;
+        if (labels[voxel] == best) continue;
         ++different;  // float against double: only near ties may differ
-        EXPECT_LT(value[static_cast<std::size_t>(best)] - value[static_cast<std::size_t>(label)],
-                  1e-5);
+        EXPECT_LT(
+            value[static_cast<std::size_t>(best)] - value[static_cast<std::size_t>(labels[voxel])],
+            1e-5);
       }
     }
   }
   EXPECT_LE(different, volume(to) / 1000);
+}
+
+TEST_P(ArgMax, StreamEqualsFullResolution) {
+  const StreamCase& c = GetParam();
+  const RandomScores scores(c, 7);
+  expect_best(argmax_stream(c.classes, {scores.source(c.pieces)}, c.to, 2),
+              c.classes,
+              c.to,
+              [&](const Extent3& voxel) {
+                std::vector<double> values;
+                for (std::int64_t k = 0; k < c.classes; ++k) values.push_back(scores.at(k, voxel));
+                return values;
+              });
+}
+
+TEST_P(ArgMax, SeveralNetworksVoteByMeanProbability) {
+  const StreamCase& c = GetParam();
+  // Networks with grids and slabs of their own.
+  StreamCase finer = c;
+  for (std::int64_t& edge : finer.from) edge += 2;
+  const RandomScores one(c, 7), two(finer, 8), three(c, 9);
+  const auto labels = argmax_stream(
+      c.classes, {one.source(c.pieces), two.source(c.pieces + 1), three.source(1)}, c.to, 2);
+  expect_best(labels, c.classes, c.to, [&](const Extent3& voxel) {
+    std::vector<double> mean(static_cast<std::size_t>(c.classes), 0.0);
+    for (const RandomScores* scores : {&one, &two, &three}) {
+      double total = 0;
+      for (std::int64_t k = 0; k < c.classes; ++k) total += std::exp(scores->at(k, voxel));
+      for (std::int64_t k = 0; k < c.classes; ++k) {
+        mean[static_cast<std::size_t>(k)] += std::exp(scores->at(k, voxel)) / total / 3;
+      }
+    }
+    return mean;
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Grids,
@@ -527,13 +579,16 @@ INSTANTIATE_TEST_SUITE_P(Grids,
                                          StreamCase{1, {1, 1, 1}, {3, 2, 2}, -1, 1},
                                          StreamCase{5, {9, 70, 70}, {11, 90, 80}, -1, 4}));
 
-TEST(ArgMaxStream, CountsItsSlices) {
-  const std::vector<float> scores(2 * 8, 0.0F);
-  ArgMaxStream stream(2, {3, 2, 2}, {3, 2, 2});
-  stream.push(scores.data(), 2);
-  EXPECT_THROW(stream.take(), Error);
-  EXPECT_THROW(stream.push(scores.data(), 2), Error);
-  EXPECT_THROW(ArgMaxStream(2, {0, 2, 2}, {3, 2, 2}), Error);
+TEST(ArgMaxStream, RefusesWhatIsNotAsManySlicesAsSaid) {
+  const std::vector<float> scores(2 * 16, 0.0F);
+  const auto source = [&](const Extent3& from, std::int64_t slices) {
+    return ScoreSource{from, -1, [&scores, slices] { return ScoreSlab{scores.data(), slices}; }};
+  };
+  EXPECT_THROW(argmax_stream(2, {source({3, 2, 2}, 2)}, {3, 2, 2}), Error);  // 2 + 2 slices
+  EXPECT_THROW(argmax_stream(2, {source({3, 2, 2}, 0)}, {3, 2, 2}), Error);  // none
+  EXPECT_THROW(argmax_stream(2, {source({0, 2, 2}, 1)}, {3, 2, 2}), Error);
+  EXPECT_THROW(argmax_stream(2, {}, {3, 2, 2}), Error);
+  EXPECT_EQ(argmax_stream(2, {source({3, 2, 2}, 1)}, {3, 2, 2}), std::vector<std::int16_t>(12, 0));
 }
 
 }  // namespace

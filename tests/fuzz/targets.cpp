@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fuzz/targets.h"
 
+#include <zip.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -14,6 +17,7 @@
 #include "nas/core/json.h"
 #include "nas/network/graph.h"
 #include "nas/network/safetensors.h"
+#include "nas/network/torch_file.h"
 #include "tests/support/support.h"
 #include "training/imaging/dataset.h"
 #include "training/imaging/nifti.h"
@@ -219,6 +223,100 @@ std::vector<std::string> safetensors_seeds() {
   return {read_file(folder / "w", kMiB), read_file(folder / "empty", kMiB)};
 }
 
+// ---- torch.save files, and the pickle in them (which the archive's checksum hides from damage)
+// ----
+
+/// Values may refer to each other in circles: three levels are looked at, not all.
+std::vector<const PickleValue*> some_values(const PickleValue& root) {
+  std::vector<const PickleValue*> values{&root};
+  for (const PickleValue* item : root.items) {
+    if (item == nullptr) broken("a container holds nothing at all");
+    values.push_back(item);
+    values.insert(values.end(), item->items.begin(), item->items.end());
+  }
+  for (const PickleValue* value : values) {
+    if ((value->kind == PickleValue::Kind::Tensor) != (value->tensor != nullptr))
+      broken("a tensor that is none");
+    value->find("network_weights");
+  }
+  return values;
+}
+
+void run_pickle(Bytes bytes) {
+  accept_errors([&] {
+    std::deque<PickleValue> values;
+    some_values(read_pickle(bytes, "fuzz.pkl", values));
+  });
+}
+
+void run_torch_file(Bytes bytes) {
+  accept_errors([&] {
+    const TorchFile file(bytes, "fuzz.pth");
+    int read = 0;
+    for (const PickleValue* value : some_values(file.root())) {
+      if (value->kind != PickleValue::Kind::Tensor || ++read > 20) continue;
+      accept_errors([&] {
+        std::int64_t count = 1;
+        for (const std::int64_t size : value->tensor->shape) count *= size;
+        if (static_cast<std::int64_t>(file.floats(*value).size()) != count)
+          broken("elements and shape disagree");
+      });
+    }
+  });
+}
+
+/// A zip archive as torch.save lays it out: entries without compression.
+std::string torch_archive(const std::vector<std::pair<std::string, std::string>>& entries) {
+  const TempFolder folder;
+  const std::string path = (folder / "seed.pth").string();
+  int problem = 0;
+  zip_t* zip = zip_open(path.c_str(), ZIP_CREATE, &problem);
+  if (zip == nullptr) broken("libzip writes no archive");
+  for (const auto& [name, content] : entries) {
+    zip_source_t* source = zip_source_buffer(zip, content.data(), content.size(), 0);
+    const zip_int64_t index = zip_file_add(zip, name.c_str(), source, ZIP_FL_ENC_UTF_8);
+    zip_set_file_compression(zip, static_cast<zip_uint64_t>(index), ZIP_CM_STORE, 0);
+  }
+  if (zip_close(zip) != 0) broken("libzip writes no archive");
+  return read_file(path, kMiB);
+}
+
+/// {"network_weights": OrderedDict(w=tensor of 2 x 3, v=the same storage as 3 x 2, strided),
+///  "list": [1, -2.5, None, the dict], "other": an object}
+std::string checkpoint_pickle() {
+  using namespace std::string_literals;
+  const auto text = [](const std::string& t) {
+    return "X"s + static_cast<char>(t.size()) + "\0\0\0"s + t;
+  };
+  const std::string storage =
+      "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x06tQ";
+  const auto tensor = [&](const std::string& sizes) {
+    return "ctorch._utils\n_rebuild_tensor_v2\n(" + storage + "K\0"s + sizes +
+           "\x89"
+           "ccollections\nOrderedDict\n)RtR";
+  };
+  return "\x80\x02}q\0("s + text("network_weights") + "ccollections\nOrderedDict\n)Rq\x01(" +
+         text("w") + tensor("K\x02K\x03\x86K\x03K\x01\x86") + text("v") +
+         tensor("K\x03K\x02\x86K\x01K\x03\x86") + "u" + text("list") +
+         "](K\x01G\xc0\x04\0\0\0\0\0\0Nh\x01"
+         "e"s +
+         text("other") + "cnumpy\ndtype\n" + text("f8") + "\x85R}bu.";
+}
+
+std::vector<std::string> pickle_seeds() { return {checkpoint_pickle(), std::string("\x80\x02].")}; }
+
+std::vector<std::string> torch_file_seeds() {
+  std::string numbers;
+  for (const float value : {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F}) {
+    numbers.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  return {torch_archive({{"model/data.pkl", checkpoint_pickle()},
+                         {"model/byteorder", "little"},
+                         {"model/data/0", numbers},
+                         {"model/version", "3\n"}}),
+          torch_archive({{"archive/data.pkl", "\x80\x02]."}})};
+}
+
 }  // namespace
 
 const std::vector<FuzzTarget>& fuzz_targets() {
@@ -227,6 +325,8 @@ const std::vector<FuzzTarget>& fuzz_targets() {
       {"dataset", run_dataset, dataset_seeds},
       {"graph", run_graph, graph_seeds},
       {"safetensors", run_safetensors, safetensors_seeds},
+      {"pickle", run_pickle, pickle_seeds},
+      {"torch_file", run_torch_file, torch_file_seeds},
   };
   return targets;
 }

@@ -606,6 +606,8 @@ TEST(Metrics, JsonHoldsCasesAndMeans) {
     EXPECT_TRUE(json.at("cases").at(0).at("classes").at(0).contains(metric.name));
     EXPECT_TRUE(json.at("foreground_mean").contains(metric.name));
   }
+  EXPECT_EQ(metrics_json(case_metrics_from_json(json, "x"), {"background", "organ", "tumour"}),
+            json);
 }
 
 }  // namespace

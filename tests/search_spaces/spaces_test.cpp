@@ -61,6 +61,37 @@ std::map<std::string, std::vector<std::int64_t>> state_of(const Graph& graph,
   return state;
 }
 
+TEST(Unet, ArchitectureIsReadBackFromTheGraph) {
+  for (const bool residual : {false, true}) {
+    for (const bool deep : {false, true}) {
+      const UnetArchitecture a{.residual = residual,
+                               .in_channels = 2,
+                               .classes = 4,
+                               .features = {4, 8, 12},
+                               .strides = {{1, 1, 1}, {1, 2, 2}, {2, 2, 2}},
+                               .kernels = {{1, 3, 3}, {3, 3, 3}, {3, 3, 3}},
+                               .blocks = {1, 3, 2},
+                               .decoder_convs = {2, 1},
+                               .deep_supervision = deep};
+      const Graph graph = make_unet(a);
+      EXPECT_EQ(unet_architecture(graph), a);
+      UnetArchitecture plain = a;
+      plain.deep_supervision = false;
+      EXPECT_EQ(unet_architecture(first_output_only(graph)), plain);
+
+      Graph other = graph;
+      other.nodes[static_cast<std::size_t>(graph.find("decoder.transpconvs.1"))]
+          .attributes["bias"] = false;
+      EXPECT_THAT(error_of([&] { unet_architecture(other); }), HasSubstr("decoder.transpconvs.1"));
+    }
+  }
+  Graph graph;
+  graph.name = "other";
+  const int image = graph.add("input", "image", {}, {{"channels", std::int64_t{1}}});
+  graph.add("output", "seg0", {image});
+  EXPECT_THAT(error_of([&] { unet_architecture(graph); }), HasSubstr("other: not a planned U-Net"));
+}
+
 TEST(Unet, ParametersAndMacsEqualNnUnetsForEveryRow) {
   NAS_SHARED_OR_SKIP(path, "oracles/unet_sizes.json");
   const Json rows = read_json(path);

@@ -326,6 +326,112 @@ TEST(Predict, StreamingEqualsTheFullResolutionWay) {
   }
 }
 
+/// A three-class model of random weights with its own patch and spacing.
+Model random_model(std::uint64_t seed, const Extent3& patch, const Vec3& spacing) {
+  Model model = threshold_model(0);
+  model.network = convolution(2, 3, 3);
+  Rng rng(seed);
+  std::vector<float> weight(3 * 2 * 27);
+  for (float& w : weight) w = static_cast<float>(0.2 * rng.normal());
+  set_parameters(model.network, weight, {0.3F, 0, -0.3F});
+  model.preprocessing.patch = patch;
+  model.preprocessing.spacing = spacing;
+  model.preprocessing.label_names = {"background", "one", "two"};
+  return model;
+}
+
+TEST(Predict, SeveralModelsVoteByTheirMeanProbability) {
+  const std::vector<Model> models{random_model(1, {8, 12, 10}, {1, 1, 1}),
+                                  random_model(2, {10, 8, 12}, {1.4, 1, 0.8}),
+                                  random_model(3, {8, 12, 10}, {1, 1, 1})};
+  const Image image = noisy_box({21, 26, 23}, {1, 2, 0}, {20, 24, 22}, 6);
+  const LabelMap labels = predict_image(models, image, exact());
+
+  // The naive way: probabilities of every model at full resolution.
+  at::Tensor sum;
+  Extent3 begin{}, shape{};
+  for (const Model& model : models) {
+    const PreprocessedCase input = preprocess_case(image, nullptr, model.preprocessing);
+    begin = input.crop_begin;
+    shape = input.crop_shape;
+    GraphModule network = model.network;
+    const at::Tensor logits =
+        predict_logits(network, input.image, model.preprocessing.patch, exact()).contiguous();
+    const SlabResampler resampler(
+        input.image.geometry.shape, shape, separate_axis(model.preprocessing.spacing, {1, 1, 1}));
+    at::Tensor full = at::empty({3, shape[0], shape[1], shape[2]}, at::kFloat);
+    for (std::int64_t k = 0; k < 3; ++k) {
+      for (std::int64_t d = 0; d < shape[0]; ++d) {
+        resampler.slab(
+            logits[k].data_ptr<float>(),
+            d,
+            {full[k][d].data_ptr<float>(), static_cast<std::size_t>(shape[1] * shape[2])});
+      }
+    }
+    const at::Tensor probability = full.to(at::kDouble).softmax(0);
+    sum = sum.defined() ? sum + probability : probability;
+  }
+  const at::Tensor best = sum.argmax(0);
+  std::int64_t different = 0, foreground = 0;
+  for (std::int64_t d = 0; d < shape[0]; ++d) {
+    for (std::int64_t h = 0; h < shape[1]; ++h) {
+      for (std::int64_t w = 0; w < shape[2]; ++w) {
+        const auto at =
+            static_cast<std::size_t>(((d + begin[0]) * 26 + h + begin[1]) * 23 + w + begin[2]);
+        const std::int64_t label = labels.voxels[at];
+        foreground += label > 0;
+        if (label == best[d][h][w].item<std::int64_t>()) continue;
+        ++different;  // only near ties
+        EXPECT_LT(
+            (sum[best[d][h][w].item<std::int64_t>()][d][h][w] - sum[label][d][h][w]).item<double>(),
+            1e-4);
+      }
+    }
+  }
+  EXPECT_LE(different, 3);
+  EXPECT_GT(foreground, volume(shape) / 10);
+
+  // One model three times decides as it does alone.
+  Model one = models[0];
+  EXPECT_EQ(predict_image({one, one, one}, image, exact()), predict_image(one, image, exact()));
+  // Two models that read the same input share it.
+  const auto inputs = preprocess_for(models, image, 1);
+  EXPECT_EQ(inputs[0], inputs[2]);
+  EXPECT_NE(inputs[0], inputs[1]);
+  Geometry geometry;
+  geometry.shape = {200, 200, 200};
+  const std::int64_t alone = predict_memory_bytes({one}, geometry, exact());
+  const std::int64_t thrice = predict_memory_bytes({one, one, one}, geometry, exact());
+  EXPECT_GT(thrice, alone);
+  EXPECT_LT(thrice - alone, 100 << 20);  // slabs and planes, not 3 classes of 200^3 (96 MB) a model
+}
+
+TEST(Predict, ModelsAreNamedByListsRunsAndFolds) {
+  const test::TempFolder temp;
+  const Model model = threshold_model(3);
+  for (const char* name : {"run/fold_0/model", "run/fold_1/model", "single/model"}) {
+    save_model(temp.path() / name, model);
+  }
+  const auto path = [&](const char* name) { return (temp.path() / name).string(); };
+  // A run folder has a network.json of its own, with all outputs.
+  write_graph(path("single/network.json"), model.network->graph());
+  EXPECT_EQ(load_models(path("run")).size(), 2U);
+  EXPECT_EQ(load_models(path("single")).size(), 1U);
+  EXPECT_EQ(load_models(path("single/model")).size(), 1U);
+  EXPECT_EQ(load_models(path("run") + "," + path("single/model")).size(), 3U);
+  EXPECT_THROW(load_models(""), Error);
+  EXPECT_NE(message_of([&] { load_models(path("run") + "," + path("nothing")); }).find("nothing"),
+            std::string::npos);
+  Model other = model;
+  other.preprocessing.label_names = {"background", "dark"};
+  save_model(temp.path() / "run/fold_2/model", other);
+  const std::string message = message_of([&] { load_models(path("run")); });
+  EXPECT_NE(message.find("fold_2"), std::string::npos) << message;
+  EXPECT_NE(message.find("labels"), std::string::npos) << message;
+  fs::remove_all(temp.path() / "run/fold_1/model");
+  EXPECT_NE(message_of([&] { load_models(path("run")); }).find("fold_1"), std::string::npos);
+}
+
 TEST(Predict, ErrorsSayWhatDoesNotFit) {
   Model model = threshold_model(3);
   Image image = noisy_box({10, 12, 12}, {0, 0, 0}, {10, 12, 12});
@@ -347,9 +453,9 @@ TEST(Predict, MemoryForecastFollowsTheImageAndTheClasses) {
   const Model model = threshold_model(3);
   Geometry geometry;
   geometry.shape = {100, 100, 100};
-  const std::int64_t small = predict_memory_bytes(model, geometry, exact());
+  const std::int64_t small = predict_memory_bytes({model}, geometry, exact());
   geometry.shape = {200, 200, 200};
-  const std::int64_t large = predict_memory_bytes(model, geometry, exact());
+  const std::int64_t large = predict_memory_bytes({model}, geometry, exact());
   EXPECT_GT(large - small, 2 * 7'000'000 * 4 * 2);  // image and network input, two channels each
   EXPECT_LT(large - small,
             7'000'000 * 2 * 4 * 10);  // but no full-resolution copy per class and step

@@ -421,4 +421,28 @@ Json metrics_json(const std::vector<CaseMetrics>& cases,
           {"foreground_mean", values_json(overall.value())}};
 }
 
+std::vector<CaseMetrics> case_metrics_from_json(const Json& value, const std::string& where) {
+  const JsonReader reader(value, where);
+  const JsonReader list = reader.at("cases");
+  std::vector<CaseMetrics> cases;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    CaseMetrics one;
+    one.id = list.at(i).at("id").text();
+    const JsonReader classes = list.at(i).at("classes");
+    for (std::size_t k = 0; k < classes.size(); ++k) {
+      const JsonReader entry = classes.at(k);
+      ClassMetrics metrics;
+      for (const MetricInfo& metric : kMetrics) {
+        const JsonReader number = entry.at(metric.name);
+        if (!number.json().is_null()) metrics.*metric.value = number.number();
+      }
+      metrics.predicted_voxels = entry.at("predicted_voxels").integer();
+      metrics.reference_voxels = entry.at("reference_voxels").integer();
+      one.classes.push_back(metrics);
+    }
+    cases.push_back(std::move(one));
+  }
+  return cases;
+}
+
 }  // namespace nas

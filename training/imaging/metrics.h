@@ -65,4 +65,8 @@ std::vector<float> squared_distance_transform(const std::vector<std::uint8_t>& m
 Json metrics_json(const std::vector<CaseMetrics>& cases,
                   const std::vector<std::string>& label_names);
 
+/// The cases of such a JSON; `common_voxels` is not in it and stays 0. \throws Error(Input) naming
+/// `where` and the key.
+std::vector<CaseMetrics> case_metrics_from_json(const Json& value, const std::string& where);
+
 }  // namespace nas

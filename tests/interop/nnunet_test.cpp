@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// nnU-Net predicts with our models, and we with its.
+#include "training/nnunet.h"
+
+#include <optional>
+
+#include <gmock/gmock.h>
+
+#include "nas/core/error.h"
+#include "tests/interop/interop.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+constexpr double kMostDisagreement = 1e-3;
+
+/// Two tiny networks are trained, exported, and nnU-Net runs once for all tests: importing it takes
+/// most of the time.
+class Nnunet : public testing::Test {
+ protected:
+  struct Shared {
+    test::TempFolder temp;
+    std::optional<Model> plain, residual;
+    std::vector<std::string> ids;
+    fs::path source;
+    bool ran = false;
+  };
+  static std::unique_ptr<Shared> shared_;
+  static std::string why_not_;
+
+  static void SetUpTestSuite() {
+    const fs::path python = test::test_python();
+    const fs::path source = test::shared_folder() / "data/Task04_Hippocampus";
+    if (python.empty() || !test::python_has(python, "nnunetv2")) {
+      why_not_ = "needs nnU-Net in the Python environment of scripts/setup.sh";
+      return;
+    }
+    if (test::shared_folder().empty() || !fs::exists(source)) {
+      why_not_ = "needs data/Task04_Hippocampus in the folder `shared` beside the checkout";
+      return;
+    }
+    shared_ = std::make_unique<Shared>();
+    Shared& s = *shared_;
+    s.source = source;
+    ::setenv("VOXNAS_DATA_CACHE", (s.temp / "cache").c_str(), 1);
+    test::few_hippocampi(source, s.temp / "data", 8);
+    const Json cases = read_json(s.temp / "data/dataset.json").at("training");
+    fs::create_directory(s.temp / "images");
+    for (const std::size_t i : {0U, 5U}) {
+      const fs::path image = source / cases.at(i).at("image").get<std::string>();
+      s.ids.push_back(nifti_stem(image));
+      // nnU-Net reads spacing and size from the file: one case gets another spacing, so that
+      // resampling both ways takes part.
+      Image content = read_nifti_image(image);
+      if (i == 5) {
+        content.geometry.spacing_mm = {1.3, 0.9, 1.1};
+        content.geometry.affine = {1.1, 0, 0, 0, 0, 0.9, 0, 0, 0, 0, 1.3, 0};
+      }
+      write_nifti(s.temp / ("images/" + s.ids.back() + "_0000.nii.gz"), content);
+    }
+    s.plain = test::train_tiny(s.temp / "data", s.temp / "plain", false, 120);
+    s.residual = test::train_tiny(s.temp / "data", s.temp / "residual", true, 60);
+    Json jobs = Json::array();
+    const auto job = [&](const Model& model, const std::string& name, bool mirror) {
+      fs::create_directory(s.temp / name);
+      write_nnunet_model(model, s.temp / name);
+      jobs.push_back({{"folder", (s.temp / name).string()},
+                      {"images", (s.temp / "images").string()},
+                      {"out", (s.temp / (name + "_out")).string()},
+                      {"mirror", mirror}});
+    };
+    job(*s.plain, "plain_export", false);
+    job(*s.residual, "residual_export", true);
+    Json again = jobs.front();
+    again["retrain"] = (s.temp / "retrained").string();
+    again["out"] = (s.temp / "retrained_out").string();
+    jobs.push_back(again);
+    write_json(s.temp / "jobs.json", jobs);
+    s.ran = test::run_logged(python.string() + " " + NAS_INTEROP_DIR + "/nnunet_jobs.py " +
+                                 (s.temp / "jobs.json").string(),
+                             s.temp / "nnunet.log");
+  }
+  static void TearDownTestSuite() { shared_.reset(); }
+  void SetUp() override {
+    if (!why_not_.empty()) GTEST_SKIP() << why_not_;
+    ASSERT_TRUE(shared_->ran);
+  }
+
+  static LabelMap theirs(const std::string& name, const std::string& id) {
+    return read_nifti_label(shared_->temp / (name + "_out/" + id + ".nii.gz"));
+  }
+  static LabelMap ours(Model model, const std::string& id, bool mirror) {
+    return predict_image(model,
+                         read_nifti_image(shared_->temp / ("images/" + id + "_0000.nii.gz")),
+                         {.mirror = mirror, .device = "cpu", .precision = "fp32"});
+  }
+  static void expect_agreement(Model model, const std::string& name, bool mirror) {
+    for (const std::string& id : shared_->ids) {
+      const LabelMap mine = ours(model, id, mirror), other = theirs(name, id);
+      EXPECT_GT(test::foreground(mine), 500) << "the network sees nothing: no evidence";
+      const double share = test::disagreement(mine, other);
+      EXPECT_LE(share, kMostDisagreement) << name << " " << id;
+      std::cout << name << " " << id << ": " << 100 * share << " % of the voxels differ\n";
+    }
+  }
+};
+std::unique_ptr<Nnunet::Shared> Nnunet::shared_;
+std::string Nnunet::why_not_;
+
+TEST_F(Nnunet, PredictsAsWeDoWithAPlainUnet) {
+  expect_agreement(*shared_->plain, "plain_export", false);
+}
+
+TEST_F(Nnunet, PredictsAsWeDoWithAResidualUnetAndMirroring) {
+  expect_agreement(*shared_->residual, "residual_export", true);
+}
+
+TEST_F(Nnunet, ItsCheckpointIsTakenOver) {
+  const NnunetImport found = read_nnunet_folder(shared_->temp / "retrained");
+  ASSERT_EQ(found.models.size(), 1U);
+  EXPECT_EQ(found.configuration, "3d_fullres");
+  EXPECT_EQ(found.trainer, "nnUNetTrainer");
+  EXPECT_TRUE(found.mirrored);
+  EXPECT_EQ(found.models[0].preprocessing.spacing, shared_->plain->preprocessing.spacing);
+  // The step of nnU-Net's optimiser has moved the weights.
+  const auto before = shared_->plain->network->named_parameters();
+  double moved = 0;
+  for (const auto& item : found.models[0].network->named_parameters()) {
+    moved = std::max(moved, (item.value() - before[item.key()]).abs().max().item<double>());
+  }
+  EXPECT_GT(moved, 1e-4);
+  expect_agreement(found.models[0], "retrained", false);
+}
+
+TEST_F(Nnunet, OurExportComesBackAsItWas) {
+  const NnunetImport found = read_nnunet_folder(shared_->temp / "residual_export");
+  ASSERT_EQ(found.models.size(), 1U);
+  EXPECT_EQ(found.models[0].preprocessing, shared_->residual->preprocessing);
+  EXPECT_EQ(found.models[0].network->graph(), shared_->residual->network->graph());
+  const auto before = shared_->residual->network->named_parameters();
+  for (const auto& item : found.models[0].network->named_parameters()) {
+    EXPECT_TRUE(torch::equal(item.value(), before[item.key()])) << item.key();
+  }
+}
+
+TEST_F(Nnunet, WhatCannotBeTakenOverSaysWhy) {
+  const fs::path good = shared_->temp / "plain_export", bad = shared_->temp / "bad";
+  const auto message = [&](const std::function<void(Json & plans, Json & dataset)>& change) {
+    fs::remove_all(bad);
+    fs::copy(good, bad, fs::copy_options::recursive);
+    Json plans = read_json(bad / "plans.json"), dataset = read_json(bad / "dataset.json");
+    change(plans, dataset);
+    write_json(bad / "plans.json", plans);
+    write_json(bad / "dataset.json", dataset);
+    try {
+      read_nnunet_folder(bad);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto full = [](Json& plans) -> Json& { return plans["configurations"]["3d_fullres"]; };
+  EXPECT_EQ(message([](Json&, Json&) {}), "");
+  EXPECT_THAT(message([&](Json& p, Json&) { full(p).erase("architecture"); }),
+              HasSubstr("architecture"));
+  EXPECT_THAT(message([&](Json& p, Json&) { full(p)["previous_stage"] = "3d_lowres"; }),
+              HasSubstr("cascade"));
+  EXPECT_THAT(message([&](Json& p, Json&) { full(p)["resampling_fn_data"] = "resample_torch"; }),
+              HasSubstr("resampling_fn_data"));
+  EXPECT_THAT(message([&](Json& p, Json&) {
+                full(p)["architecture"]["arch_kwargs"]["norm_op"] = "torch.nn.BatchNorm3d";
+              }),
+              HasSubstr("InstanceNorm3d"));
+  EXPECT_THAT(message([&](Json& p, Json&) {
+                full(p)["architecture"]["arch_kwargs"]["features_per_stage"] = {6, 12, 17};
+              }),
+              HasSubstr("expected shape"));
+  EXPECT_THAT(message([&](Json&, Json& d) {
+                d["labels"]["whole"] = {1, 2};
+              }),
+              HasSubstr("regions"));
+  EXPECT_THAT(message([&](Json&, Json& d) { d["labels"].erase("Anterior"); }),
+              HasSubstr("without a gap"));
+  EXPECT_THAT(message([&](Json& p, Json&) { p["configurations"].erase("3d_fullres"); }),
+              HasSubstr("no configuration '3d_fullres'"));
+}
+
+TEST(NnunetExport, OtherNetworksAreRefused) {
+  const test::TempFolder temp;
+  Graph graph;
+  graph.name = "own";
+  const int image = graph.add("input", "image", {}, {{"channels", std::int64_t{1}}});
+  const int conv = graph.add("conv", "head", {image}, {{"out_channels", std::int64_t{2}}});
+  graph.add("output", "seg0", {conv});
+  Model model;
+  model.network = GraphModule(graph);
+  try {
+    write_nnunet_model(model, temp.path());
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("network own: not a planned U-Net"));
+  }
+}
+
+}  // namespace
+}  // namespace nas
