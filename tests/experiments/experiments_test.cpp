@@ -369,11 +369,13 @@ void write_run(const fs::path& folder, const std::string& dataset) {
   stage.status = "running";
   stage.strategy = "{}";
   db.start_stage(stage);
+  std::int64_t proposal = 0;
   for (const auto& [label, dice] : {std::pair{"best", 0.9}, std::pair{"baseline", 0.875}}) {
     Trial trial;
     trial.stage = "final";
     trial.purpose = TrialPurpose::Retrain;
     trial.label = label;
+    trial.proposal = ++proposal;
     trial.genotype_text = "x";
     trial.parameters = 2'500'000;
     trial.macs = 3'000'000'000;
