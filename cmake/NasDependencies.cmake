@@ -8,6 +8,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(libdeflate REQUIRED IMPORTED_TARGET libdeflate)
 pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 find_package(ZLIB REQUIRED)
+find_package(Protobuf REQUIRED)
 find_package(Boost REQUIRED)  # headers: Boost.Math
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)

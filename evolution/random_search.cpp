@@ -5,38 +5,34 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
-#include <set>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
 #include "nas/search/budget.h"
+#include "nas/search/draws.h"
 
 namespace nas {
 namespace {
 
 constexpr const char* kWhere = "state of strategy \"random\"";
-constexpr int kRejectionsInARow = 1000;  // duplicates or inadmissible: the space is exhausted
 
 class RandomSearch : public Strategy {
  public:
-  explicit RandomSearch(const StrategyContext& context) {
+  explicit RandomSearch(const StrategyContext& context) : baseline_(context.baseline) {
     const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
-    genotypes_.push_back(context.baseline);
-    std::set<Genotype> known{context.baseline};
+    Draws draws(context);
+    if (draws.take(context.baseline)) genotypes_.push_back(context.baseline);
     // What the stages before found takes part too, so that this one cannot end below it.
-    if (context.start_found && wanted > 1 && known.insert(context.start).second) {
+    if (context.start_found && std::ssize(genotypes_) < wanted && draws.take(context.start)) {
       genotypes_.push_back(context.start);
     }
     Rng rng = context.rng.split("sample");
-    for (int rejected = 0; static_cast<std::int64_t>(genotypes_.size()) < wanted;) {
-      const Genotype drawn = context.space->sample(rng, context.stage.groups, &context.start);
-      if (known.insert(drawn).second && (!context.admissible || context.admissible(drawn))) {
-        genotypes_.push_back(drawn);
-        rejected = 0;
-      } else if (++rejected == kRejectionsInARow) {
-        break;
-      }
+    while (std::ssize(genotypes_) < wanted) {
+      const auto drawn = draws.sample(rng);
+      if (!drawn) break;
+      genotypes_.push_back(*drawn);
     }
+    draws.check_any();
     sizes_ = halving_sizes(
         static_cast<std::int64_t>(genotypes_.size()), context.stage.rungs, context.stage.keep);
     start_rung(all_of_rung_0());
@@ -50,7 +46,7 @@ class RandomSearch : public Strategy {
       p.genotype = genotypes_[members_[asked_]];
       p.rung = static_cast<int>(rung_);
       p.share = 1.0 / static_cast<double>(sizes_.size()) / static_cast<double>(sizes_[rung_]);
-      if (members_[asked_] == 0) p.label = "baseline";
+      if (p.genotype == baseline_) p.label = "baseline";
       result.push_back(std::move(p));
     }
     return result;
@@ -206,7 +202,8 @@ class RandomSearch : public Strategy {
     start_rung(std::move(promoted));
   }
 
-  std::vector<Genotype> genotypes_;  // 0 is the baseline
+  Genotype baseline_;
+  std::vector<Genotype> genotypes_;  // the baseline first, where it is admissible
   std::vector<std::int64_t> sizes_;  // trials per rung
   std::size_t rung_ = 0;
   std::vector<std::size_t> members_;  // indices into genotypes_

@@ -4,7 +4,11 @@
 #include <array>
 #include <utility>
 
+#include "compound_scaling/scaling.h"
+#include "evolution/clustered.h"
 #include "evolution/random_search.h"
+#include "evolution/regularized.h"
+#include "evolution/supernet_search.h"
 #include "nas/core/error.h"
 
 namespace nas {
@@ -17,6 +21,11 @@ struct Entry {
 
 constexpr std::array kStrategies{
     Entry{"random", make_random_search},
+    Entry{"regularized", make_regularized_evolution},
+    Entry{"clustered", make_clustered_evolution},
+    Entry{"single_path", make_supernet_search},
+    Entry{"differentiable", make_supernet_search},
+    Entry{"scaling", make_compound_scaling},
 };
 
 }  // namespace

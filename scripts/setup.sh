@@ -17,7 +17,7 @@ die() { say "$*"; exit 1; }
 
 packages=(g++ make pkg-config cmake ninja-build ccache python3 python3-venv
   nlohmann-json3-dev libcli11-dev libsqlite3-dev libeigen3-dev libboost-math-dev libxxhash-dev
-  libdeflate-dev libspng-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler graphviz libgtest-dev libgmock-dev libbenchmark-dev)
+  libdeflate-dev libspng-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler libonnx-dev graphviz libgtest-dev libgmock-dev libbenchmark-dev)
 tools=false
 case "${1:-}" in
   "") ;;
@@ -94,7 +94,7 @@ ready() {  # part, files that must be there...
   for file in "$@"; do compgen -G "$file" >/dev/null || return 1; done
 }
 site=$env/lib/python3*/site-packages
-test_ready() { [ -x "$env/bin/python" ] && ready test "$site/nibabel/__init__.py" "$site/tensorboard/version.py"; }
+test_ready() { [ -x "$env/bin/python" ] && ready test "$site/nibabel/__init__.py" "$site/tensorboard/version.py" "$site/onnxruntime/__init__.py"; }
 torch_ready() {
   ! $torch_wanted || ready torch "$site/torch/lib/libtorch_cpu.so" "$site/torch/include/torch/csrc/api/include/torch/torch.h" \
     "$site/nvidia/cu13/bin/nvcc" "$site/nvidia/cudnn/lib/libcudnn.so.9"

@@ -2,17 +2,17 @@
 #include "search_spaces/network_file.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
-#include <optional>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "search_spaces/c2fnas.h"
+#include "nas/network/operations.h"
 #include "search_spaces/plan.h"
+#include "search_spaces/reference_networks/reference_networks.h"
 #include "search_spaces/search_space.h"
-#include "search_spaces/vnas.h"
 
 namespace nas {
 namespace {
@@ -72,7 +72,7 @@ Configuration nnunet_configuration(const JsonReader& plans, const NetworkFileOpt
             ": expected PlainConvUNet or ResidualEncoderUNet, found ",
             network.substr(0, 120));
   a.in_channels = static_cast<std::int64_t>(c.normalization.size());
-  a.classes = options.classes;
+  a.classes = options.classes ? options.classes : 2;
   a.features = kwargs.at("features_per_stage").integers();
   a.strides = extents(kwargs.at("strides"));
   a.kernels = extents(kwargs.at("kernel_sizes"));
@@ -90,26 +90,85 @@ NetworkFile point_of(const SearchSpace& space, std::int64_t batch, const std::st
   return {std::move(built.graph), built.patch, batch};
 }
 
-NetworkFile planned(const Configuration& configuration, const NetworkFileOptions& options) {
-  return point_of(
-      *space_for_plan(options.space, configuration), configuration.batch, options.genotype);
+NetworkIo io_of(const NetworkFileOptions& options, NetworkIo io) {
+  if (options.channels) io.in_channels = options.channels;
+  if (options.classes) io.classes = options.classes;
+  if (options.patch != Extent3{0, 0, 0}) io.patch = options.patch;
+  return io;
 }
 
-/// The preset `name`, if there is one.
-std::optional<NetworkFile> preset(const std::string& name, const NetworkFileOptions& options) {
-  constexpr Extent3 kPatch{96, 96, 96};
-  if (name == "c2fnas-panc")
-    return NetworkFile{make_c2fnas(c2fnas_panc(options.channels, options.classes)), kPatch, 0};
-  constexpr std::string_view kVnas = "vnas:";
-  if (name.starts_with(kVnas)) {
-    VnasNetwork network;
-    network.in_channels = options.channels;
-    network.classes = options.classes;
-    network.code = named_vnas_code(name.substr(kVnas.size()));
-    network.name = "vnas " + to_text(network.code);
-    return NetworkFile{make_vnas(network), kPatch, 0};
+/// The convolutions whose channels are those of node `i`: behind it, past operations that leave
+/// channels alone.
+void find_heads(const Graph& graph, int i, std::vector<int>& heads) {
+  const Node& node = graph.nodes[static_cast<std::size_t>(i)];
+  if (node.op == "conv" || node.op == "conv_transpose") {
+    heads.push_back(i);
+    return;
   }
-  return std::nullopt;
+  const Operation& row = operation(node);
+  NAS_CHECK(row.channels == nullptr,
+            node_label(node),
+            ": the number of classes comes from here; expected a convolution, so that the network "
+            "can be adapted to another number");
+  for (const int input : node.inputs) find_heads(graph, input, heads);
+}
+
+/// Channels of the input and of the first output.
+std::array<std::int64_t, 2> channels_and_classes(const Graph& graph) {
+  std::vector<std::int64_t> channels;
+  for (const Node& node : graph.nodes) {
+    std::vector<std::int64_t> in;
+    for (const int input : node.inputs) in.push_back(channels[static_cast<std::size_t>(input)]);
+    channels.push_back(result_channels(node, in));
+  }
+  const std::vector<int> inputs = graph.input_nodes(), outputs = graph.output_nodes();
+  NAS_CHECK(inputs.size() == 1 && !outputs.empty(),
+            "network '",
+            graph.name,
+            "': expected one input and an output, found ",
+            inputs.size(),
+            " and ",
+            outputs.size());
+  return {channels[static_cast<std::size_t>(inputs[0])],
+          channels[static_cast<std::size_t>(outputs[0])]};
+}
+
+/// A finished network against what is asked of it.
+void fit_graph(NetworkFile& loaded, const NetworkFileOptions& options, const std::string& where) {
+  if (!options.channels && !options.classes) return;
+  NAS_CHECK(loaded.graph.is_closed(), where, ": expected a network without open choices");
+  const auto [channels, classes] = channels_and_classes(loaded.graph);
+  const std::int64_t wanted_channels = options.channels ? options.channels : channels;
+  const std::int64_t wanted_classes = options.classes ? options.classes : classes;
+  if (channels == wanted_channels && classes == wanted_classes) return;
+  NAS_CHECK_KIND(Shape,
+                 options.adapt,
+                 where,
+                 ": the network reads ",
+                 channels,
+                 " channels and gives ",
+                 classes,
+                 " classes; asked for are ",
+                 wanted_channels,
+                 " and ",
+                 wanted_classes);
+  loaded.graph = adapt_network(loaded.graph, wanted_channels, wanted_classes);
+  loaded.adapted = true;
+}
+
+/// The planned network; a plan of another task is rewritten for this one where that is asked for.
+NetworkFile planned(Configuration configuration,
+                    const NetworkFileOptions& options,
+                    const std::string& where) {
+  UnetArchitecture& a = configuration.architecture;
+  const UnetArchitecture before = a;
+  if (options.adapt && options.channels) a.in_channels = options.channels;
+  if (options.adapt && options.classes) a.classes = options.classes;
+  NetworkFile loaded = point_of(
+      *space_for_plan(options.space, configuration), configuration.batch, options.genotype);
+  loaded.adapted = a != before;
+  fit_graph(loaded, options, where);
+  return loaded;
 }
 
 Extent3 patch_of_model(const std::filesystem::path& folder) {
@@ -124,32 +183,70 @@ Extent3 patch_of_model(const std::filesystem::path& folder) {
 
 }  // namespace
 
-std::vector<std::string> preset_names() {
-  return {"c2fnas-panc", "vnas:2d", "vnas:mix", "vnas:3d", "vnas:msd-pancreas", "vnas:CODE"};
+std::vector<std::string> network_names() {
+  std::vector<std::string> names = reference_network_names();
+  for (const std::string& space : space_names()) names.push_back(space);
+  return names;
+}
+
+Graph adapt_network(const Graph& graph, std::int64_t channels, std::int64_t classes) {
+  Graph result = graph;
+  for (const int input : result.input_nodes()) {
+    result.nodes[static_cast<std::size_t>(input)].attributes["channels"] = channels;
+  }
+  std::vector<int> heads;
+  for (const int output : result.output_nodes()) find_heads(result, output, heads);
+  for (const int head : heads) {
+    result.nodes[static_cast<std::size_t>(head)].attributes["out_channels"] = classes;
+  }
+  validate(result);
+  NAS_CHECK(channels_and_classes(result)[1] == classes,
+            "network '",
+            graph.name,
+            "': cannot be adapted to ",
+            classes,
+            " classes");
+  return result;
 }
 
 NetworkFile load_network(const std::string& name, const NetworkFileOptions& options) {
   namespace fs = std::filesystem;
-  fs::path file = name;
   NetworkFile loaded;
+  const auto no_genotype = [&](const std::string& what) {
+    NAS_CHECK_KIND(Usage,
+                   options.genotype.empty(),
+                   what,
+                   ": a genotype needs a plan or a search space, not a finished network");
+  };
+  if (const ReferenceNetwork* known = find_reference_network(name)) {
+    no_genotype(name);
+    const NetworkIo io = io_of(options, known->defaults);
+    return {.graph = known->make(io), .patch = io.patch};
+  }
+  constexpr std::string_view kVnas = "vnas:";  // any code, not only the named ones of the table
+  if (name.starts_with(kVnas)) {
+    no_genotype(name);
+    const NetworkIo io = io_of(options, {});
+    return {.graph = make_vnas_network(io, name.substr(kVnas.size())), .patch = io.patch};
+  }
+  if (const std::vector<std::string> spaces = space_names();
+      std::ranges::find(spaces, name) != spaces.end()) {
+    loaded = point_of(*make_space(example_description(name)), 0, options.genotype);
+    fit_graph(loaded, options, name);
+    return loaded;
+  }
+  fs::path file = name;
   if (!fs::exists(file)) {
-    if (std::optional<NetworkFile> published = preset(name, options)) return *published;
-    const std::vector<std::string> spaces = space_names();
-    if (std::ranges::find(spaces, name) != spaces.end()) {
-      return point_of(*make_space(example_description(name)), 0, options.genotype);
-    }
-    const auto listed = [](const std::vector<std::string>& words) {
-      std::string text;
-      for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-      return text;
-    };
+    const std::vector<std::string> names = network_names();
+    std::string known;
+    for (const std::string& one : names) known += (known.empty() ? "" : ", ") + one;
+    const std::string near = nearest_word(name, names);
     fail(ErrorKind::Usage,
          name,
-         ": neither a file or folder, nor a published network (",
-         listed(preset_names()),
-         "), nor the name of a search space (",
-         listed(spaces),
-         ")");
+         ": neither a file or folder nor the name of a network or search space (",
+         known,
+         ")",
+         near.empty() ? "" : "; did you mean '" + near + "'?");
   }
   if (fs::is_directory(file)) {
     NAS_CHECK(
@@ -159,23 +256,27 @@ NetworkFile load_network(const std::string& name, const NetworkFileOptions& opti
   }
   const Json value = read_json(file, kMaxFileBytes);
   const JsonReader reader(value, file.string());
-  const bool is_graph = reader.has("nodes");
-  NAS_CHECK_KIND(Usage,
-                 !is_graph || options.genotype.empty(),
-                 file.string(),
-                 ": a genotype needs a plan or a search space, not a finished network");
-  if (is_graph) {
+  if (reader.has("nodes")) {
+    no_genotype(file.string());
     loaded.graph = graph_from_json(value, file.string());
+    fit_graph(loaded, options, file.string());
     return loaded;
+  }
+  if (reader.has("arch_code_a")) {
+    no_genotype(file.string());
+    const NetworkIo io = io_of(options, find_reference_network("dints")->defaults);
+    return {.graph = make_dints(io, dints_code_from_json(value, file.string())), .patch = io.patch};
   }
   if (reader.has("format")) {
     return planned(plan_from_json(value, file.string()).configuration(options.configuration),
-                   options);
+                   options,
+                   file.string());
   }
   NAS_CHECK(reader.has("configurations"),
             file.string(),
-            ": expected a network (voxnas.graph), a plan (voxnas.plan) or nnU-Net's plans.json");
-  return planned(nnunet_configuration(reader, options), options);
+            ": expected a network (voxnas.graph), a plan (voxnas.plan), nnU-Net's plans.json or "
+            "DiNTS codes (arch_code_a)");
+  return planned(nnunet_configuration(reader, options), options, file.string());
 }
 
 }  // namespace nas

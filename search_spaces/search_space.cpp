@@ -11,6 +11,7 @@
 #include "search_spaces/c2fnas_space.h"
 #include "search_spaces/mixed_unet_space.h"
 #include "search_spaces/plan.h"
+#include "search_spaces/training_genes.h"
 #include "search_spaces/unet_space.h"
 #include "search_spaces/vnas_space.h"
 
@@ -32,6 +33,7 @@ const SpaceRow kSpaces[] = {
     {"c2fnas", C2fnasSpace::make, C2fnasSpace::example},
     {"vnas", VnasSpace::make, VnasSpace::example},
     {"mixed-unet", MixedUnetSpace::make, MixedUnetSpace::example},
+    {"training_genes", TrainingGenesSpace::make, TrainingGenesSpace::example},
 };
 
 const SpaceRow& row_of(const std::string& name) {

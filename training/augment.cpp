@@ -63,129 +63,16 @@ Affine3 patch_to_source(const AugmentPlan& plan, const PatchChoice& choice, cons
 
 Size3 to_size(const Extent3& e) { return {e[0], e[1], e[2]}; }
 
-/// The operations of kernels::cpu and kernels::cuda under one set of names.
-struct CpuBackend {
-  void crop_image(const float* image,
-                  const Size3& size,
-                  std::int64_t channels,
-                  const CropPlace& place,
-                  const Size3& patch,
-                  float* out) const {
-    kernels::cpu::crop_image(image, size, channels, place, patch, out);
-  }
-  void crop_label(const std::int16_t* label,
-                  const Size3& size,
-                  const CropPlace& place,
-                  const Size3& patch,
-                  std::int16_t* out) const {
-    kernels::cpu::crop_label(label, size, place, patch, out);
-  }
-  void affine_image(const float* image,
-                    const Size3& size,
-                    std::int64_t channels,
-                    const Affine3& map,
-                    const Size3& patch,
-                    float* out) const {
-    kernels::cpu::affine_image(image, size, channels, map, patch, out);
-  }
-  void affine_label(const std::int16_t* label,
-                    const Size3& size,
-                    const Affine3& map,
-                    const Size3& patch,
-                    std::int16_t* out) const {
-    kernels::cpu::affine_label(label, size, map, patch, out);
-  }
-  void add_noise(float* image,
-                 std::int64_t voxels,
-                 std::int64_t channels,
-                 float deviation,
-                 std::uint64_t key) const {
-    kernels::cpu::add_noise(image, voxels, channels, deviation, key);
-  }
-  void blur(float* image, float* scratch, const Size3& size, const BlurTaps* taps) const {
-    kernels::cpu::blur(image, scratch, size, taps);
-  }
-  void low_resolution(float* image, float* scratch, const Size3& size, const Size3& low) const {
-    kernels::cpu::low_resolution(image, scratch, size, low);
-  }
-  void scale(float* image, std::int64_t n, float factor) const {
-    kernels::cpu::scale(image, n, factor);
-  }
-  void stats(const float* image, std::int64_t n, void* scratch, Stats* out) const {
-    kernels::cpu::stats(image, n, scratch, out);
-  }
-  void contrast(float* image, std::int64_t n, float factor, const Stats* s) const {
-    kernels::cpu::contrast(image, n, factor, s);
-  }
-  void gamma(float* image, std::int64_t n, float exponent, bool invert, const Stats* s) const {
-    kernels::cpu::gamma(image, n, exponent, invert, s);
-  }
-  void restore(float* image, std::int64_t n, const Stats* before, const Stats* after) const {
-    kernels::cpu::restore(image, n, before, after);
-  }
+/// Where a sample is made: on the CPU, or on `stream` of the CUDA device that holds it.
+struct Place {
+  bool cuda = false;
+  void* stream = nullptr;
 };
-
-struct CudaBackend {
-  void* stream;
-  void crop_image(const float* image,
-                  const Size3& size,
-                  std::int64_t channels,
-                  const CropPlace& place,
-                  const Size3& patch,
-                  float* out) const {
-    kernels::cuda::crop_image(image, size, channels, place, patch, out, stream);
-  }
-  void crop_label(const std::int16_t* label,
-                  const Size3& size,
-                  const CropPlace& place,
-                  const Size3& patch,
-                  std::int16_t* out) const {
-    kernels::cuda::crop_label(label, size, place, patch, out, stream);
-  }
-  void affine_image(const float* image,
-                    const Size3& size,
-                    std::int64_t channels,
-                    const Affine3& map,
-                    const Size3& patch,
-                    float* out) const {
-    kernels::cuda::affine_image(image, size, channels, map, patch, out, stream);
-  }
-  void affine_label(const std::int16_t* label,
-                    const Size3& size,
-                    const Affine3& map,
-                    const Size3& patch,
-                    std::int16_t* out) const {
-    kernels::cuda::affine_label(label, size, map, patch, out, stream);
-  }
-  void add_noise(float* image,
-                 std::int64_t voxels,
-                 std::int64_t channels,
-                 float deviation,
-                 std::uint64_t key) const {
-    kernels::cuda::add_noise(image, voxels, channels, deviation, key, stream);
-  }
-  void blur(float* image, float* scratch, const Size3& size, const BlurTaps* taps) const {
-    kernels::cuda::blur(image, scratch, size, taps, stream);
-  }
-  void low_resolution(float* image, float* scratch, const Size3& size, const Size3& low) const {
-    kernels::cuda::low_resolution(image, scratch, size, low, stream);
-  }
-  void scale(float* image, std::int64_t n, float factor) const {
-    kernels::cuda::scale(image, n, factor, stream);
-  }
-  void stats(const float* image, std::int64_t n, void* scratch, Stats* out) const {
-    kernels::cuda::stats(image, n, scratch, out, stream);
-  }
-  void contrast(float* image, std::int64_t n, float factor, const Stats* s) const {
-    kernels::cuda::contrast(image, n, factor, s, stream);
-  }
-  void gamma(float* image, std::int64_t n, float exponent, bool invert, const Stats* s) const {
-    kernels::cuda::gamma(image, n, exponent, invert, s, stream);
-  }
-  void restore(float* image, std::int64_t n, const Stats* before, const Stats* after) const {
-    kernels::cuda::restore(image, n, before, after, stream);
-  }
-};
+/// kernels::cpu::NAME(...) or kernels::cuda::NAME(..., stream): the same operations, which differ
+/// in the stream alone.
+#define NAS_KERNEL(PLACE, NAME, ...)                               \
+  ((PLACE).cuda ? kernels::cuda::NAME(__VA_ARGS__, (PLACE).stream) \
+                : kernels::cpu::NAME(__VA_ARGS__))
 
 /// Memory of an augmentation: one channel, two statistics, partial sums.
 struct Scratch {
@@ -196,8 +83,7 @@ struct Scratch {
 };
 
 /// The order of nnU-Net's list. Mirroring comes last there; here it is part of the spatial map.
-template <class Backend>
-void run_plan(const Backend& backend,
+void run_plan(const Place& place,
               const float* image,
               const std::int16_t* label,
               const Extent3& shape,
@@ -211,22 +97,27 @@ void run_plan(const Backend& backend,
   const Size3 size = to_size(shape), out = to_size(patch);
   if (plan.affine) {
     const Affine3 map = patch_to_source(plan, choice, patch);
-    backend.affine_image(image, size, channels, map, out, out_image);
-    backend.affine_label(label, size, map, out, out_label);
+    NAS_KERNEL(place, affine_image, image, size, channels, map, out, out_image);
+    NAS_KERNEL(place, affine_label, label, size, map, out, out_label);
   } else {
-    CropPlace place;
+    CropPlace crop;
     for (std::size_t a = 0; a < 3; ++a) {
-      place.begin[a] = choice.begin[a];
-      place.flip[a] = plan.flip[a];
+      crop.begin[a] = choice.begin[a];
+      crop.flip[a] = plan.flip[a];
     }
-    backend.crop_image(image, size, channels, place, out, out_image);
-    backend.crop_label(label, size, place, out, out_label);
+    NAS_KERNEL(place, crop_image, image, size, channels, crop, out, out_image);
+    NAS_KERNEL(place, crop_label, label, size, crop, out, out_label);
   }
 
   const std::int64_t n = volume(patch);
   if (plan.noise_deviation > 0) {
-    backend.add_noise(
-        out_image, n, channels, static_cast<float>(plan.noise_deviation), plan.noise_key);
+    NAS_KERNEL(place,
+               add_noise,
+               out_image,
+               n,
+               channels,
+               static_cast<float>(plan.noise_deviation),
+               plan.noise_key);
   }
   for (std::int64_t c = 0; c < channels; ++c) {
     const ChannelPlan& todo = plan.channels[static_cast<std::size_t>(c)];
@@ -236,28 +127,30 @@ void run_plan(const Backend& backend,
       for (std::size_t a = 0; a < 3; ++a) {
         if (patch[a] > 1) taps[a] = kernels::make_blur_taps(todo.blur_sigma[a]);
       }
-      backend.blur(channel, scratch.channel, out, taps);
+      NAS_KERNEL(place, blur, channel, scratch.channel, out, taps);
     }
-    if (todo.brightness != 1) backend.scale(channel, n, static_cast<float>(todo.brightness));
+    if (todo.brightness != 1)
+      NAS_KERNEL(place, scale, channel, n, static_cast<float>(todo.brightness));
     if (todo.contrast != 1) {
-      backend.stats(channel, n, scratch.partial, scratch.before);
-      backend.contrast(channel, n, static_cast<float>(todo.contrast), scratch.before);
+      NAS_KERNEL(place, stats, channel, n, scratch.partial, scratch.before);
+      NAS_KERNEL(place, contrast, channel, n, static_cast<float>(todo.contrast), scratch.before);
     }
     if (todo.zoom != std::array<double, 3>{1, 1, 1}) {
-      std::array<std::int64_t, 3> low{};
+      Extent3 kept{};
       for (std::size_t a = 0; a < 3; ++a) {
-        const double kept = std::nearbyint(static_cast<double>(patch[a]) * todo.zoom[a]);
-        low[a] = std::clamp<std::int64_t>(static_cast<std::int64_t>(kept), 1, patch[a]);
+        const double share = std::nearbyint(static_cast<double>(patch[a]) * todo.zoom[a]);
+        kept[a] = std::clamp<std::int64_t>(static_cast<std::int64_t>(share), 1, patch[a]);
       }
-      backend.low_resolution(channel, scratch.channel, out, {low[0], low[1], low[2]});
+      const Size3 low = to_size(kept);
+      NAS_KERNEL(place, low_resolution, channel, scratch.channel, out, low);
     }
     for (const bool invert : {true, false}) {
       const double exponent = invert ? todo.gamma_inverted : todo.gamma;
       if (exponent == 1) continue;
-      backend.stats(channel, n, scratch.partial, scratch.before);
-      backend.gamma(channel, n, static_cast<float>(exponent), invert, scratch.before);
-      backend.stats(channel, n, scratch.partial, scratch.after);
-      backend.restore(channel, n, scratch.before, scratch.after);
+      NAS_KERNEL(place, stats, channel, n, scratch.partial, scratch.before);
+      NAS_KERNEL(place, gamma, channel, n, static_cast<float>(exponent), invert, scratch.before);
+      NAS_KERNEL(place, stats, channel, n, scratch.partial, scratch.after);
+      NAS_KERNEL(place, restore, channel, n, scratch.before, scratch.after);
     }
   }
 }
@@ -380,7 +273,7 @@ void make_sample(const CachedCase& source,
   }
   std::vector<float> channel(needs_scratch ? static_cast<std::size_t>(volume(patch)) : 0);
   Stats before{}, after{};
-  run_plan(CpuBackend{},
+  run_plan({},
            source.image,
            source.label,
            source.shape,
@@ -409,7 +302,7 @@ void make_sample_cuda(const DeviceCase& source,
   check_sample(source.shape, source.channels, patch, plan, source.label != nullptr);
   auto* bytes = static_cast<std::byte*>(scratch);
   const std::size_t channel = round_up(sizeof(float) * static_cast<std::size_t>(volume(patch)));
-  run_plan(CudaBackend{stream},
+  run_plan({.cuda = true, .stream = stream},
            source.image,
            source.label,
            source.shape,

@@ -27,6 +27,7 @@
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/network/output_region.h"
 #include "training/augment.h"
 #include "training/kernels/kernels.h"
 #include "training/losses.h"
@@ -49,7 +50,9 @@ double wall_time() {
 
 // ---------------------------------------------------------------- data
 
-/// What sample `sample` of step `step` is: a function of the seed and these two numbers alone.
+/// What sample `sample` of step `step` is: a function of the seed and these two numbers alone. The
+/// rules of choose_patch hold for the part of the patch that the network's output describes, so
+/// that every voxel of a case can be learnt from.
 struct SampleRecipe {
   PatchChoice choice;
   AugmentPlan plan;
@@ -57,17 +60,19 @@ struct SampleRecipe {
 
 SampleRecipe draw_sample(const std::vector<const CachedCase*>& cases,
                          const TrainOptions& options,
+                         const OutputRegion& region,
                          std::int64_t step,
                          std::int64_t sample) {
   const Rng random(options.seed);
   const AugmentOptions augment{.strength = options.augmentation, .mirror = options.mirror};
   SampleRecipe recipe;
   recipe.choice = choose_patch(cases,
-                               options.patch,
+                               volume(region.size) == 0 ? options.patch : region.size,
                                options.batch,
                                sample,
                                options.foreground_fraction,
                                random.split("patch", step, sample));
+  for (std::size_t a = 0; a < 3; ++a) recipe.choice.begin[a] -= region.begin[a];
   recipe.plan = draw_augmentation(augment,
                                   options.patch,
                                   cases.front()->channels,
@@ -83,21 +88,47 @@ Batch empty_batch(const TrainOptions& options, std::int64_t channels, const at::
           at::empty({options.batch, d, h, w}, place.dtype(at::kShort))};
 }
 
-/// Where fit gets its batches from, in the order of the steps.
-class BatchSource {
- public:
-  virtual ~BatchSource() = default;
-  virtual Batch next() = 0;
-};
+}  // namespace
+
+Batch make_batch(const std::vector<const CachedCase*>& cases,
+                 const TrainOptions& options,
+                 std::int64_t step,
+                 const OutputRegion& region) {
+  Batch batch = empty_batch(options, cases.front()->channels, at::kCPU);
+  for (std::int64_t sample = 0; sample < options.batch; ++sample) {
+    const SampleRecipe recipe = draw_sample(cases, options, region, step, sample);
+    make_sample(*cases[static_cast<std::size_t>(recipe.choice.case_index)],
+                recipe.choice,
+                options.patch,
+                recipe.plan,
+                batch.image[sample].data_ptr<float>(),
+                batch.target[sample].data_ptr<std::int16_t>());
+  }
+  return batch;
+}
+
+at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
+                         const at::Tensor& target,
+                         const TrainOptions& options) {
+  return segmentation_loss(
+      outputs, target, options.deep_supervision, {.batch_dice = options.batch_dice});
+}
+
+namespace {
 
 /// Batches prepared ahead by threads, at most `kAhead` beyond the one that is asked for.
 class PrefetchingSource : public BatchSource {
  public:
   PrefetchingSource(std::vector<const CachedCase*> cases,
                     const TrainOptions& options,
+                    const OutputRegion& region,
                     std::int64_t first_step,
                     int workers)
-      : cases_(std::move(cases)), options_(options), wanted_(first_step), claimed_(first_step) {
+      : cases_(std::move(cases)),
+        options_(options),
+        region_(region),
+        wanted_(first_step),
+        claimed_(first_step) {
     for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
   }
 
@@ -134,16 +165,7 @@ class PrefetchingSource : public BatchSource {
           if (stopping_ || error_ || claimed_ >= options_.steps) return;
           step = claimed_++;
         }
-        Batch batch = empty_batch(options_, cases_.front()->channels, at::kCPU);
-        for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
-          const SampleRecipe recipe = draw_sample(cases_, options_, step, sample);
-          make_sample(*cases_[static_cast<std::size_t>(recipe.choice.case_index)],
-                      recipe.choice,
-                      options_.patch,
-                      recipe.plan,
-                      batch.image[sample].data_ptr<float>(),
-                      batch.target[sample].data_ptr<std::int16_t>());
-        }
+        Batch batch = make_batch(cases_, options_, step, region_);
         const std::lock_guard lock(mutex_);
         ready_.emplace(step, std::move(batch));
         changed_.notify_all();
@@ -157,6 +179,7 @@ class PrefetchingSource : public BatchSource {
 
   const std::vector<const CachedCase*> cases_;
   const TrainOptions options_;
+  const OutputRegion region_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::int64_t, Batch> ready_;
@@ -171,9 +194,14 @@ class DeviceSource : public BatchSource {
  public:
   DeviceSource(std::vector<const CachedCase*> cases,
                const TrainOptions& options,
+               const OutputRegion& region,
                std::int64_t first_step,
                const at::Device& device)
-      : cases_(std::move(cases)), options_(options), device_(device), step_(first_step) {
+      : cases_(std::move(cases)),
+        options_(options),
+        region_(region),
+        device_(device),
+        step_(first_step) {
     for (const CachedCase* source : cases_) {
       const auto [d, h, w] = source->shape;
       const std::vector<std::int64_t> image_shape{source->channels, d, h, w};
@@ -201,7 +229,7 @@ class DeviceSource : public BatchSource {
     const c10::DeviceGuard guard(device_);
     Batch batch = empty_batch(options_, cases_.front()->channels, device_);
     for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
-      const SampleRecipe recipe = draw_sample(cases_, options_, step_, sample);
+      const SampleRecipe recipe = draw_sample(cases_, options_, region_, step_, sample);
       const auto i = static_cast<std::size_t>(recipe.choice.case_index);
       const DeviceCase source{cases_[i]->shape,
                               cases_[i]->channels,
@@ -225,28 +253,34 @@ class DeviceSource : public BatchSource {
  private:
   const std::vector<const CachedCase*> cases_;
   const TrainOptions options_;
+  const OutputRegion region_;
   const at::Device device_;
   std::int64_t step_;
   std::vector<at::Tensor> images_, labels_;
   at::Tensor scratch_;
 };
 
+}  // namespace
+
 std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
                                          const TrainOptions& options,
                                          std::int64_t first_step,
-                                         const at::Device& device) {
+                                         const at::Device& device,
+                                         const OutputRegion& region) {
   if (device.is_cuda() && kernels::cuda::compiled()) {
     const auto [free, total] = c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device.index());
     (void)total;
     if (DeviceSource::bytes(cases) < 0.4 * static_cast<double>(free)) {
-      return std::make_unique<DeviceSource>(cases, options, first_step, device);
+      return std::make_unique<DeviceSource>(cases, options, region, first_step, device);
     }
   }
   // On the CPU the processors belong to the arithmetic: one thread keeps ahead. A GPU needs all of
   // them.
   const int workers = device.is_cpu() ? 1 : std::max(1, processor_count() - 1);
-  return std::make_unique<PrefetchingSource>(cases, options, first_step, workers);
+  return std::make_unique<PrefetchingSource>(cases, options, region, first_step, workers);
 }
+
+namespace {
 
 // ---------------------------------------------------------------- the step
 
@@ -265,8 +299,7 @@ struct Trainer {
   at::Tensor default_loss(const Batch& batch) {
     std::vector<at::Tensor> outputs = network->forward(batch.image);
     first_output = outputs.front().detach();
-    return segmentation_loss(
-        outputs, batch.target, options.deep_supervision, {.batch_dice = options.batch_dice});
+    return training_loss(outputs, batch.target, options);
   }
 
   /// One training step. \returns the loss; `skipped` tells whether the update was left out.
@@ -453,7 +486,8 @@ class StepLog {
     scalar("time/step_seconds", info.step_seconds);
     scalar("time/wait_seconds", info.wait_seconds);
     if (trainer_.first_output.defined() && info.step % kDiceInterval == 0) {
-      const at::Tensor predicted = trainer_.first_output.argmax(1), target = batch.target;
+      const at::Tensor predicted = trainer_.first_output.argmax(1);
+      const at::Tensor target = crop_target(batch.target, predicted.sizes().slice(1));
       for (std::int64_t k = 1; k < trainer_.first_output.size(1); ++k) {
         const at::Tensor p = predicted.eq(k), t = target.eq(k);
         const double sum = (p.sum() + t.sum()).item<double>();
@@ -501,7 +535,8 @@ FitReport fit(GraphModule& network,
       Usage, !hooks.save_state == !hooks.load_state, "fit: save_state and load_state go together");
   std::vector<const CachedCase*> cases;
   for (const std::string& id : train_ids) cases.push_back(&data.find(id));
-  infer_shapes(network->graph(), options.patch);  // refuses a patch that the network cannot take
+  // Refuses a patch that the network cannot take.
+  const OutputRegion region = output_region(network->graph(), options.patch);
 
   const Clock::time_point start = Clock::now();
   const at::Device device = choose_device(options.device);
@@ -530,7 +565,8 @@ FitReport fit(GraphModule& network,
 
   report.status = "done";
   if (report.steps < options.steps) {
-    const std::unique_ptr<BatchSource> source = make_source(cases, options, report.steps, device);
+    const std::unique_ptr<BatchSource> source =
+        make_source(cases, options, report.steps, device, region);
     StepLog log(files, trainer);
     std::optional<Progress> progress;
     if (files.show_progress) progress.emplace(files.label, options.steps, "step");

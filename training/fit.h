@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "nas/network/output_region.h"
 #include "training/graph_module.h"
 #include "training/options.h"
 #include "training/preprocessing.h"
@@ -17,6 +19,32 @@ struct Batch {
   at::Tensor image;   // [N, C, D, H, W] float32
   at::Tensor target;  // [N, D, H, W] int16; -1 ignored
 };
+
+/// The batch of step `step`, on the CPU: a function of the cases, `options` and the step alone.
+/// \param region of the patch that the network describes (output_region); empty: all of it.
+Batch make_batch(const std::vector<const CachedCase*>& cases,
+                 const TrainOptions& options,
+                 std::int64_t step,
+                 const OutputRegion& region = {});
+
+/// The batches of the steps in order, prepared ahead of their use.
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  virtual Batch next() = 0;
+};
+/// From step `first_step` to options.steps. On a GPU that has room for the data set samples are
+/// made there. The cases must outlive the source.
+std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
+                                         const TrainOptions& options,
+                                         std::int64_t first_step,
+                                         const at::Device& device,
+                                         const OutputRegion& region = {});
+
+/// The loss that `fit` trains with by default: segmentation_loss with what `options` say.
+at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
+                         const at::Tensor& target,
+                         const TrainOptions& options);
 
 /// Where a fit stands after a step; what hooks and listeners see.
 struct StepInfo {

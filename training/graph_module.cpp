@@ -17,6 +17,7 @@
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
 #include "training/kernels/norm_act.h"
+#include "training/state_views.h"
 
 namespace nas {
 namespace {
@@ -193,15 +194,260 @@ at::Tensor norm_act(const at::Tensor& x,
   return NormActFunction::apply(x, optional(weight), optional(bias), eps, slope);
 }
 
-/// One step of the program a graph is lowered to. Fused nodes share a step: `results` are dropped
-/// after their last use.
-struct GraphModuleImpl::Step {
-  int node = 0;                // whose result this is
-  std::vector<int> inputs;     // nodes
-  std::vector<int> last_used;  // nodes whose value is not needed after this step
-  bool is_output = false;
-  std::function<at::Tensor(const Values&)> run;  // empty: a graph input
+namespace {
+
+/// y = sum_k w_k x_k over the alternatives of a choice. The terms are kept only where the weights
+/// need a gradient, so that a weight step of a super-network costs no more memory than its
+/// branches.
+struct WeightedSum : torch::autograd::Function<WeightedSum> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const at::Tensor& weights,
+                            at::TensorList terms) {
+    const at::Tensor w = weights.to(at::kCPU, at::kDouble).contiguous();
+    const double* factor = w.const_data_ptr<double>();
+    at::Tensor sum = at::mul(terms[0], factor[0]);
+    for (std::size_t k = 1; k < terms.size(); ++k) sum.add_(terms[k], factor[k]);
+    Values saved{weights};
+    if (weights.requires_grad()) saved.insert(saved.end(), terms.begin(), terms.end());
+    context->save_for_backward(std::move(saved));
+    return sum;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& upstream) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor& weights = saved[0];
+    const at::Tensor w = weights.to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor& dy = upstream[0];
+    Values result(1 + static_cast<std::size_t>(w.numel()));
+    for (std::size_t k = 1; k < result.size(); ++k) {
+      if (context->needs_input_grad(k)) result[k] = dy * w.const_data_ptr<double>()[k - 1];
+    }
+    if (saved.size() > 1 && context->needs_input_grad(0)) {
+      // In the lower types a product is rounded but its sum is not.
+      const at::ScalarType wide = dy.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      Values slopes;
+      for (std::size_t k = 1; k < saved.size(); ++k) slopes.push_back((dy * saved[k]).sum(wide));
+      result[0] = at::stack(slopes).to(weights.options());
+    }
+    return result;
+  }
 };
+
+/// A convolution as the program runs it: its kernel is a function of parameters, so that several
+/// convolutions of the graph can be one.
+struct Convolution {
+  std::function<at::Tensor()> kernel;  // [Cout, Cin / groups, kD, kH, kW]
+  std::function<at::Tensor()> bias;    // [Cout]; empty: none
+  std::vector<std::int64_t> size, stride, padding, dilation;
+  std::int64_t groups = 1;
+  std::int64_t in = 0, out = 0;  // channels
+  std::string name;
+
+  double macs() const {  // per voxel of the result
+    return static_cast<double>(in / groups * out * size[0] * size[1] * size[2]);
+  }
+};
+
+/// `second` after `first` as one convolution, with equal values and gradients: kernels multiply
+/// over the channels between. \returns nullopt where that is not exact: a bias in between (its sum
+/// would change at the borders), groups, or an axis where both kernels have more than one tap (the
+/// zeros that pad the result in between are not what one convolution sees there).
+std::optional<Convolution> compose(const Convolution& first, const Convolution& second) {
+  if (first.bias || first.groups != 1 || second.groups != 1) return std::nullopt;
+  Convolution whole;
+  for (std::size_t a = 0; a < 3; ++a) {
+    const bool second_is_point = second.size[a] == 1 && second.padding[a] == 0;
+    const bool first_is_point = first.size[a] == 1 && first.padding[a] == 0 && first.stride[a] == 1;
+    if (!second_is_point && !first_is_point) return std::nullopt;
+    const Convolution& wide = second_is_point ? first : second;
+    whole.size.push_back(wide.size[a]);
+    whole.stride.push_back(first.stride[a] * second.stride[a]);
+    whole.padding.push_back(wide.padding[a]);
+    whole.dilation.push_back(wide.dilation[a]);
+  }
+  whole.in = first.in;
+  whole.out = second.out;
+  whole.bias = second.bias;
+  whole.name = first.name + ">" + second.name;
+  const std::vector<std::int64_t> size = whole.size;
+  whole.kernel = [f = first.kernel, g = second.kernel, size] {
+    const at::Tensor a = f(), b = g();  // [M, I, a...], [O, M, b...]: one of a and b is 1 per axis
+    const std::int64_t middle = a.size(0), in = a.size(1), out = b.size(0);
+    const at::Tensor product =
+        at::mm(b.permute({0, 2, 3, 4, 1}).reshape({-1, middle}), a.reshape({middle, -1}));
+    return product
+        .reshape({out, b.size(2), b.size(3), b.size(4), in, a.size(2), a.size(3), a.size(4)})
+        .permute({0, 4, 1, 5, 2, 6, 3, 7})
+        .reshape({out, in, size[0], size[1], size[2]});
+  };
+  return whole;
+}
+
+/// The alternatives of a choice as one convolution with the kernel sum_k w_k K_k, each K_k in its
+/// place in the smallest kernel that holds all. `weights` gives the [k] mixture weights when it
+/// runs. \returns nullopt where strides differ, or on groups and dilation.
+std::optional<Convolution> superpose(const std::vector<Convolution>& terms,
+                                     std::function<at::Tensor()> weights) {
+  Convolution whole = terms.front();
+  std::vector<std::int64_t> after(3, 0);
+  bool any_bias = false;
+  for (const Convolution& term : terms) {
+    if (term.groups != 1 || term.stride != whole.stride) return std::nullopt;
+    for (std::size_t a = 0; a < 3; ++a) {
+      if (term.dilation[a] != 1 && term.size[a] != 1) return std::nullopt;
+      whole.padding[a] = std::max(whole.padding[a], term.padding[a]);
+      after[a] = std::max(after[a], term.size[a] - 1 - term.padding[a]);
+    }
+    any_bias = any_bias || term.bias;
+  }
+  std::vector<std::vector<std::int64_t>> margins;  // as constant_pad_nd takes them, last axis first
+  for (const Convolution& term : terms) {
+    std::vector<std::int64_t> margin;
+    for (const std::size_t a : {2, 1, 0}) {
+      margin.push_back(whole.padding[a] - term.padding[a]);
+      margin.push_back(after[a] - (term.size[a] - 1 - term.padding[a]));
+    }
+    margins.push_back(std::move(margin));
+  }
+  for (std::size_t a = 0; a < 3; ++a) whole.size[a] = whole.padding[a] + 1 + after[a];
+  whole.dilation = {1, 1, 1};
+  whole.kernel = [terms, margins, weights] {
+    const at::Tensor w = weights();
+    at::Tensor sum;
+    for (std::size_t k = 0; k < terms.size(); ++k) {
+      const at::Tensor kernel = terms[k].kernel();
+      const at::Tensor part = at::constant_pad_nd(kernel, margins[k]) *
+                              w[static_cast<std::int64_t>(k)].to(kernel.options());
+      sum = sum.defined() ? sum + part : part;
+    }
+    return sum;
+  };
+  whole.bias = nullptr;
+  if (any_bias) {
+    whole.bias = [terms, weights] {
+      const at::Tensor w = weights();
+      at::Tensor sum;
+      for (std::size_t k = 0; k < terms.size(); ++k) {
+        if (!terms[k].bias) continue;
+        const at::Tensor bias = terms[k].bias();
+        const at::Tensor part = bias * w[static_cast<std::int64_t>(k)].to(bias.options());
+        sum = sum.defined() ? sum + part : part;
+      }
+      return sum;
+    };
+  }
+  return whole;
+}
+
+std::function<at::Tensor(const Values&)> run_convolution(const Convolution& conv) {
+  return [conv](const Values& in) {
+    const auto type = in[0].scalar_type();
+    const at::Tensor bias = conv.bias ? conv.bias().to(type) : at::Tensor();
+    return at::conv3d(
+        in[0], conv.kernel().to(type), bias, conv.stride, conv.padding, conv.dilation, conv.groups);
+  };
+}
+
+std::string alternative_prefix(const std::string& choice, std::size_t k) {
+  return choice + ".alt" + std::to_string(k) + ".";
+}
+
+/// Operations without state.
+std::function<at::Tensor(const Values&)> stateless_step(const Node& node) {
+  const std::string& op = node.op;
+  if (op == "relu") return [](const Values& in) { return at::relu(in[0]); };
+  if (op == "leaky_relu") {
+    const double slope = attribute_real(node, "slope");
+    return [=](const Values& in) { return at::leaky_relu(in[0], slope); };
+  }
+  if (op == "elu") {
+    const double alpha = attribute_real(node, "alpha");
+    return [=](const Values& in) { return at::elu(in[0], alpha); };
+  }
+  if (op == "sigmoid") return [](const Values& in) { return at::sigmoid(in[0]); };
+  if (op == "add") {
+    return [](const Values& in) {
+      at::Tensor sum = in[0] + in[1];
+      for (std::size_t k = 2; k < in.size(); ++k) sum = sum + in[k];
+      return sum;
+    };
+  }
+  if (op == "multiply") return [](const Values& in) { return in[0] * in[1]; };
+  if (op == "concat") {
+    return [](const Values& in) { return in.size() == 1 ? in[0] : at::cat(in, 1); };
+  }
+  if (op == "max_pool" || op == "avg_pool") {
+    const auto kernel = attribute_ints(node, "kernel"), stride = attribute_ints(node, "stride");
+    const auto padding = attribute_ints(node, "padding");
+    const bool largest = op == "max_pool";
+    return [=](const Values& in) {
+      if (largest) return at::max_pool3d(in[0], kernel, stride, padding);
+      // LibTorch has no average pooling in bfloat16 on the CPU.
+      const bool widen = in[0].device().is_cpu() && in[0].scalar_type() == at::kBFloat16;
+      const at::Tensor x = widen ? in[0].to(at::kFloat) : in[0];
+      return at::avg_pool3d(x, kernel, stride, padding).to(in[0].scalar_type());
+    };
+  }
+  if (op == "resize") {
+    const Vec3 scale = attribute_vec3(node, "scale");
+    const bool nearest = attribute_text(node, "mode") == "nearest";
+    return [=](const Values& in) {
+      const at::ArrayRef<double> factors(scale.data(), 3);
+      return nearest ? at::upsample_nearest3d(in[0], at::OptionalIntArrayRef(), factors)
+                     : at::upsample_trilinear3d(in[0], at::OptionalIntArrayRef(), false, factors);
+    };
+  }
+  if (op == "crop") {
+    return [node](const Values& in) {
+      const Extent3 like = in.size() > 1 ? space_of(in[1]) : Extent3{};
+      const Margins margins = crop_margins(node, space_of(in[0]), in.size() > 1 ? &like : nullptr);
+      at::Tensor x = in[0];
+      for (std::size_t a = 0; a < 3; ++a) {
+        const auto axis = static_cast<std::int64_t>(a) + 2;
+        x = x.slice(axis, margins.begin[a], x.size(axis) - margins.end[a]);
+      }
+      return x;
+    };
+  }
+  if (op == "pad") {
+    const Extent3 b = attribute_extent(node, "begin"), e = attribute_extent(node, "end");
+    const double value = attribute_real(node, "value");
+    return [=](const Values& in) {
+      return at::constant_pad_nd(in[0], {b[2], e[2], b[1], e[1], b[0], e[0]}, value);
+    };
+  }
+  if (op == "slice") {
+    const std::int64_t begin = attribute_int(node, "begin"), end = attribute_int(node, "end");
+    return [=](const Values& in) { return in[0].slice(1, begin, end); };
+  }
+  NAS_CHECK_KIND(
+      Internal, op == "output", node_label(node), ": no LibTorch lowering for this operation");
+  return [](const Values& in) { return in[0]; };
+}
+
+/// Runs steps [begin, end) of `program`; see GraphModuleImpl::run.
+void run_steps(const Program& program,
+               std::size_t begin,
+               std::size_t end,
+               Values& values,
+               const std::vector<char>* keep) {
+  Values arguments;
+  for (std::size_t s = begin; s < end; ++s) {
+    const Program::Step& step = program.steps[s];
+    if (!step.run) continue;  // an input: given
+    arguments.clear();
+    for (const int i : step.inputs) arguments.push_back(values[static_cast<std::size_t>(i)]);
+    for (const int i : step.last_used) {
+      if (!keep || !(*keep)[static_cast<std::size_t>(i)]) {
+        values[static_cast<std::size_t>(i)] = at::Tensor();
+      }
+    }
+    values[static_cast<std::size_t>(step.node)] = step.run(arguments);
+  }
+}
+
+}  // namespace
 
 torch::nn::Module& GraphModuleImpl::holder(const std::string& node) {
   torch::nn::Module* place = this;
@@ -219,234 +465,372 @@ torch::nn::Module& GraphModuleImpl::holder(const std::string& node) {
   }
   return *place;
 }
-
-at::Tensor GraphModuleImpl::parameter(const std::string& node,
-                                      const std::string& leaf,
-                                      const at::Tensor& value) {
-  return holder(node).register_parameter(leaf, value);
-}
-
-at::Tensor GraphModuleImpl::buffer(const std::string& node,
-                                   const std::string& leaf,
-                                   const at::Tensor& value) {
-  return holder(node).register_buffer(leaf, value);
+const at::Tensor& GraphModuleImpl::state_of(const std::string& name) const {
+  static const at::Tensor none;
+  const auto found = state_.find(name);
+  return found == state_.end() ? none : found->second;
 }
 
 GraphModuleImpl::GraphModuleImpl(Graph graph, std::uint64_t seed) : graph_(std::move(graph)) {
   validate(graph_);
-  NAS_CHECK_KIND(Usage,
-                 graph_.is_closed(),
-                 "network '",
-                 graph_.name,
-                 "' has open choices: close them (close_choices) before making a module of it");
-  const std::size_t count = graph_.nodes.size();
-  std::vector<int> uses(count, 0);
-  for (const Node& node : graph_.nodes) {
-    for (const int input : node.inputs) ++uses[static_cast<std::size_t>(input)];
-  }
+  make_state(graph_, "", {}, seed);
+  choice_sizes_ = choice_sizes(graph_);
+  if (choice_sizes_.empty()) select_path({});
+}
 
-  // Which node does the work of which: a norm runs the activation behind it; a conv in front of a
-  // norm drops its bias.
-  std::vector<int> fused_into(count, -1);
-  std::set<int> without_bias;
-  for (std::size_t i = 0; i < count; ++i) {
-    const Node& node = graph_.nodes[i];
-    if (node.inputs.empty()) continue;
-    const auto source = static_cast<std::size_t>(node.inputs[0]);
-    const Node& before = graph_.nodes[source];
-    if (uses[source] != 1) continue;
-    if ((node.op == "leaky_relu" || node.op == "relu") && before.op == "instance_norm") {
-      fused_into[i] = static_cast<int>(source);
-    }
-    if (node.op == "instance_norm" && before.op == "conv")
-      without_bias.insert(static_cast<int>(source));
-  }
-
-  std::vector<std::int64_t> channels(count, 0);
+std::int64_t GraphModuleImpl::make_state(const Graph& graph,
+                                         const std::string& prefix,
+                                         const std::vector<std::int64_t>& given,
+                                         std::uint64_t seed) {
+  std::vector<std::int64_t> channels;
+  std::size_t next_input = 0;
+  std::int64_t result = 0;  // channels of the last output
   const Rng random = Rng(seed).split("weights");
-  for (std::size_t i = 0; i < count; ++i) {
-    const Node& node = graph_.nodes[i];
+  for (const Node& node : graph.nodes) {
+    const std::string name = prefix + node.name;
     std::vector<std::int64_t> input_channels;
     std::vector<TensorShape> input_shapes;
     for (const int input : node.inputs) {
       input_channels.push_back(channels[static_cast<std::size_t>(input)]);
       input_shapes.push_back({input_channels.back(), {8, 8, 8}});
     }
-    channels[i] = result_channels(node, input_channels);
+    if (!node.alternatives.empty()) {
+      for (std::size_t k = 0; k < node.alternatives.size(); ++k) {
+        const std::int64_t found =
+            make_state(node.alternatives[k], alternative_prefix(name, k), input_channels, seed);
+        if (k == 0) channels.push_back(found);
+      }
+      continue;
+    }
+    const bool is_given = node.op == "input" && !prefix.empty();
+    channels.push_back(is_given ? given.at(next_input++) : result_channels(node, input_channels));
+    if (node.op == "output") result = channels.back();
 
-    at::Tensor weight, bias, running_mean, running_var;
     for (const StateTensor& tensor : state_tensors(node, input_shapes)) {
-      const bool kernel = tensor.name == "weight" && tensor.shape.size() == 5;
       at::Tensor value;
-      if (kernel) {
+      if (tensor.name == "weight" && tensor.shape.size() == 5) {
         // Fan in as LibTorch counts it: axis 1 times the kernel (of a transposed kernel these are
         // its outputs).
         const double fan = static_cast<double>(tensor.shape[1] * tensor.shape[2] * tensor.shape[3] *
                                                tensor.shape[4]);
         value = normal_values(tensor.shape,
                               std::sqrt(2 / (1 + 0.01 * 0.01) / fan),
-                              random.split(node.name).split(tensor.name));
+                              random.split(name).split(tensor.name));
       } else if (tensor.name == "weight") {
         value = at::full(tensor.shape, node.op == "prelu" ? 0.25 : 1.0);
       } else {
         value = at::full(tensor.shape, tensor.name == "running_var" ? 1.0 : 0.0);
       }
-      value = tensor.learnable ? parameter(node.name, tensor.name, value)
-                               : buffer(node.name, tensor.name, value);
-      if (tensor.name == "weight") weight = value;
-      if (tensor.name == "bias") bias = value;
-      if (tensor.name == "running_mean") running_mean = value;
-      if (tensor.name == "running_var") running_var = value;
+      torch::nn::Module& place = holder(name);
+      state_[name + "." + tensor.name] = tensor.learnable
+                                             ? place.register_parameter(tensor.name, value)
+                                             : place.register_buffer(tensor.name, value);
     }
-    if (fused_into[i] >= 0) continue;
+  }
+  return result;
+}
 
-    auto step = std::make_shared<Step>();
-    step->node = static_cast<int>(i);
-    step->inputs = node.inputs;
-    step->is_output = node.op == "output";
+/// Turns graphs into programs over the state of `module`. Choices are numbered in the order of
+/// choice_sizes().
+struct GraphModuleImpl::Lowering {
+  GraphModuleImpl* const module;
+  std::size_t next_choice = 0;
+
+  Program lower(const Graph& graph, const std::string& prefix);
+  Program::Step lower_choice(const Node& node,
+                             int index,
+                             const std::string& name,
+                             Program& program);
+  /// The convolution of a node; `keeps_bias` false: its bias is left out.
+  Convolution convolution(const Node& node, const std::string& name, bool keeps_bias) const;
+  /// An alternative that is a chain of convolutions as one; nullopt if it is anything else.
+  std::optional<Convolution> as_convolution(const Graph& graph, const std::string& prefix) const;
+};
+
+Convolution GraphModuleImpl::Lowering::convolution(const Node& node,
+                                                   const std::string& name,
+                                                   bool keeps_bias) const {
+  const at::Tensor weight = module->state_of(name + ".weight"),
+                   bias = module->state_of(name + ".bias");
+  Convolution result;
+  result.name = name;
+  result.kernel = [weight] { return weight; };
+  if (bias.defined() && keeps_bias) result.bias = [bias] { return bias; };
+  result.size = attribute_ints(node, "kernel");
+  result.stride = attribute_ints(node, "stride");
+  result.padding = attribute_ints(node, "padding");
+  result.dilation = attribute_ints(node, "dilation");
+  result.groups = attribute_int(node, "groups");
+  result.out = weight.size(0);
+  result.in = weight.size(1) * result.groups;
+  return result;
+}
+
+std::optional<Convolution> GraphModuleImpl::Lowering::as_convolution(
+    const Graph& graph, const std::string& prefix) const {
+  std::optional<Convolution> whole;
+  int last = -1;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.op == "input" && last < 0) {
+      last = static_cast<int>(i);
+      continue;
+    }
+    if (node.inputs != std::vector<int>{last}) return std::nullopt;
+    if (node.op == "output") return whole;
+    if (node.op != "conv") return std::nullopt;
+    const Convolution next = convolution(node, prefix + node.name, true);
+    whole = whole ? compose(*whole, next) : next;
+    if (!whole) return std::nullopt;
+    last = static_cast<int>(i);
+  }
+  return std::nullopt;
+}
+
+Program GraphModuleImpl::Lowering::lower(const Graph& graph, const std::string& prefix) {
+  GraphModuleImpl* const m = module;
+  const std::size_t count = graph.nodes.size();
+  std::vector<int> uses(count, 0);
+  for (const Node& node : graph.nodes) {
+    for (const int input : node.inputs) ++uses[static_cast<std::size_t>(input)];
+  }
+  Program program;
+  program.graph = graph;
+
+  // Which node does the work of which: a norm runs the activation behind it, a convolution the one
+  // in front of it (merging); a convolution in front of a norm drops its bias.
+  std::vector<char> runs_elsewhere(count, 0), without_bias(count, 0);
+  std::vector<int> activation(count, -1);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.inputs.empty()) continue;
+    const auto source = static_cast<std::size_t>(node.inputs[0]);
+    const Node& before = graph.nodes[source];
+    if (uses[source] != 1) continue;
+    if ((node.op == "leaky_relu" || node.op == "relu") && before.op == "instance_norm") {
+      activation[source] = static_cast<int>(i);
+      runs_elsewhere[i] = 1;
+    }
+    if (node.op == "instance_norm" && before.op == "conv") without_bias[source] = 1;
+  }
+  std::map<std::size_t, Convolution> convolutions;
+  std::vector<std::vector<int>> sources(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = graph.nodes[i];
+    sources[i] = node.inputs;
+    if (node.op != "conv") continue;
+    Convolution own = convolution(node, prefix + node.name, !without_bias[i]);
+    const auto before = static_cast<std::size_t>(node.inputs[0]);
+    if (m->merge_ != Merge::None && uses[before] == 1 && convolutions.contains(before)) {
+      const Convolution& first = convolutions.at(before);
+      const std::optional<Convolution> whole = compose(first, own);
+      if (whole && whole->macs() <= first.macs() + own.macs()) {
+        sources[i] = sources[before];
+        runs_elsewhere[before] = 1;
+        own = *whole;
+        ++program.merged_pairs;
+      }
+    }
+    convolutions.emplace(i, std::move(own));
+  }
+
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.op == "choice") {
+      program.steps.push_back(lower_choice(node, static_cast<int>(i), prefix + node.name, program));
+      continue;
+    }
+    if (runs_elsewhere[i]) continue;
+    const std::string name = prefix + node.name;
+    Program::Step step;
+    step.node = static_cast<int>(i);
+    step.inputs = sources[i];
+    step.does = name;
+    const at::Tensor weight = m->state_of(name + ".weight"), bias = m->state_of(name + ".bias");
     const std::string& op = node.op;
     if (op == "conv") {
-      const auto stride = attribute_ints(node, "stride"), padding = attribute_ints(node, "padding");
-      const auto dilation = attribute_ints(node, "dilation");
-      const std::int64_t groups = attribute_int(node, "groups");
-      if (without_bias.contains(static_cast<int>(i))) bias = at::Tensor();
-      step->run = [=](const Values& in) {
-        const at::Tensor b = bias.defined() ? bias.to(in[0].scalar_type()) : bias;
-        return at::conv3d(
-            in[0], weight.to(in[0].scalar_type()), b, stride, padding, dilation, groups);
-      };
+      const Convolution& conv = convolutions.at(i);
+      step.does = conv.name + (without_bias[i] ? " without bias" : "");
+      step.run = run_convolution(conv);
     } else if (op == "conv_transpose") {
       const auto stride = attribute_ints(node, "stride"), padding = attribute_ints(node, "padding");
-      const bool blocks = attribute_ints(node, "kernel") == stride &&
-                          volume({padding[0], padding[1], padding[2]}) == 0 &&
-                          padding == std::vector<std::int64_t>{0, 0, 0};
-      step->run = [=, this](const Values& in) {
+      const bool blocks =
+          attribute_ints(node, "kernel") == stride && padding == std::vector<std::int64_t>{0, 0, 0};
+      step.run = [=](const Values& in) {
         const auto type = in[0].scalar_type();
         const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
-        if (blocks && fused_ && in[0].device().is_cpu()) return block_conv_transpose(in[0], w, b);
+        if (blocks && m->fused_ && in[0].device().is_cpu())
+          return block_conv_transpose(in[0], w, b);
         return at::conv_transpose3d(in[0], w, b, stride, padding);
       };
     } else if (op == "instance_norm") {
       const double eps = attribute_real(node, "eps");
       double slope = 1;
-      for (std::size_t j = i + 1; j < count; ++j) {
-        if (graph_.nodes[j].inputs.empty() || graph_.nodes[j].inputs[0] != static_cast<int>(i))
-          continue;
-        const Node& next = graph_.nodes[j];
-        if (uses[i] != 1 || (next.op != "relu" && next.op != "leaky_relu")) break;
+      if (activation[i] >= 0) {
+        step.node = activation[i];
+        const Node& next = graph.nodes[static_cast<std::size_t>(step.node)];
         slope = next.op == "relu" ? 0 : attribute_real(next, "slope");
-        step->node = static_cast<int>(j);
-        break;
+        step.does += " + " + prefix + next.name;
       }
-      step->run = [=, this](const Values& in) {
-        return fused_ ? norm_act(in[0], weight, bias, eps, slope)
-                      : norm_act_composed(in[0], weight, bias, eps, slope);
+      step.run = [=](const Values& in) {
+        return m->fused_ ? norm_act(in[0], weight, bias, eps, slope)
+                         : norm_act_composed(in[0], weight, bias, eps, slope);
       };
     } else if (op == "batch_norm") {
       const double eps = attribute_real(node, "eps"), momentum = attribute_real(node, "momentum");
-      step->run = [=, this](const Values& in) {
+      const at::Tensor mean = m->state_of(name + ".running_mean"),
+                       var = m->state_of(name + ".running_var");
+      step.run = [=](const Values& in) {
         return at::batch_norm(in[0],
                               weight,
                               bias,
-                              running_mean,
-                              running_var,
-                              is_training(),
-                              momentum,
+                              mean,
+                              var,
+                              m->is_training() || m->norm_momentum_.has_value(),
+                              m->norm_momentum_.value_or(momentum),
                               eps,
                               at::globalContext().userEnabledCuDNN());
       };
-    } else if (op == "relu") {
-      step->run = [](const Values& in) { return at::relu(in[0]); };
-    } else if (op == "leaky_relu") {
-      const double slope = attribute_real(node, "slope");
-      step->run = [=](const Values& in) { return at::leaky_relu(in[0], slope); };
-    } else if (op == "prelu") {
-      step->run = [=](const Values& in) {
-        return at::prelu(in[0], weight.to(in[0].scalar_type()));
-      };
-    } else if (op == "elu") {
-      const double alpha = attribute_real(node, "alpha");
-      step->run = [=](const Values& in) { return at::elu(in[0], alpha); };
-    } else if (op == "sigmoid") {
-      step->run = [](const Values& in) { return at::sigmoid(in[0]); };
-    } else if (op == "add") {
-      step->run = [](const Values& in) {
-        at::Tensor sum = in[0] + in[1];
-        for (std::size_t k = 2; k < in.size(); ++k) sum = sum + in[k];
-        return sum;
-      };
-    } else if (op == "multiply") {
-      step->run = [](const Values& in) { return in[0] * in[1]; };
-    } else if (op == "concat") {
-      step->run = [](const Values& in) { return in.size() == 1 ? in[0] : at::cat(in, 1); };
-    } else if (op == "max_pool" || op == "avg_pool") {
-      const auto kernel = attribute_ints(node, "kernel"), stride = attribute_ints(node, "stride");
-      const auto padding = attribute_ints(node, "padding");
-      const bool largest = op == "max_pool";
-      step->run = [=](const Values& in) {
-        if (largest) return at::max_pool3d(in[0], kernel, stride, padding);
-        // LibTorch has no average pooling in bfloat16 on the CPU.
-        const bool widen = in[0].device().is_cpu() && in[0].scalar_type() == at::kBFloat16;
-        const at::Tensor x = widen ? in[0].to(at::kFloat) : in[0];
-        return at::avg_pool3d(x, kernel, stride, padding).to(in[0].scalar_type());
-      };
-    } else if (op == "resize") {
-      const Vec3 scale = attribute_vec3(node, "scale");
-      const bool nearest = attribute_text(node, "mode") == "nearest";
-      step->run = [=](const Values& in) {
-        const at::ArrayRef<double> factors(scale.data(), 3);
-        return nearest ? at::upsample_nearest3d(in[0], at::OptionalIntArrayRef(), factors)
-                       : at::upsample_trilinear3d(in[0], at::OptionalIntArrayRef(), false, factors);
-      };
-    } else if (op == "crop") {
-      step->run = [node](const Values& in) {
-        const Extent3 like = in.size() > 1 ? space_of(in[1]) : Extent3{};
-        const Margins margins =
-            crop_margins(node, space_of(in[0]), in.size() > 1 ? &like : nullptr);
-        at::Tensor x = in[0];
-        for (std::size_t a = 0; a < 3; ++a) {
-          const auto axis = static_cast<std::int64_t>(a) + 2;
-          x = x.slice(axis, margins.begin[a], x.size(axis) - margins.end[a]);
-        }
-        return x;
-      };
-    } else if (op == "pad") {
-      const Extent3 b = attribute_extent(node, "begin"), e = attribute_extent(node, "end");
-      const double value = attribute_real(node, "value");
-      step->run = [=](const Values& in) {
-        return at::constant_pad_nd(in[0], {b[2], e[2], b[1], e[1], b[0], e[0]}, value);
-      };
     } else if (op == "dropout") {
       const double keep = 1 - attribute_real(node, "p");
-      step->run = [=, this](const Values& in) {
-        if (!is_training() || keep >= 1) return in[0];
+      step.run = [=](const Values& in) {
+        if (!m->is_training() || keep >= 1) return in[0];
         at::Generator generator = at::globalContext().defaultGenerator(in[0].device()).clone();
-        generator.set_current_seed(Rng(dropout_stream_).split("dropout", i).key());
+        generator.set_current_seed(Rng(m->dropout_stream_).split("dropout").split(name).key());
         return in[0] * at::empty_like(in[0]).bernoulli_(keep, generator).mul_(1 / keep);
       };
-    } else if (op == "slice") {
-      const std::int64_t begin = attribute_int(node, "begin"), end = attribute_int(node, "end");
-      step->run = [=](const Values& in) { return in[0].slice(1, begin, end); };
-    } else if (op == "output") {
-      step->run = [](const Values& in) { return in[0]; };
-    } else {
-      NAS_CHECK_KIND(
-          Internal, op == "input", node_label(node), ": no LibTorch lowering for this operation");
+    } else if (op == "prelu") {
+      step.run = [=](const Values& in) { return at::prelu(in[0], weight.to(in[0].scalar_type())); };
+    } else if (op != "input") {
+      step.run = stateless_step(node);
     }
-    steps_.push_back(std::move(step));
+    program.steps.push_back(std::move(step));
   }
 
-  std::vector<bool> seen(count, false);
-  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-    for (const int input : (*step)->inputs) {
+  std::vector<char> seen(count, 0);
+  for (auto step = program.steps.rbegin(); step != program.steps.rend(); ++step) {
+    for (const int input : step->inputs) {
       if (seen[static_cast<std::size_t>(input)]) continue;
-      seen[static_cast<std::size_t>(input)] = true;
-      (*step)->last_used.push_back(input);
+      seen[static_cast<std::size_t>(input)] = 1;
+      step->last_used.push_back(input);
     }
   }
+  return program;
 }
 
-std::vector<at::Tensor> GraphModuleImpl::forward(const at::Tensor& input) {
+Program::Step GraphModuleImpl::Lowering::lower_choice(const Node& node,
+                                                      int index,
+                                                      const std::string& name,
+                                                      Program& program) {
+  GraphModuleImpl* const m = module;
+  const std::size_t choice = next_choice++;
+  Program::Step step;
+  step.node = index;
+  step.inputs = node.inputs;
+  step.does = name;
+  ++program.choices;
+
+  if (m->merge_ == Merge::Mixed) {
+    std::vector<Convolution> terms;
+    for (std::size_t k = 0; k < node.alternatives.size(); ++k) {
+      auto term = as_convolution(node.alternatives[k], alternative_prefix(name, k));
+      if (!term) break;
+      terms.push_back(std::move(*term));
+    }
+    if (terms.size() == node.alternatives.size()) {
+      if (const auto whole = superpose(terms, [m, choice] { return m->mixture_.at(choice); })) {
+        ++program.merged_choices;
+        step.run = run_convolution(*whole);
+        return step;
+      }
+    }
+  }
+
+  struct Branch {
+    Program program;
+    std::vector<int> inputs;
+    int output = 0;
+  };
+  auto branches = std::make_shared<std::vector<Branch>>();
+  for (std::size_t k = 0; k < node.alternatives.size(); ++k) {
+    const Graph& alternative = node.alternatives[k];
+    branches->push_back({lower(alternative, alternative_prefix(name, k)),
+                         alternative.input_nodes(),
+                         alternative.output_nodes().front()});
+    const Program& inner = branches->back().program;
+    program.merged_pairs += inner.merged_pairs;
+    program.choices += inner.choices;
+    program.merged_choices += inner.merged_choices;
+  }
+  step.run = [m, choice, branches](const Values& in) {
+    Values terms;
+    for (const Branch& branch : *branches) {
+      Values values(branch.program.graph.nodes.size());
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        values[static_cast<std::size_t>(branch.inputs[i])] = in[i];
+      }
+      run_steps(branch.program, 0, branch.program.steps.size(), values, nullptr);
+      terms.push_back(values[static_cast<std::size_t>(branch.output)]);
+    }
+    return WeightedSum::apply(m->mixture_.at(choice), at::TensorList(terms));
+  };
+  return step;
+}
+
+std::shared_ptr<const Program> GraphModuleImpl::path(const std::vector<int>& picks,
+                                                     bool first_output) {
+  Graph closed = choice_sizes_.empty() && picks.empty() ? graph_ : close_choices(graph_, picks);
+  if (first_output) closed = first_output_only(closed);
+  return std::make_shared<const Program>(Lowering{this}.lower(closed, ""));
+}
+
+void GraphModuleImpl::select_path(const std::vector<int>& picks) { active_ = path(picks); }
+
+const Program& GraphModuleImpl::mix(std::vector<at::Tensor> weights) {
+  NAS_CHECK_KIND(Usage,
+                 !choice_sizes_.empty() && weights.size() == choice_sizes_.size(),
+                 "network '",
+                 graph_.name,
+                 "': expected mixture weights for ",
+                 choice_sizes_.size(),
+                 " choices, found ",
+                 weights.size());
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    NAS_CHECK_KIND(Shape,
+                   weights[i].dim() == 1 && weights[i].size(0) == choice_sizes_[i],
+                   "network '",
+                   graph_.name,
+                   "': mixture weights of choice ",
+                   i,
+                   ": expected ",
+                   choice_sizes_[i],
+                   " numbers, found sizes ",
+                   weights[i].sizes());
+  }
+  if (!mixture_program_) {
+    auto program = std::make_shared<const Program>(Lowering{this}.lower(graph_, ""));
+    NAS_CHECK_KIND(Usage,
+                   merge_ != Merge::Mixed || program->merged_choices > 0,
+                   "network '",
+                   graph_.name,
+                   "': no choice has alternatives that are convolutions alone (norm and activation "
+                   "after the choice), so merging the mixed operation would change nothing; use "
+                   "merging \"none\" or \"exact\"");
+    mixture_program_ = std::move(program);
+  }
+  mixture_ = std::move(weights);
+  active_ = mixture_program_;
+  return *active_;
+}
+
+void GraphModuleImpl::set_merge(Merge merge) {
+  merge_ = merge;
+  mixture_program_.reset();
+  active_.reset();
+  if (choice_sizes_.empty()) select_path({});
+}
+
+std::vector<at::Tensor> GraphModuleImpl::start(const Program& program, const at::Tensor& input) {
   NAS_CHECK_KIND(Shape,
                  input.dim() == 5,
                  "network '",
@@ -462,30 +846,52 @@ std::vector<at::Tensor> GraphModuleImpl::forward(const at::Tensor& input) {
   const Autocast off(device, at::kFloat);
   at::Tensor x = input.to(type);
   if (fused_ && device.is_cpu()) x = x.contiguous(kLast);
-
-  Values values(graph_.nodes.size()), outputs, arguments;
-  for (const auto& step : steps_) {
-    at::Tensor result;
-    if (!step->run) {
-      const Node& node = graph_.nodes[static_cast<std::size_t>(step->node)];
-      NAS_CHECK_KIND(Shape,
-                     input.size(1) == attribute_int(node, "channels"),
-                     node_label(node),
-                     ": expected ",
-                     attribute_int(node, "channels"),
-                     " channels, found input ",
-                     input.sizes());
-      result = x;
-    } else {
-      arguments.clear();
-      for (const int i : step->inputs) arguments.push_back(values[static_cast<std::size_t>(i)]);
-      for (const int i : step->last_used) values[static_cast<std::size_t>(i)] = at::Tensor();
-      result = step->run(arguments);
-    }
-    if (step->is_output) outputs.push_back(result);
-    values[static_cast<std::size_t>(step->node)] = std::move(result);
+  Values values(program.graph.nodes.size());
+  for (const int i : program.graph.input_nodes()) {
+    const Node& node = program.graph.nodes[static_cast<std::size_t>(i)];
+    NAS_CHECK_KIND(Shape,
+                   input.size(1) == attribute_int(node, "channels"),
+                   node_label(node),
+                   ": expected ",
+                   attribute_int(node, "channels"),
+                   " channels, found input ",
+                   input.sizes());
+    values[static_cast<std::size_t>(i)] = x;
   }
+  return values;
+}
+
+void GraphModuleImpl::run(const Program& program,
+                          std::size_t begin,
+                          std::size_t end,
+                          std::vector<at::Tensor>& values,
+                          const std::vector<char>* keep) {
+  run_steps(program, begin, end, values, keep);
+}
+
+std::vector<at::Tensor> GraphModuleImpl::forward(const at::Tensor& input) {
+  NAS_CHECK_KIND(Usage,
+                 active_ != nullptr,
+                 "network '",
+                 graph_.name,
+                 "' has open choices: select a path or mix the alternatives before running it");
+  const std::shared_ptr<const Program> program = active_;
+  Values values = start(*program, input);
+  const Autocast off(input.device(), at::kFloat);
+  run_steps(*program, 0, program->steps.size(), values, nullptr);
+  Values outputs;
+  for (const int i : program->graph.output_nodes())
+    outputs.push_back(values[static_cast<std::size_t>(i)]);
   return outputs;
+}
+
+std::size_t shared_steps(const Program& a, const Program& b) {
+  const std::size_t most = std::min(a.steps.size(), b.steps.size());
+  for (std::size_t s = 0; s < most; ++s) {
+    const Program::Step &x = a.steps[s], &y = b.steps[s];
+    if (x.node != y.node || x.inputs != y.inputs || x.does != y.does) return s;
+  }
+  return most;
 }
 
 Autocast::Autocast(const at::Device& device, at::ScalarType type)
@@ -530,17 +936,34 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 }
 
 void save_weights(const std::string& file, const torch::nn::Module& module) {
-  std::map<std::string, TensorView, std::less<>> views;
-  Values kept;  // the views point into these
+  write_safetensors(file, state_views(module).views, {{"format", "pt"}});
+}
+
+namespace {
+
+void copy_values(const TensorView& view, at::Tensor target) {
+  std::vector<float> values = to_floats(view);
+  target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
+}
+
+}  // namespace
+
+std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
+                                                          torch::nn::Module& module) {
+  const SafetensorsFile stored(file);
+  const at::NoGradGuard no_grad;
+  std::size_t taken = 0, all = 0;
   for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
     for (const auto& item : list) {
-      kept.push_back(item.value().detach().to(at::kCPU, at::kFloat).contiguous());
-      const at::Tensor& t = kept.back();
-      views[item.key()] = view_floats(
-          {t.const_data_ptr<float>(), static_cast<std::size_t>(t.numel())}, t.sizes().vec());
+      ++all;
+      if (!stored.has(item.key())) continue;
+      const TensorView& view = stored.at(item.key());
+      if (at::IntArrayRef(view.shape) != item.value().sizes()) continue;
+      copy_values(view, item.value());
+      ++taken;
     }
   }
-  write_safetensors(file, views, {{"format", "pt"}});
+  return {taken, all};
 }
 
 void load_weights(const std::string& file, torch::nn::Module& module) {
@@ -565,8 +988,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 target.sizes(),
                 ", found ",
                 at::IntArrayRef(view.shape));
-      std::vector<float> values = to_floats(view);
-      target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
+      copy_values(view, target);
     }
   }
   for (const auto& [name, view] : stored.tensors()) {

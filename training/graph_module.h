@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,9 +15,46 @@
 
 namespace nas {
 
-/// A closed graph as a LibTorch module. Parameters are registered in nested modules so that
-/// `named_parameters()` gives
-/// "<node name>.weight", "<node name>.bias": the graph's node names are the state-dict names.
+/// What a graph is lowered to: steps in order, fused where running fuses, over the parameters of
+/// the module that made it (which must outlive it).
+struct Program {
+  struct Step {
+    int node = 0;                // whose result this is
+    std::vector<int> inputs;     // nodes
+    std::vector<int> last_used;  // nodes whose value is not needed after this step
+    std::string does;            // names of the nodes it stands for: the same text, the same work
+    /// From the values of `inputs` to the result; empty for a graph input.
+    std::function<at::Tensor(const std::vector<at::Tensor>&)> run;
+  };
+  Graph graph;
+  std::vector<Step> steps;
+  int choices = 0;         // open choices, nested ones included
+  int merged_choices = 0;  // of these, run as one convolution (Merge::Mixed)
+  int merged_pairs = 0;    // convolutions that run as part of the next one (Merge::Exact)
+};
+/// Number of leading steps in which two programs of one module do the same.
+std::size_t shared_steps(const Program& a, const Program& b);
+
+/// How convolutions that follow each other without anything in between run (ours, after the remark
+/// that such a pair is linear):
+///   None:  as written.
+///   Exact: two convolutions as one wherever that costs no more multiply-adds. The values are those
+///          of None up to rounding, gradients too. (3x3x1, 1x1x1) becomes one 3x3x1; (3x3x1, 1x1x3)
+///          stays factorised, 12 taps against 27.
+///   Mixed: besides, a mixture of alternatives that are convolutions alone is one convolution with
+///          the kernel sum_k w_k K_k. Its values too are those of None; but such alternatives have
+///          their norm and activation after the sum, which is another super-network than one with
+///          them in every branch. Choices with other alternatives run as in Exact.
+enum class Merge { None, Exact, Mixed };
+
+/// A graph as a LibTorch module. Parameters are registered in nested modules so that
+/// `named_parameters()` gives "<node name>.weight", "<node name>.bias": the graph's node names are
+/// the state-dict names.
+///
+/// A graph with open choices is a super-network: the module holds the parameters of every
+/// alternative, under the names and with the first values that they have in the closed graph's
+/// module ("<choice>.alt<k>.<node>.weight"). It runs one path (select_path), the program of the
+/// closed graph itself, or the weighted sum of the alternatives (mix).
 ///
 /// Running fuses what the graph keeps apart: instance norm with the activation behind it (own
 /// kernels, NDHWC, statistics in float32, on the CPU), the bias of a convolution in front of an
@@ -30,27 +70,60 @@ class GraphModuleImpl : public torch::nn::Module {
 
   /// \param input [N, C, D, H, W]
   /// \returns one tensor per output node, finest first; in eval mode all outputs too (use
-  /// first_output_only() to save work).
+  /// first_output_only() to save work). \throws Error(Usage) if choices are open and neither a path
+  /// nor a mixture was set.
   std::vector<at::Tensor> forward(const at::Tensor& input);
   const Graph& graph() const { return graph_; }
+
+  /// forward() runs the path that close_choices(graph(), picks) is: bit for bit what its own module
+  /// with the same weights gives. Parameters off the path get no gradient.
+  void select_path(const std::vector<int>& picks);
+  /// forward() runs y = sum_k w_k alternative_k(x) at every choice. `weights`: one tensor [k] per
+  /// choice in the order of choice_sizes(); gradients flow into those that need them.
+  /// \returns the program. \throws Error(Usage) if nothing can be merged with Merge::Mixed.
+  const Program& mix(std::vector<at::Tensor> weights);
+  /// Forgets path and mixture. Default None.
+  void set_merge(Merge merge);
+
+  /// The program of a path, for evaluation in pieces; `first_output`: without the others.
+  std::shared_ptr<const Program> path(const std::vector<int>& picks, bool first_output = false);
+  /// The values of all nodes before the first step: the input, cast as forward() does.
+  std::vector<at::Tensor> start(const Program& program, const at::Tensor& input);
+  /// Runs steps [begin, end) on `values`, one slot per node of program.graph. A value is dropped
+  /// after its last use in `program` unless keep[node]. Outside of autocast.
+  void run(const Program& program,
+           std::size_t begin,
+           std::size_t end,
+           std::vector<at::Tensor>& values,
+           const std::vector<char>* keep = nullptr);
 
   /// Whether tensors run as NDHWC through our own kernels on the CPU (default) or as LibTorch's
   /// NCDHW.
   void set_fused(bool fused) { fused_ = fused; }
   /// The stream of dropout masks; fit() sets it before each step, so that a step can be repeated.
   void set_dropout_stream(std::uint64_t key) { dropout_stream_ = key; }
+  /// Batch norms use the batch's statistics, also in evaluation mode, and take this share of them
+  /// into the running ones, in place of the nodes' own (to estimate them anew); nullopt: as usual.
+  void set_norm_momentum(std::optional<double> momentum) { norm_momentum_ = momentum; }
 
  private:
-  struct Step;
-  void lower(int node, std::uint64_t seed);
-  at::Tensor parameter(const std::string& node, const std::string& leaf, const at::Tensor& value);
-  at::Tensor buffer(const std::string& node, const std::string& leaf, const at::Tensor& value);
+  struct Lowering;
+  std::int64_t make_state(const Graph& graph,
+                          const std::string& prefix,
+                          const std::vector<std::int64_t>& given,
+                          std::uint64_t seed);
+  const at::Tensor& state_of(const std::string& name) const;
   torch::nn::Module& holder(const std::string& node);
 
   Graph graph_;
-  std::vector<std::shared_ptr<Step>> steps_;
+  std::vector<int> choice_sizes_;
+  std::map<std::string, at::Tensor> state_;  // parameters and buffers by full name
+  std::shared_ptr<const Program> active_, mixture_program_;
+  std::vector<at::Tensor> mixture_;  // of the choices
+  Merge merge_ = Merge::None;
   bool fused_ = true;
   std::uint64_t dropout_stream_ = 0;
+  std::optional<double> norm_momentum_;
 };
 TORCH_MODULE(GraphModule);
 
@@ -100,5 +173,9 @@ at::ScalarType choose_precision(const std::string& precision, const at::Device& 
 /// must fit; \throws Error(Input) naming file, tensor, expected and found shape).
 void save_weights(const std::string& file, const torch::nn::Module& module);
 void load_weights(const std::string& file, torch::nn::Module& module);
+/// Takes over the tensors whose name and shape agree and leaves the others alone (a warm start).
+/// \returns how many were taken, of how many that the module has.
+std::pair<std::size_t, std::size_t> load_matching_weights(const std::string& file,
+                                                          torch::nn::Module& module);
 
 }  // namespace nas

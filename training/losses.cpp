@@ -266,6 +266,17 @@ at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size) {
   return result;
 }
 
+at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size) {
+  at::Tensor result = target;
+  for (std::int64_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t from = target.size(axis + 1), to = size[static_cast<std::size_t>(axis)];
+    NAS_CHECK_KIND(
+        Shape, to <= from, "crop_target: expected at most ", target.sizes(), " voxels, got ", size);
+    result = result.narrow(axis + 1, (from - to) / 2, to);
+  }
+  return result;
+}
+
 at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
                              const at::Tensor& target,
                              bool deep_supervision,
@@ -273,11 +284,12 @@ at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
   NAS_CHECK_KIND(Shape, !outputs.empty(), "segmentation_loss: the network has no output");
   const std::vector<double> weights =
       deep_supervision_weights(deep_supervision ? outputs.size() : 1);
+  const at::Tensor described = crop_target(target, outputs.front().sizes().slice(2));
   at::Tensor loss;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] == 0) continue;
     const at::Tensor term =
-        dice_ce_loss(outputs[i], resize_target(target, outputs[i].sizes().slice(2)), options) *
+        dice_ce_loss(outputs[i], resize_target(described, outputs[i].sizes().slice(2)), options) *
         weights[i];
     loss = loss.defined() ? loss + term : term;
   }

@@ -38,8 +38,13 @@ std::vector<double> deep_supervision_weights(std::size_t outputs);
 /// same type.
 at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size);
 
+/// The middle of `target`, [N, D, H, W] -> [N, d, h, w]: what a first output of this size describes
+/// (OutputRegion).
+at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size);
+
 /// Sum of dice_ce_loss over the outputs (finest first) with deep_supervision_weights; one output,
-/// or `deep_supervision` false: the first only.
+/// or `deep_supervision` false: the first only. The first output has the target's resolution; where
+/// it is smaller it describes the middle, and so do the others.
 at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
                              const at::Tensor& target,
                              bool deep_supervision = true,

@@ -16,7 +16,9 @@
 #include "nas/core/hash.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
+#include "nas/network/output_region.h"
 #include "training/argmax_stream.h"
+#include "training/export.h"
 #include "training/imaging/nifti.h"
 #include "training/imaging/resample.h"
 
@@ -27,6 +29,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kNetworkFile = "network.json";
 constexpr const char* kWeightsFile = "weights.safetensors";
+constexpr const char* kOnnxFile = "model.onnx";
 constexpr const char* kPreprocessingFile = "preprocessing.json";
 
 void check_options(const PredictOptions& options) {
@@ -116,8 +119,9 @@ at::Tensor window_logits(GraphModule& network, const at::Tensor& input, bool mir
   return mirror ? sum.div_(8) : sum;
 }
 
-/// The sliding window. Goes front to back; a slice leaves through `sink` as soon as no later window
-/// touches it, so that only one patch depth of scores exists.
+/// The sliding window over what the network's output describes (`tile`, all of the patch unless its
+/// convolutions are unpadded). Goes front to back; a slice leaves through `sink` as soon as no
+/// later window touches it, so that only one patch depth of scores exists.
 void slide(GraphModule& network,
            const Image& image,
            const Extent3& patch,
@@ -144,25 +148,28 @@ void slide(GraphModule& network,
   const EvaluationMode evaluation(network);
   const Autocast autocast(device, type);
 
+  const OutputRegion region = output_region(graph, patch);
+  const Extent3& tile = region.size;
+
   // Smaller images are padded on both sides, the larger half behind (nnU-Net's pad_nd_image).
   Extent3 padded{};
   Extent3 before{};
   for (std::size_t i = 0; i < 3; ++i) {
-    padded[i] = std::max(image.geometry.shape[i], patch[i]);
+    padded[i] = std::max(image.geometry.shape[i], tile[i]);
     before[i] = (padded[i] - image.geometry.shape[i]) / 2;
   }
-  const auto starts = window_starts(padded, patch, options.step);
+  const auto starts = window_starts(padded, tile, options.step);
 
   const at::TensorOptions floats = at::TensorOptions().dtype(at::kFloat);
-  const std::vector<float> importance = gaussian_importance(patch);
+  const std::vector<float> importance = gaussian_importance(tile);
   // Scores stay on the device where they fit easily; a CPU keeps them anyway.
-  const std::int64_t score_bytes = (classes + 1) * patch[0] * padded[1] * padded[2] * 4;
+  const std::int64_t score_bytes = (classes + 1) * tile[0] * padded[1] * padded[2] * 4;
   const at::Device place = score_bytes < (std::int64_t{4} << 30) ? device : at::Device(at::kCPU);
   const at::Tensor weight =
-      at::from_blob(const_cast<float*>(importance.data()), {patch[0], patch[1], patch[2]}, floats)
+      at::from_blob(const_cast<float*>(importance.data()), {tile[0], tile[1], tile[2]}, floats)
           .to(place);
-  at::Tensor scores = at::zeros({classes, patch[0], padded[1], padded[2]}, floats.device(place));
-  at::Tensor weights = at::zeros({patch[0], padded[1], padded[2]}, floats.device(place));
+  at::Tensor scores = at::zeros({classes, tile[0], padded[1], padded[2]}, floats.device(place));
+  at::Tensor weights = at::zeros({tile[0], padded[1], padded[2]}, floats.device(place));
 
   std::vector<std::array<std::int64_t, 2>> plane_starts;
   for (const std::int64_t y : starts[1]) {
@@ -185,17 +192,19 @@ void slide(GraphModule& network,
       for (std::size_t b = 0; b < count; ++b) {
         const auto [y, x] = plane_starts[first + b];
         copy_window(image,
-                    {z - before[0], y - before[1], x - before[2]},
+                    {z - before[0] - region.begin[0],
+                     y - before[1] - region.begin[1],
+                     x - before[2] - region.begin[2]},
                     patch,
                     input[static_cast<std::int64_t>(b)].data_ptr<float>());
       }
       const at::Tensor logits = window_logits(network, input.to(device), options.mirror).to(place);
       for (std::size_t b = 0; b < count; ++b) {
         const auto [y, x] = plane_starts[first + b];
-        scores.narrow(2, y, patch[1])
-            .narrow(3, x, patch[2])
+        scores.narrow(2, y, tile[1])
+            .narrow(3, x, tile[2])
             .addcmul_(logits[static_cast<std::int64_t>(b)], weight);
-        weights.narrow(1, y, patch[1]).narrow(2, x, patch[2]).add_(weight);
+        weights.narrow(1, y, tile[1]).narrow(2, x, tile[2]).add_(weight);
       }
       if (progress) progress->advance(static_cast<std::int64_t>(count));
     }
@@ -216,7 +225,7 @@ void slide(GraphModule& network,
                 ": its output holds NaN or infinity");
       sink(slab);
     }
-    const std::int64_t keep = patch[0] - done;
+    const std::int64_t keep = tile[0] - done;
     for (at::Tensor* buffer : {&scores, &weights}) {
       const std::int64_t axis = buffer == &scores ? 1 : 0;
       if (keep > 0) buffer->narrow(axis, 0, keep).copy_(buffer->narrow(axis, done, keep).clone());
@@ -358,6 +367,7 @@ void save_model(const fs::path& folder, const Model& model) {
   check_model(graph, model.preprocessing, folder.string());
   write_graph((folder / kNetworkFile).string(), graph);
   save_weights((folder / kWeightsFile).string(), *model.network);
+  write_model_onnx(model, folder / kOnnxFile);
   Json json = to_json(model.preprocessing);
   // Written last: a kill in between leaves a folder whose parts are known not to belong together.
   json["model"] = Json{{"network", graph_id(graph)}, {"weights", hash_file(folder / kWeightsFile)}};
@@ -413,7 +423,8 @@ std::int64_t predict_memory_bytes(const Model& model,
   const std::int64_t original = volume(geometry.shape);
   Extent3 shape = preprocessed_shape(geometry, preprocessing);
   const std::int64_t resampled = volume(shape);
-  for (std::size_t i = 0; i < 3; ++i) shape[i] = std::max(shape[i], patch[i]);
+  const Extent3 tile = output_region(graph, patch).size;
+  for (std::size_t i = 0; i < 3; ++i) shape[i] = std::max(shape[i], tile[i]);
 
   constexpr std::int64_t kRuntime = std::int64_t{450}
                                     << 20;  // LibTorch loaded, its pools, the program
@@ -428,9 +439,9 @@ std::int64_t predict_memory_bytes(const Model& model,
       is_identity(preprocessing.transpose_forward) ? 0 : channels * original * 4;
   const std::int64_t preparing =
       channels * original * 4 * 2 + turned + channels * resampled * 4 + (original + resampled) * 8;
-  // Prediction: image and network input, scores of one patch depth (three times while a slab
+  // Prediction: image and network input, scores of one tile depth (three times while a slab
   // leaves), the network's live results with the convolution's own copies, and the labels.
-  const std::int64_t scores = (classes + 1) * patch[0] * shape[1] * shape[2] * 4;
+  const std::int64_t scores = (classes + 1) * tile[0] * shape[1] * shape[2] * 4;
   const std::int64_t network =
       device.is_cpu() ? live_activation_bytes(graph, patch, half ? 2 : 4) * options.batch * 2 : 0;
   std::array<int, 3> forward = preprocessing.transpose_forward;

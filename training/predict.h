@@ -13,7 +13,7 @@
 namespace nas {
 
 struct PredictOptions {
-  double step = 0.5;    // of the patch between windows, (0, 1]
+  double step = 0.5;    // between windows, of what a window's output describes, (0, 1]
   bool mirror = false;  // average over the eight mirrored inputs
   std::string device = "auto";
   std::string precision = "auto";
@@ -35,8 +35,9 @@ std::vector<float> gaussian_importance(const Extent3& patch,
                                        double peak = 10);
 
 /// Logits of a preprocessed image by weighted sliding windows; what sticks out of the image is
-/// zero. \returns [K, D, H, W] float32 on the CPU. \throws Error(Input) if the network's output is
-/// not finite.
+/// zero. A network whose output is the middle of its patch (OutputRegion) gets windows whose
+/// outputs cover the image. \returns [K, D, H, W] float32 on the CPU. \throws Error(Input) if the
+/// network's output is not finite.
 at::Tensor predict_logits(GraphModule& network,
                           const Image& image,
                           const Extent3& patch,

@@ -152,6 +152,16 @@ CaseSelection case_selection_from_json(const Json& value, const std::string& whe
           reader.at("held_out").texts()};
 }
 
+std::filesystem::path source_weights(const std::filesystem::path& run_folder, std::int64_t trial) {
+  const std::filesystem::path file = run_folder / "trials" / std::to_string(trial) / kWeightsFile;
+  NAS_CHECK(std::filesystem::is_regular_file(file),
+            file.string(),
+            ": the weights of trial ",
+            trial,
+            ", which another one starts from, are not there");
+  return file;
+}
+
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}
 
 Phenotype TrainEvaluator::build(const Genotype& genotype) const {
@@ -199,6 +209,10 @@ double TrainEvaluator::step_seconds(const Genotype& genotype, std::int64_t batch
   // In proportion to the samples from the nearest measured batch below: never too fast.
   const auto below = std::prev(speed.probed.upper_bound(std::max(batch, kSmallestBatch)));
   return slowdown_ * below->second * static_cast<double>(batch) / static_cast<double>(below->first);
+}
+
+double TrainEvaluator::forward_seconds(const Genotype& genotype) {
+  return measure(genotype, kSmallestBatch).forward_seconds;
 }
 
 void TrainEvaluator::probe_again(int steps) {
@@ -290,11 +304,11 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
   return {options.steps, to_json(options).dump()};
 }
 
-Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& context) {
+Evaluation survive(const std::function<Evaluation()>& run) {
   const auto start = SteadyClock::now();
   Evaluation evaluation;
   try {
-    evaluation = run(trial, context);
+    evaluation = run();
   } catch (const std::bad_alloc& error) {
     evaluation.status = TrialStatus::OutOfMemory;
     evaluation.message = error.what();
@@ -311,8 +325,37 @@ Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& cont
   return evaluation;
 }
 
+std::string lacks_memory(const std::string& device, std::int64_t forecast_bytes) {
+  if (!choose_device(device).is_cpu()) return "";
+  const std::int64_t available = available_bytes();
+  if (available <= 0 || forecast_bytes <= available) return "";
+  return concat_text("forecast ",
+                     format_bytes(static_cast<double>(forecast_bytes)),
+                     ", available ",
+                     format_bytes(static_cast<double>(available)));
+}
+
+TrialClock::TrialClock(const Trial& trial, const TrialContext& context)
+    : trial_(trial), context_(context), start_(SteadyClock::now()), last_beat_(start_) {}
+
+bool TrialClock::poll() {
+  if (seconds_since(last_beat_) > 5) {
+    last_beat_ = SteadyClock::now();
+    if (context_.heartbeat) context_.heartbeat();
+  }
+  if (trial_.seconds_limit > 0) {
+    time_is_up_ = seconds_since(start_) + reserve_ > trial_.seconds_limit ||
+                  (context_.deadline > 0 && context_.clock() + reserve_ > context_.deadline);
+  }
+  return time_is_up_;
+}
+
+Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& context) {
+  return survive([&] { return run(trial, context); });
+}
+
 Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) {
-  const auto start = SteadyClock::now();
+  TrialClock clock(trial, context);
   Evaluation evaluation;
   const bool search = trial.purpose == TrialPurpose::Search;
   const Phenotype phenotype = build(trial.genotype);
@@ -320,52 +363,40 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const TrainOptions options =
       train_options_from_json(parse_json(trial.settings, where), where, setup_.base);
 
-  const at::Device device = choose_device(options.device);
-  if (device.is_cpu()) {
-    // On a CPU nothing throws: the kernel would kill the process. So the forecast decides.
-    const std::int64_t forecast =
-        training_memory_bytes(phenotype.graph, options.patch, options.batch, 4, 2);
-    const std::int64_t available = available_bytes();
-    if (available > 0 && forecast > available) {
-      evaluation.status = TrialStatus::OutOfMemory;
-      evaluation.message = concat_text("forecast ",
-                                       format_bytes(static_cast<double>(forecast)),
-                                       ", available ",
-                                       format_bytes(static_cast<double>(available)));
-      return evaluation;
-    }
+  const std::int64_t forecast =
+      training_memory_bytes(phenotype.graph, options.patch, options.batch, 4, 2);
+  if (evaluation.message = lacks_memory(options.device, forecast); !evaluation.message.empty()) {
+    evaluation.status = TrialStatus::OutOfMemory;
+    return evaluation;
   }
 
   GraphModule network(phenotype.graph, trial.seed);
+  std::string warm_start;
+  if (trial.source > 0) {
+    const auto [taken, all] =
+        load_matching_weights(source_weights(setup_.run_folder, trial.source).string(), *network);
+    warm_start = concat_text(
+        ", warm-started from trial ", trial.source, ": ", taken, " of ", all, " tensors");
+  }
   FitFiles files;
   files.folder = context.folder;
   files.checkpoint_seconds = 60;
   files.tensorboard = true;
   files.show_progress = setup_.show_progress;
   files.label = search ? concat_text("trial ", trial.id) : "training the " + trial.label;
+  if (trial.seconds_limit > 0) {
+    clock.set_reserve(evaluation_seconds(trial.genotype, trial.purpose));
+  }
   FitHooks hooks;
-  bool time_is_up = false;
-  auto last_beat = start;
-  const double scoring =
-      trial.seconds_limit > 0 ? evaluation_seconds(trial.genotype, trial.purpose) : 0;
-  hooks.should_stop = [&] {
-    if (seconds_since(last_beat) > 5) {
-      last_beat = SteadyClock::now();
-      if (context.heartbeat) context.heartbeat();
-    }
-    if (trial.seconds_limit > 0) {
-      time_is_up = seconds_since(start) + scoring > trial.seconds_limit ||
-                   (context.deadline > 0 && context.clock() + scoring > context.deadline);
-    }
-    return time_is_up;
-  };
+  hooks.should_stop = [&] { return clock.poll(); };
   const FitReport report =
       fit(network, *setup_.cache, setup_.cases.inner_training, options, files, hooks);
   evaluation.steps = report.steps;
   evaluation.how = concat_text(report.steps,
                                " steps of batch ",
                                options.batch,
-                               search ? ", inner validation" : ", held-out cases");
+                               search ? ", inner validation" : ", held-out cases",
+                               warm_start);
   evaluation.metrics["train_seconds"] = report.seconds;
   evaluation.metrics["wait_seconds"] = report.wait_seconds;
   evaluation.metrics["skipped_steps"] = static_cast<double>(report.skipped);
@@ -381,8 +412,8 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     return evaluation;
   }
   if (report.status == "stopped") {
-    if (!time_is_up || report.steps == 0) {
-      evaluation.status = time_is_up ? TrialStatus::Timeout : TrialStatus::Stopped;
+    if (!clock.time_is_up() || report.steps == 0) {
+      evaluation.status = clock.time_is_up() ? TrialStatus::Timeout : TrialStatus::Stopped;
       return evaluation;
     }
     evaluation.metrics["stopped_by_time"] = 1;

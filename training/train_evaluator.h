@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -48,6 +50,34 @@ struct TrainEvaluatorSetup {
   bool show_progress = true;
 };
 
+/// Runs an evaluation. What a search must survive (no memory, a stop) comes back as its status.
+Evaluation survive(const std::function<Evaluation()>& run);
+
+/// "" or, on a CPU, why a training that keeps `forecast_bytes` cannot run here: nothing throws
+/// there, the kernel would kill the process.
+std::string lacks_memory(const std::string& device, std::int64_t forecast_bytes);
+
+/// Weights that trial `trial` left for others. \throws Error(Input) if they are not there.
+std::filesystem::path source_weights(const std::filesystem::path& run_folder, std::int64_t trial);
+
+/// The clock of a running trial, polled between steps.
+class TrialClock {
+ public:
+  TrialClock(const Trial& trial, const TrialContext& context);
+  /// Seconds that the trial still needs when its training ends.
+  void set_reserve(double seconds) { reserve_ = seconds; }
+  /// Stores the run's clock every 5 seconds. True once the trial must end.
+  bool poll();
+  bool time_is_up() const { return time_is_up_; }
+
+ private:
+  const Trial& trial_;
+  const TrialContext& context_;
+  double reserve_ = 0;
+  std::chrono::steady_clock::time_point start_, last_beat_;
+  bool time_is_up_ = false;
+};
+
 /// Scores a genotype by training its network with `fit`, with the options that the schedule rule
 /// (plan_training) gives for the trial's steps or seconds.
 ///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on the
@@ -57,6 +87,8 @@ struct TrainEvaluatorSetup {
 ///     inner_validation (metric `inner_dice`, which decides what is delivered) and the held-out
 ///     cases on their original grid; predictions in run_folder/predictions/<label>.
 /// With a clock a training also stops when its time is up; the steps that it did are recorded.
+/// A trial with a source starts from that trial's weights wherever name and shape agree; `how` says
+/// from how many.
 class TrainEvaluator : public Evaluator {
  public:
   explicit TrainEvaluator(TrainEvaluatorSetup setup);
@@ -68,6 +100,11 @@ class TrainEvaluator : public Evaluator {
 
   /// Seconds per step at the batch that a training of many steps would use, for forecasts.
   double step_seconds(const Genotype& genotype, std::int64_t batch);
+  /// Seconds of one patch through the network, without gradients.
+  double forward_seconds(const Genotype& genotype);
+  const TrainEvaluatorSetup& setup() const { return setup_; }
+  /// The network of a genotype, with the planned patch where the space leaves it open.
+  Phenotype build(const Genotype& genotype) const;
   /// Forgets what was measured; the next probe takes `steps` steps.
   void probe_again(int steps);
 
@@ -77,7 +114,6 @@ class TrainEvaluator : public Evaluator {
     std::map<std::int64_t, double> trained;  // the same of whole trainings
     double forward_seconds = 0;              // one patch
   };
-  Phenotype build(const Genotype& genotype) const;
   const Speed& measure(const Genotype& genotype, std::int64_t batch);
   double evaluation_seconds(const Genotype& genotype, TrialPurpose purpose);
   void measure_scoring();

@@ -30,6 +30,7 @@ Command evaluate_command();
 Command search_command();
 Command report_command();
 Command inspect_command();
+Command export_command();
 Command phantom_command();
 
 }  // namespace nas

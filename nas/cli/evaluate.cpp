@@ -256,7 +256,7 @@ Command evaluate_command() {
                        "the largest label found")
             ->check(CLI::Range(1, 32767));
         app.add_option("--tolerance", a->tolerance_mm, "Of the surface Dice (NSD), mm")
-            ->check(CLI::PositiveNumber);
+            ->check(CLI::Range(0.001, 1e6));
         app.add_option("--threads", a->threads, "0: all processors")->check(CLI::Range(0, 1024));
         app.add_flag("--json", a->json, "Metrics as JSON on stdout instead of the table");
         app.add_option("-o,--output", a->output, "Write the metrics to this JSON file");

@@ -11,7 +11,6 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/network/drawing.h"
-#include "nas/network/operations.h"
 #include "nas/network/summary.h"
 #include "search_spaces/network_file.h"
 
@@ -60,25 +59,16 @@ std::string drawing_name(const std::string& name) {
 }
 
 int run(const Options& o) {
-  NetworkFileOptions wanted = o.network;
-  const TensorShape input = o.input.empty() ? TensorShape{} : parse_input(o.input);
-  if (input.channels > 0) wanted.channels = input.channels;
-  const NetworkFile network = load_network(o.name, wanted);
+  NetworkFileOptions options = o.network;
+  if (!o.input.empty()) {
+    const TensorShape input = parse_input(o.input);
+    options.channels = input.channels;
+    options.patch = input.space;
+  }
+  const NetworkFile network = load_network(o.name, options);
   Extent3 space = network.patch;
   if (!o.input.empty()) {
-    for (const int i : network.graph.input_nodes()) {
-      const std::int64_t channels =
-          attribute_int(network.graph.nodes[static_cast<std::size_t>(i)], "channels");
-      NAS_CHECK_KIND(Shape,
-                     input.channels == 0 || input.channels == channels,
-                     "--input ",
-                     o.input,
-                     ": the network expects ",
-                     channels,
-                     " channels, got ",
-                     input.channels);
-    }
-    space = input.space;
+    space = options.patch;
   } else if (space == Extent3{0, 0, 0}) {
     space = {64, 64, 64};
     log_info(
@@ -116,10 +106,12 @@ Command inspect_command() {
       .example = "voxnas inspect RUN/model --input 1x40x56x40 --svg network.svg",
       .setup = [](CLI::App& app) -> std::function<int()> {
         auto o = std::make_shared<Options>();
-        app.add_option("NETWORK",
-                       o->name,
-                       "Graph JSON, model folder, plan (ours or nnU-Net's plans.json), a published "
-                       "network (c2fnas-panc, vnas:mix, ...), or a search space's name")
+        app.add_option(
+               "NETWORK",
+               o->name,
+               "Name of a network (v-net, c2fnas-panc, vnas:mix, ...) or search space, graph "
+               "JSON, model folder, plan (ours or nnU-Net's plans.json), or DiNTS codes as "
+               "JSON")
             ->required();
         app.add_option("--input",
                        o->input,
@@ -137,9 +129,8 @@ Command inspect_command() {
                        "Another point of the space around a plan, e.g. \"features=16 stages=3\"");
         app.add_option("--classes",
                        o->network.classes,
-                       "Of a published network, or of nnU-Net's plans.json")
-            ->check(CLI::Range(1, 1024))
-            ->capture_default_str();
+                       "Of a network by name, or with nnU-Net's plans.json, which does not hold it")
+            ->check(CLI::Range(1, 1024));
         app.add_flag("--json", o->json, "The table as JSON on stdout");
         app.add_option(
             "--save", o->save, "Also write the network as graph JSON (for train --network)");

@@ -23,12 +23,13 @@ int main(int argc, char** argv) {
       nas::search_command(),
       nas::report_command(),
       nas::inspect_command(),
+      nas::export_command(),
       nas::phantom_command(),
   };
   CLI::App app{
       "Searches, trains and deploys 3D segmentation networks for your data set and budget.",
       "voxnas"};
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is said below, in better words
   app.set_version_flag("--version", std::string("voxnas ") + NAS_VERSION);
   std::function<int()> run;
   for (const nas::Command& command : commands) {
@@ -43,9 +44,18 @@ int main(int argc, char** argv) {
     const int code = app.exit(error, std::cout, std::cerr);
     return code == 0 ? 0 : 2;
   }
+  if (!run) {
+    std::string verbs;
+    for (const nas::Command& command : commands)
+      verbs += (verbs.empty() ? "" : ", ") + command.name;
+    nas::log_line(nas::LogLevel::Error, "expected a verb: " + verbs + "; voxnas --help tells more");
+    return 2;
+  }
   try {
     nas::install_stop_handler();
-    return run();
+    const int code = run();
+    NAS_CHECK_KIND(Io, std::cout.flush(), "stdout: could not write the result");
+    return code;
   } catch (const nas::Error& error) {
     nas::log_line(nas::LogLevel::Error, error.what());
     return error.kind() == nas::ErrorKind::Usage ? 2 : 1;

@@ -157,7 +157,7 @@ Command plan_command() {
         app.add_option("--gpu-memory",
                        o->planner.gpu_memory_gb,
                        "GPU memory target in GB; default 8, resenc-l 24")
-            ->check(CLI::PositiveNumber);
+            ->check(CLI::Range(0.001, 1e6));
         app.add_option("--planner", o->planner.planner, "default, resenc-m or resenc-l")
             ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();

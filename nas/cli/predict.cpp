@@ -14,6 +14,7 @@
 #include <string>
 
 #include "nas/cli/command.h"
+#include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
@@ -136,6 +137,10 @@ std::int64_t available_memory() {
 
 int run_predict(const PredictArguments& arguments) {
   choose_precision(arguments.options.precision, choose_device(arguments.options.device));
+  NAS_CHECK_KIND(Usage,
+                 arguments.options.step > 0 && arguments.options.step <= 1,
+                 "--step: expected a share of the patch in (0, 1], got ",
+                 arguments.options.step);
   Model model = load_model(arguments.model);
   const auto channels = static_cast<int>(model.preprocessing.normalization.size());
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
 #include "nas/search/report.h"
+#include "search_spaces/planner.h"
 
 namespace nas {
 namespace {
@@ -80,6 +82,10 @@ int run(Arguments& a) {
   } else {
     NAS_CHECK_KIND(
         Usage, !a.data.empty() && !a.run.empty(), "expected DATA and -o RUN (or --resume RUN)");
+    NAS_CHECK_KIND(Usage,
+                   !std::filesystem::exists(a.run) || std::filesystem::is_directory(a.run),
+                   a.run,
+                   ": expected a new or empty folder, found a file");
     if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
     NAS_CHECK_KIND(Usage,
                    (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
@@ -154,6 +160,7 @@ Command search_command() {
                        "from the budget)")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
         app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
+            ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();
         app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
         app.add_option("--seeds",
@@ -163,8 +170,10 @@ Command search_command() {
             ->capture_default_str();
         app.add_option("--device", a->job.device, "auto, cpu, cuda, cuda:1")->capture_default_str();
         app.add_option("--precision", a->job.precision, "auto, fp32, bf16, fp16")
+            ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
             ->capture_default_str();
         app.add_option("--threads", a->job.threads, "Compute threads, 0: all")
+            ->check(CLI::Range(0, 1024))
             ->capture_default_str();
         app.add_flag("--json", a->json, "Print the results as JSON on stdout");
         return [a] { return run(*a); };

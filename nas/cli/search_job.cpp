@@ -27,11 +27,11 @@
 #include "nas/search/seeds.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/search_space.h"
+#include "supernet/super_evaluator.h"
 #include "training/fit.h"
 #include "training/imaging/dataset.h"
 #include "training/imaging/fingerprint.h"
 #include "training/imaging/nifti.h"
-#include "training/train_evaluator.h"
 
 namespace nas {
 namespace {
@@ -131,7 +131,7 @@ struct Workbench {
   CaseSelection cases;
   Recipe recipe;
   std::unique_ptr<SearchSpace> space;
-  std::unique_ptr<TrainEvaluator> evaluator;
+  std::unique_ptr<SuperEvaluator> evaluator;
 
   void open_cache(int threads, bool show_progress) {
     preprocessing = make_preprocessing(plan, kConfiguration, data.channel_names, data.label_names);
@@ -148,7 +148,7 @@ struct Workbench {
     setup.base = base;
     setup.run_folder = run_folder;
     setup.show_progress = show_progress;
-    evaluator = std::make_unique<TrainEvaluator>(std::move(setup));
+    evaluator = std::make_unique<SuperEvaluator>(std::move(setup));
   }
 };
 
@@ -185,7 +185,7 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     measure();
     if (budget.seconds < smallest && budget.seconds > 0.1 * smallest) {
       // Two steps may have met a busy moment of the machine: nobody is turned away because of that.
-      bench.evaluator->probe_again(6);
+      bench.evaluator->trainer().probe_again(6);
       measure();
     }
     NAS_CHECK_KIND(Usage,
@@ -236,7 +236,7 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     if (budget.has_clock()) {
       text += concat_text(
           ": about ",
-          format_duration(250000.0 * bench.evaluator->step_seconds(
+          format_duration(250000.0 * bench.evaluator->trainer().step_seconds(
                                          baseline, bench.plan.configuration(kConfiguration).batch)),
           " here");
     }

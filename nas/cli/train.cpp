@@ -15,6 +15,8 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
+#include "nas/network/output_region.h"
+#include "search_spaces/network_file.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/unet.h"
 #include "training/fit.h"
@@ -75,18 +77,77 @@ TrainRun read_run(const fs::path& file) {
   return run;
 }
 
-/// Seconds that scoring `ids` will take: windows at the measured speed, and reading and metrics.
+struct ChosenNetwork {
+  Graph graph;
+  Extent3 patch{0, 0, 0};  // voxels
+};
+
+/// The network called `name` (empty: the planned one) for the data set's channels and classes, and
+/// its patch: `asked` if given, else the planned one, enlarged where the network does not take it.
+ChosenNetwork choose_network(const std::string& name,
+                             const Configuration& planned,
+                             const DataSet& data,
+                             const std::optional<Extent3>& asked) {
+  ChosenNetwork chosen{{}, asked.value_or(planned.patch)};
+  NetworkFileOptions options{.configuration = planned.name,
+                             .channels = static_cast<std::int64_t>(data.channel_names.size()),
+                             .classes = static_cast<std::int64_t>(data.label_names.size()),
+                             .patch = chosen.patch,
+                             .adapt = true};
+  const auto load = [&] {
+    if (name.empty()) {
+      chosen.graph = make_unet(planned.architecture);
+      return;
+    }
+    NetworkFile loaded = load_network(name, options);
+    if (loaded.adapted) {
+      log_info(name,
+               ": first and last layers adapted to ",
+               options.channels,
+               " channels and ",
+               options.classes,
+               " classes");
+    }
+    chosen.graph = std::move(loaded.graph);
+  };
+  load();
+  if (!asked) {
+    chosen.patch = fitting_patch(chosen.graph, planned.patch);
+    if (chosen.patch != planned.patch) {
+      log_info(name,
+               " does not take the planned patch of ",
+               to_text(planned.patch),
+               " voxels; trained with ",
+               to_text(chosen.patch));
+      options.patch = chosen.patch;
+      load();  // layers may depend on the patch
+    }
+  }
+  output_region(chosen.graph, chosen.patch);  // refuses what cannot be trained
+  return chosen;
+}
+
+/// The patch that an options file asks for.
+std::optional<Extent3> asked_patch(const std::string& options_file) {
+  if (options_file.empty()) return std::nullopt;
+  const Json json = read_json(options_file);
+  if (!JsonReader(json, options_file).has("patch")) return std::nullopt;
+  return train_options_from_json(json, options_file).patch;
+}
+
+/// Seconds that scoring `ids` will take: windows of `tile` voxels at the measured speed, and
+/// reading and metrics.
 double evaluation_seconds(const CaseCache& cache,
                           const std::vector<std::string>& ids,
-                          const Extent3& patch,
+                          const Extent3& tile,
                           double forward_seconds) {
   double windows = 0, voxels = 0;
   for (const std::string& id : ids) {
     const Extent3& shape = cache.find(id).shape;
     Extent3 padded{};
-    for (std::size_t a = 0; a < 3; ++a) padded[a] = std::max(shape[a], patch[a]);
+    for (std::size_t a = 0; a < 3; ++a) padded[a] = std::max(shape[a], tile[a]);
     double count = 1;
-    for (const auto& axis : window_starts(padded, patch, PredictOptions{}.step)) {
+    for (const auto& axis : window_starts(padded, tile, PredictOptions{}.step)) {
       count *= static_cast<double>(axis.size());
     }
     windows += count;
@@ -128,6 +189,7 @@ int run_train(TrainArguments a) {
                    !fs::exists(record),
                    folder.string(),
                    ": holds a run already; go on with --resume or choose another folder");
+    choose_precision(a.base.precision, choose_device(a.base.device));  // fails before any work
     run.data = fs::absolute(a.data).lexically_normal().string();
     run.fold = a.all ? -1 : a.fold;
     run.configuration = a.configuration;
@@ -166,8 +228,8 @@ int run_train(TrainArguments a) {
   }
   const Plan plan =
       make_plan(fingerprint, planner_facts(seen), {.planner = run.planner, .gpu_memory_gb = 0});
-  const Configuration& configuration = plan.configuration(run.configuration);
-  const Preprocessing preprocessing =
+  Configuration configuration = plan.configuration(run.configuration);
+  Preprocessing preprocessing =
       make_preprocessing(plan, run.configuration, data.channel_names, data.label_names);
   const CaseCache cache =
       open_case_cache(default_cache_root(), data, preprocessing, a.base.threads);
@@ -176,8 +238,11 @@ int run_train(TrainArguments a) {
   const fs::path graph_file = folder / "network.json";
   if (earlier) {
     graph = read_graph(graph_file.string());
+    configuration.patch = run.options.patch;
   } else {
-    graph = a.network.empty() ? make_unet(configuration.architecture) : read_graph(a.network);
+    ChosenNetwork chosen = choose_network(a.network, configuration, data, asked_patch(a.options));
+    graph = std::move(chosen.graph);
+    configuration.patch = chosen.patch;
     write_graph(graph_file.string(), graph);
   }
   const Cost cost = total_cost(first_output_only(graph), configuration.patch);
@@ -203,8 +268,10 @@ int run_train(TrainArguments a) {
       options.batch = kSmallestBatch;
       options.optimizer = "adamw";
       const ProbeResult measured = probe(graph, options);
-      reserve =
-          evaluation_seconds(cache, split.val, configuration.patch, measured.seconds_per_forward);
+      reserve = evaluation_seconds(cache,
+                                   split.val,
+                                   output_region(graph, configuration.patch).size,
+                                   measured.seconds_per_forward);
       // 5 % are kept back for what a probe of two steps cannot see.
       budget.seconds = 0.95 * (run.budget_seconds - elapsed() - reserve);
       NAS_CHECK_KIND(Usage,
@@ -242,7 +309,7 @@ int run_train(TrainArguments a) {
   const TrainOptions& options = run.options;
   log_info("training: ",
            options.steps,
-           " steps of batch ",
+           options.steps == 1 ? " step of batch " : " steps of batch ",
            options.batch,
            ", ",
            options.optimizer,
@@ -270,6 +337,7 @@ int run_train(TrainArguments a) {
     return 1;
   }
 
+  preprocessing.patch = options.patch;
   Model model{network, preprocessing};
   save_model(folder / "model", model);
   Json result{{"status", report.status},
@@ -331,7 +399,10 @@ Command train_command() {
                          ->check(CLI::Range(0, 1 << 20))
                          ->capture_default_str();
         app.add_flag("--all", a->all, "Train on all cases; none is held out")->excludes(fold);
-        app.add_option("--network", a->network, "Graph file instead of the planned network");
+        app.add_option("--network",
+                       a->network,
+                       "Instead of the planned network: a name (v-net, dints, ...), graph file, "
+                       "model folder or plan");
         app.add_option("--configuration", a->configuration, "Of the plan: 3d_fullres or 3d_lowres")
             ->capture_default_str();
         app.add_option("--planner", a->planner, "default, resenc-m or resenc-l")

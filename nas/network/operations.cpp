@@ -703,6 +703,36 @@ std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorS
   return row.state ? row.state(node, inputs) : std::vector<StateTensor>{};
 }
 
+std::vector<std::int64_t> channel_counts(const Graph& graph) {
+  NAS_CHECK_KIND(Usage,
+                 graph.is_closed(),
+                 "network '",
+                 graph.name,
+                 "' has open choices: close them first (close_choices)");
+  std::vector<std::int64_t> channels;
+  channels.reserve(graph.nodes.size());
+  for (const Node& node : graph.nodes) {
+    std::vector<std::int64_t> inputs;
+    for (const int input : node.inputs) inputs.push_back(channels[static_cast<std::size_t>(input)]);
+    channels.push_back(result_channels(node, inputs));
+  }
+  return channels;
+}
+
+std::vector<std::vector<StateTensor>> graph_state(const Graph& graph) {
+  const std::vector<std::int64_t> channels = channel_counts(graph);
+  std::vector<std::vector<StateTensor>> states;
+  states.reserve(graph.nodes.size());
+  for (const Node& node : graph.nodes) {
+    std::vector<TensorShape> inputs;
+    for (const int input : node.inputs) {
+      inputs.push_back({channels[static_cast<std::size_t>(input)], {1, 1, 1}});
+    }
+    states.push_back(state_tensors(node, inputs));
+  }
+  return states;
+}
+
 std::string node_label(const Node& node) {
   return "node " + node.name.substr(0, 256) + " (" + node.op.substr(0, 64) + ")";
 }

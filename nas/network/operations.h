@@ -115,6 +115,12 @@ std::int64_t result_channels(const Node& node, std::span<const std::int64_t> inp
 /// State tensors of a node; empty for choices. \throws Error(Shape|Input).
 std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorShape> inputs);
 
+/// Channels of every node's result in a closed graph. They follow from the input nodes alone, so no
+/// spatial size is needed. \throws Error(Usage) on an open choice.
+std::vector<std::int64_t> channel_counts(const Graph& graph);
+/// State tensors of every node of a closed graph, in node order. \throws as channel_counts.
+std::vector<std::vector<StateTensor>> graph_state(const Graph& graph);
+
 /// "encoder.conv (conv)": how errors name a node.
 std::string node_label(const Node& node);
 

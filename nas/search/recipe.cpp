@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/search/pareto.h"
 
 namespace nas {
 namespace {
@@ -27,7 +28,17 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
 // ---------------------------------------------------------------- the keys of a stage
 
 /// Which kinds of stage a key belongs to.
-enum class For { All, Trained, Random, Clustered, SuperNet, SinglePath, Differentiable, WarmStart };
+enum class For {
+  All,
+  Trained,
+  Random,
+  Regularized,
+  Clustered,
+  SuperNet,
+  SinglePath,
+  Differentiable,
+  WarmStart
+};
 
 bool belongs(For which, const StageSpec& stage) {
   const std::string& kind = stage.kind;
@@ -38,6 +49,8 @@ bool belongs(For which, const StageSpec& stage) {
       return !stage.is_retrain() && !stage.is_supernet();
     case For::Random:
       return kind == "random";
+    case For::Regularized:
+      return kind == "regularized";
     case For::Clustered:
       return kind == "clustered";
     case For::SuperNet:
@@ -92,10 +105,10 @@ std::string word_of(const JsonReader& value, const std::vector<std::string>& wor
   return word;
 }
 
-std::vector<std::string> groups_of(const JsonReader& value) {
-  const std::vector<std::string> groups = value.texts();
-  for (std::size_t i = 0; i < groups.size(); ++i) word_of(value.at(i), kGroups);
-  return groups;
+std::vector<std::string> words_of(const JsonReader& value, const std::vector<std::string>& words) {
+  const std::vector<std::string> list = value.texts();
+  for (std::size_t i = 0; i < list.size(); ++i) word_of(value.at(i), words);
+  return list;
 }
 
 using R = const JsonReader&;
@@ -107,7 +120,7 @@ const StageKey kStageKeys[] = {
      [](S s) { return Json(s.share); }},
     {"groups",
      For::All,
-     [](StageSpec& s, R v) { s.groups = groups_of(v); },
+     [](StageSpec& s, R v) { s.groups = words_of(v, kGroups); },
      [](S s) { return Json(s.groups); }},
     {"control",
      For::Trained,
@@ -125,6 +138,10 @@ const StageKey kStageKeys[] = {
      For::Random,
      [](StageSpec& s, R v) { s.keep = number_in(v, 0, 1, true, true); },
      [](S s) { return Json(s.keep); }},
+    {"objectives",
+     For::Regularized,
+     [](StageSpec& s, R v) { s.objectives = words_of(v, cost_objectives()); },
+     [](S s) { return Json(s.objectives); }},
     {"clusters",
      For::Clustered,
      [](StageSpec& s, R v) { s.clusters = v.integer(1, 1000); },

@@ -28,6 +28,9 @@ struct StageSpec {
   std::int64_t rungs = 0;     // random: levels of successive halving; 0: from the number of trials
   double keep = 1.0 / 3;      // random: share of a rung that is promoted, (0, 1)
   std::int64_t clusters = 8;  // clustered: K
+  /// regularized: what a parent should keep small beside its score (cost_objectives()); parents are
+  /// then compared by non-dominated front. Empty: by score alone.
+  std::vector<std::string> objectives;
 
   // Super-networks (single_path, differentiable).
   double supernet_share = 0.55;        // of the stage: training the super-network, (0, 1)

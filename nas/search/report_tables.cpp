@@ -53,10 +53,10 @@ Table trial_table(const Json& data) {
              ? format_duration(t.at("seconds"))
              : "–"});
     const bool waits = status == "running" || status == "queued";
-    table.classes.push_back(status != "done" && !waits                               ? "failed"
-                            : t.at("id") == data.at("best_trial") || label == "best" ? "chosen"
-                            : label == "baseline"                                    ? "baseline"
-                                                                                     : "");
+    table.classes.emplace_back(status != "done" && !waits                               ? "failed"
+                               : t.at("id") == data.at("best_trial") || label == "best" ? "chosen"
+                               : label == "baseline"                                    ? "baseline"
+                                                                                        : "");
   }
   return table;
 }
@@ -80,7 +80,7 @@ Table gene_table(const Json& data) {
   for (std::size_t i = 0; i < std::min(best.size(), planned.size()); ++i) {
     const bool same = best[i].second == planned[i].second;
     table.rows.push_back({best[i].first, planned[i].second, best[i].second, same ? "" : "changed"});
-    table.classes.push_back(same ? "" : "chosen");
+    table.classes.emplace_back(same ? "" : "chosen");
   }
   return table;
 }

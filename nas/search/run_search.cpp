@@ -14,10 +14,17 @@ namespace {
 
 constexpr std::int64_t kAsk = 256;  // proposals wanted at once; a rung is one batch
 
-/// Size of a genotype, with its measured step time where a limit asks for it.
+/// Size of a genotype, with its measured step time where a limit or an objective asks for it.
 TrialCost describe_for(const SearchSetup& setup, const Genotype& genotype) {
   TrialCost cost = setup.evaluator->describe(genotype);
-  if (setup.recipe.limits.max_step_seconds > 0 && cost.step_seconds == 0) {
+  const bool timed =
+      setup.recipe.limits.max_step_seconds > 0 ||
+      std::any_of(
+          setup.recipe.stages.begin(), setup.recipe.stages.end(), [](const StageSpec& stage) {
+            return std::find(stage.objectives.begin(), stage.objectives.end(), "step_time") !=
+                   stage.objectives.end();
+          });
+  if (timed && cost.step_seconds == 0) {
     cost.step_seconds = setup.evaluator->step_seconds(genotype);
   }
   return cost;

@@ -167,4 +167,56 @@ PairedComparison compare_paired(std::span<const double> a,
   return result;
 }
 
+double kendall_tau_b(std::span<const double> x, std::span<const double> y) {
+  NAS_CHECK_KIND(Internal,
+                 x.size() == y.size(),
+                 "kendall_tau_b: expected equally many values, found ",
+                 x.size(),
+                 " and ",
+                 y.size());
+  // Pairs are counted one by one: the lists are short, the interval needs only many of them.
+  std::int64_t agreement = 0, differ_in_x = 0, differ_in_y = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      const int by_x = (x[i] > x[j]) - (x[i] < x[j]), by_y = (y[i] > y[j]) - (y[i] < y[j]);
+      agreement += by_x * by_y;
+      differ_in_x += by_x != 0;
+      differ_in_y += by_y != 0;
+    }
+  }
+  if (differ_in_x == 0 || differ_in_y == 0) return kNothing;
+  return static_cast<double>(agreement) /
+         std::sqrt(static_cast<double>(differ_in_x) * static_cast<double>(differ_in_y));
+}
+
+RankAgreement rank_agreement(
+    std::span<const double> x, std::span<const double> y, Rng rng, double level, int resamples) {
+  NAS_CHECK_KIND(Internal,
+                 level > 0 && level < 1 && resamples > 0,
+                 "rank_agreement: level must be in (0, 1) and resamples > 0, got ",
+                 level,
+                 " and ",
+                 resamples);
+  RankAgreement result;
+  result.items = static_cast<std::int64_t>(x.size());
+  result.tau = kendall_tau_b(x, y);
+  result.interval = {kNothing, kNothing};
+  if (!std::isfinite(result.tau)) return result;
+  std::vector<double> taus, drawn_x(x.size()), drawn_y(y.size());
+  for (int b = 0; b < resamples; ++b) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto from = static_cast<std::size_t>(rng.integer(0, result.items));
+      drawn_x[i] = x[from];
+      drawn_y[i] = y[from];
+    }
+    const double tau = kendall_tau_b(drawn_x, drawn_y);
+    if (std::isfinite(tau)) taus.push_back(tau);
+  }
+  if (2 * taus.size() < static_cast<std::size_t>(resamples)) return result;
+  std::sort(taus.begin(), taus.end());
+  const double tail = (1 - level) / 2;
+  result.interval = {quantile_of_sorted(taus, tail), quantile_of_sorted(taus, 1 - tail)};
+  return result;
+}
+
 }  // namespace nas

@@ -54,4 +54,26 @@ PairedComparison compare_paired(std::span<const double> a,
                                 std::span<const double> b,
                                 std::uint64_t seed);
 
+/// Rank correlation with ties: (concordant - discordant) / sqrt((n0 - n1) (n0 - n2)), n0 all pairs,
+/// n1 and n2 those tied in x and in y. NaN with fewer than two values or where one side is
+/// constant. Source: M. Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).
+/// \param x, y of the same items in the same order.
+double kendall_tau_b(std::span<const double> x, std::span<const double> y);
+
+struct RankAgreement {
+  std::int64_t items = 0;
+  double tau = 0;     // Kendall's tau-b; NaN if undefined
+  Interval interval;  // percentile bootstrap, 95 %; NaN if undefined
+  /// The interval exists and lies above 0.
+  bool ranked() const { return interval.low > 0; }
+};
+/// Kendall's tau-b with an interval: items (x, y together) are drawn with replacement; resamples
+/// in which a side is constant say nothing and are left out. Undefined if those are more than half.
+/// \param rng taken by value: equal arguments give equal intervals.
+RankAgreement rank_agreement(std::span<const double> x,
+                             std::span<const double> y,
+                             Rng rng,
+                             double level = 0.95,
+                             int resamples = 10000);
+
 }  // namespace nas

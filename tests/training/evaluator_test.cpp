@@ -13,6 +13,7 @@
 #include <set>
 #include <thread>
 
+#include "nas/cli/search_job.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
@@ -23,7 +24,6 @@
 #include "tests/support/support.h"
 #include "training/imaging/phantom.h"
 #include "training/predict.h"
-#include "nas/cli/search_job.h"
 #include "training/train_evaluator.h"
 
 namespace nas {

@@ -229,6 +229,32 @@ TEST(SlidingWindow, EqualsTheNaiveSumOverAllWindows) {
   }
 }
 
+TEST(SlidingWindow, UnpaddedNetworksCoverTheWholeImage) {
+  // Without padding a window's result does not depend on where the window lies: the windows
+  // together must equal one pass over the image with zeros around it.
+  Graph graph;
+  graph.name = "valid";
+  int x = graph.add("input", "image", {}, {{"channels", 2}});
+  x = graph.add("conv", "a", {x}, {{"out_channels", 4}, {"kernel", 3}, {"padding", 0}});
+  x = graph.add("relu", "b", {x});
+  x = graph.add("conv", "head", {x}, {{"out_channels", 3}, {"kernel", 5}, {"padding", 0}});
+  graph.add("output", "seg", {x});
+  GraphModule network(graph, 3);
+  for (const Extent3& shape : {Extent3{21, 17, 26}, Extent3{5, 29, 3}, Extent3{1, 1, 1}}) {
+    const Image image = noisy_box(shape, {0, 0, 0}, shape, 4);
+    at::Tensor expected;
+    {
+      const torch::NoGradGuard no_grad;
+      expected = network->forward(at::constant_pad_nd(as_tensor(image), {3, 3, 3, 3, 3, 3}))[0][0];
+    }
+    for (const std::int64_t batch : {1, 3}) {
+      const at::Tensor logits = predict_logits(network, image, {14, 12, 10}, exact(false, batch));
+      ASSERT_EQ(logits.sizes(), expected.sizes());
+      EXPECT_LT((logits - expected).abs().max().item<double>(), 1e-4);
+    }
+  }
+}
+
 TEST(Predict, LabelsLandWhereTheImageSaysOnATransposedCroppedGrid) {
   Model model = threshold_model(3);
   model.preprocessing.transpose_forward = {2, 0, 1};

@@ -657,6 +657,61 @@ TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
                Error);
 }
 
+/// Two convolutions without padding: the output is the patch without two voxels at each side.
+Graph valid_network() {
+  Graph graph;
+  graph.name = "valid";
+  int x = graph.add("input", "image", {}, {{"channels", 1}});
+  x = graph.add("conv", "a", {x}, {{"out_channels", 8}, {"kernel", 3}, {"padding", 0}});
+  x = graph.add("instance_norm", "b", {x});
+  x = graph.add("relu", "c", {x});
+  x = graph.add("conv", "d", {x}, {{"out_channels", 3}, {"kernel", 3}, {"padding", 0}});
+  graph.add("output", "seg", {x});
+  return graph;
+}
+
+TEST(Fit, UnpaddedNetworksLearnEveryVoxelFromPatchesAroundTheirOutput) {
+  const test::TempFolder folder;
+  const Phantom phantom(folder.path());
+  TrainOptions options = small_training(30);
+  options.augmentation = 0;
+  options.mirror = false;
+  options.foreground_fraction = 0;
+  options.patch = {12, 12, 12};
+  GraphModule network(valid_network());
+  const auto middle = [](const at::Tensor& t) {
+    return t.slice(2, 2, 10).slice(3, 2, 10).slice(4, 2, 10);
+  };
+  // What the output describes lies in the case; the voxels around may be padding (exact zeros).
+  int padded = 0;
+  FitHooks hooks;
+  hooks.loss = [&](const Batch& batch) {
+    EXPECT_EQ(middle(batch.image).eq(0).sum().item<std::int64_t>(), 0);
+    padded += batch.image.eq(0).any().item<bool>();
+    return segmentation_loss(network->forward(batch.image), batch.target);
+  };
+  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks).status, "done");
+  EXPECT_GT(padded, 0);
+
+  // The default loss is the same as the one of the middle by hand.
+  at::Tensor image = random_tensor({2, 1, 12, 12, 12}, 5);
+  const at::Tensor target = at::randint(0, 3, {2, 12, 12, 12}, at::kShort);
+  const std::vector<at::Tensor> outputs = network->forward(image);
+  EXPECT_EQ(segmentation_loss(outputs, target).item<float>(),
+            dice_ce_loss(outputs[0], target.slice(1, 2, 10).slice(2, 2, 10).slice(3, 2, 10))
+                .item<float>());
+
+  options.steps = 60;
+  options.foreground_fraction = 1;
+  GraphModule learner(valid_network());
+  const FitReport report = fit(learner, phantom.cache, phantom.ids, options, quiet({}));
+  EXPECT_EQ(report.status, "done");
+  EXPECT_LT(report.losses.back(), 0.8 * report.losses.front());
+
+  options.patch = {3, 12, 12};  // nothing is left
+  EXPECT_THROW(fit(learner, phantom.cache, phantom.ids, options, quiet({})), Error);
+}
+
 TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
   const test::TempFolder folder;
   const Phantom phantom(folder.path());

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "nas/core/error.h"
 #include "training/kernels/norm_act_impl.h"
@@ -32,86 +33,15 @@ std::atomic<const NormActLoops*>& chosen() {
   return loops;
 }
 
-// One overload set per loop, so that the passes below are written once for both types.
-struct Loops {
-  const NormActLoops& l;
-  void moments(
-      const float* x, std::int64_t n, std::int64_t c, const float* p, float* s, float* q) const {
-    l.moments_f32(x, n, c, p, s, q);
+template <class T>
+const TypedLoops<T>& chosen_loops() {
+  const NormActLoops& loops = *chosen().load();
+  if constexpr (std::is_same_v<T, float>) {
+    return loops.f32;
+  } else {
+    return loops.bf16;
   }
-  void moments(
-      const Bf16* x, std::int64_t n, std::int64_t c, const float* p, float* s, float* q) const {
-    l.moments_bf16(x, n, c, p, s, q);
-  }
-  void apply(const float* x,
-             std::int64_t n,
-             std::int64_t c,
-             const float* a,
-             const float* b,
-             float slope,
-             float* y) const {
-    l.apply_f32(x, n, c, a, b, slope, y);
-  }
-  void apply(const Bf16* x,
-             std::int64_t n,
-             std::int64_t c,
-             const float* a,
-             const float* b,
-             float slope,
-             Bf16* y) const {
-    l.apply_bf16(x, n, c, a, b, slope, y);
-  }
-  void gradient_sums(const float* dy,
-                     const float* x,
-                     std::int64_t n,
-                     std::int64_t c,
-                     const float* a,
-                     const float* b,
-                     const float* mean,
-                     float slope,
-                     float* s,
-                     float* q) const {
-    l.gradient_sums_f32(dy, x, n, c, a, b, mean, slope, s, q);
-  }
-  void gradient_sums(const Bf16* dy,
-                     const Bf16* x,
-                     std::int64_t n,
-                     std::int64_t c,
-                     const float* a,
-                     const float* b,
-                     const float* mean,
-                     float slope,
-                     float* s,
-                     float* q) const {
-    l.gradient_sums_bf16(dy, x, n, c, a, b, mean, slope, s, q);
-  }
-  void gradient(const float* dy,
-                const float* x,
-                std::int64_t n,
-                std::int64_t c,
-                const float* a,
-                const float* b,
-                const float* mean,
-                const float* p,
-                const float* q,
-                float slope,
-                float* dx) const {
-    l.gradient_f32(dy, x, n, c, a, b, mean, p, q, slope, dx);
-  }
-  void gradient(const Bf16* dy,
-                const Bf16* x,
-                std::int64_t n,
-                std::int64_t c,
-                const float* a,
-                const float* b,
-                const float* mean,
-                const float* p,
-                const float* q,
-                float slope,
-                Bf16* dx) const {
-    l.gradient_bf16(dy, x, n, c, a, b, mean, p, q, slope, dx);
-  }
-};
+}
 
 float value(float x) { return x; }
 float value(Bf16 x) {
@@ -166,7 +96,7 @@ void norm_act_forward(const T* x,
                       float* rstd,
                       const ParallelFor& parallel) {
   const Slabs slabs(shape);
-  const Loops loops{*chosen().load()};
+  const TypedLoops<T>& loops = chosen_loops<T>();
   const std::int64_t channels = shape.channels;
 
   // Sums of x - pivot with the sample's first voxel as pivot: no cancellation when the mean is far
@@ -243,7 +173,7 @@ void norm_act_backward(const T* dy,
                        float* dbeta,
                        const ParallelFor& parallel) {
   const Slabs slabs(shape);
-  const Loops loops{*chosen().load()};
+  const TypedLoops<T>& loops = chosen_loops<T>();
   const std::int64_t channels = shape.channels;
 
   // The same a and b as forward, so that z has the same sign.

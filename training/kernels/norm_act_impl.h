@@ -9,81 +9,54 @@
 
 namespace nas::kernels {
 
-/// Loops over `rows` voxels of `channels` values; coefficient arrays hold one value per channel.
-struct NormActLoops {
-  const char* name;
+/// Loops over `rows` voxels of `channels` values of type T (float, or the bits of a bfloat16);
+/// coefficient arrays hold one value per channel.
+template <class T>
+struct TypedLoops {
   /// sum[c] += x - pivot[c], square[c] += (x - pivot[c])^2.
-  void (*moments_f32)(const float* x,
-                      std::int64_t rows,
-                      std::int64_t channels,
-                      const float* pivot,
-                      float* sum,
-                      float* square);
-  void (*moments_bf16)(const std::uint16_t* x,
-                       std::int64_t rows,
-                       std::int64_t channels,
-                       const float* pivot,
-                       float* sum,
-                       float* square);
+  void (*moments)(const T* x,
+                  std::int64_t rows,
+                  std::int64_t channels,
+                  const float* pivot,
+                  float* sum,
+                  float* square);
   /// z = a * x + b; y = z > 0 ? z : slope * z.
-  void (*apply_f32)(const float* x,
-                    std::int64_t rows,
-                    std::int64_t channels,
-                    const float* a,
-                    const float* b,
-                    float slope,
-                    float* y);
-  void (*apply_bf16)(const std::uint16_t* x,
-                     std::int64_t rows,
-                     std::int64_t channels,
-                     const float* a,
-                     const float* b,
-                     float slope,
-                     std::uint16_t* y);
+  void (*apply)(const T* x,
+                std::int64_t rows,
+                std::int64_t channels,
+                const float* a,
+                const float* b,
+                float slope,
+                T* y);
   /// g = dy * (a * x + b > 0 ? 1 : slope); sum[c] += g, product[c] += g * (x - mean[c]).
-  void (*gradient_sums_f32)(const float* dy,
-                            const float* x,
-                            std::int64_t rows,
-                            std::int64_t channels,
-                            const float* a,
-                            const float* b,
-                            const float* mean,
-                            float slope,
-                            float* sum,
-                            float* product);
-  void (*gradient_sums_bf16)(const std::uint16_t* dy,
-                             const std::uint16_t* x,
-                             std::int64_t rows,
-                             std::int64_t channels,
-                             const float* a,
-                             const float* b,
-                             const float* mean,
-                             float slope,
-                             float* sum,
-                             float* product);
-  /// dx = a * g + p * (x - mean) + q.
-  void (*gradient_f32)(const float* dy,
-                       const float* x,
-                       std::int64_t rows,
-                       std::int64_t channels,
-                       const float* a,
-                       const float* b,
-                       const float* mean,
-                       const float* p,
-                       const float* q,
-                       float slope,
-                       float* dx);
-  void (*gradient_bf16)(const std::uint16_t* dy,
-                        const std::uint16_t* x,
+  void (*gradient_sums)(const T* dy,
+                        const T* x,
                         std::int64_t rows,
                         std::int64_t channels,
                         const float* a,
                         const float* b,
                         const float* mean,
-                        const float* p,
-                        const float* q,
                         float slope,
-                        std::uint16_t* dx);
+                        float* sum,
+                        float* product);
+  /// dx = a * g + p * (x - mean) + q.
+  void (*gradient)(const T* dy,
+                   const T* x,
+                   std::int64_t rows,
+                   std::int64_t channels,
+                   const float* a,
+                   const float* b,
+                   const float* mean,
+                   const float* p,
+                   const float* q,
+                   float slope,
+                   T* dx);
+};
+
+struct NormActLoops {
+  const char* name;
+  TypedLoops<float> f32;
+  TypedLoops<std::uint16_t> bf16;
 };
 
 extern const NormActLoops kNormActBase;
@@ -366,15 +339,13 @@ void gradient(const T* dy,
 }  // namespace
 
 extern const NormActLoops NAS_NORM_ACT_VARIANT;
-const NormActLoops NAS_NORM_ACT_VARIANT{NAS_NORM_ACT_NAME,
-                                        moments<float>,
-                                        moments<std::uint16_t>,
-                                        apply<float>,
-                                        apply<std::uint16_t>,
-                                        gradient_sums<float>,
-                                        gradient_sums<std::uint16_t>,
-                                        gradient<float>,
-                                        gradient<std::uint16_t>};
+const NormActLoops NAS_NORM_ACT_VARIANT{
+    NAS_NORM_ACT_NAME,
+    {moments<float>, apply<float>, gradient_sums<float>, gradient<float>},
+    {moments<std::uint16_t>,
+     apply<std::uint16_t>,
+     gradient_sums<std::uint16_t>,
+     gradient<std::uint16_t>}};
 #endif
 
 }  // namespace nas::kernels

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compound_scaling/scaling.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "nas/core/error.h"
+#include "nas/core/json.h"
+#include "nas/search/draws.h"
+#include "nas/search/ledger.h"
+#include "nas/search/pareto.h"
+
+namespace nas {
+namespace {
+
+constexpr const char* kWhere = "state of strategy \"scaling\"";
+constexpr std::int64_t kMostCombinations = 100000;
+
+using Logs = std::array<double, 3>;  // of depth, width, resolution
+
+Logs logs_of(const ScaleFactors& f) {
+  return {std::log(f.depth), std::log(f.width), std::log(f.resolution)};
+}
+Logs logs_of(const ScalingRule& r) {
+  return {std::log(r.alpha), std::log(r.beta), std::log(r.gamma)};
+}
+
+double dot(const Logs& a, const Logs& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
+enum class Scales { Depth, Width, Resolution, Other };
+
+Scales what_scales(const std::string& gene) {
+  const auto says = [&](std::initializer_list<const char*> words) {
+    return std::ranges::any_of(
+        words, [&](const char* word) { return gene.find(word) != std::string::npos; });
+  };
+  if (says({"cells", "stages", "blocks", "depth"})) return Scales::Depth;
+  if (says({"filters", "features", "width"})) return Scales::Width;
+  if (says({"patch", "resolution"})) return Scales::Resolution;
+  return Scales::Other;
+}
+
+/// "0.75", "x0.75", "64x96x96" -> the geometric mean of the numbers.
+double number_of(const Gene& gene, int value) {
+  const std::string& text = gene.values[static_cast<std::size_t>(value)];
+  double sum = 0;
+  int count = 0;
+  const char* at = text.c_str();
+  if (*at == 'x') ++at;
+  while (true) {
+    char* end = nullptr;
+    const double number = std::strtod(at, &end);
+    NAS_CHECK(end != at && std::isfinite(number) && number > 0 && (*end == 'x' || *end == '\0'),
+              "compound scaling: gene ",
+              gene.name,
+              ": expected values such as 0.75 or 64x96x96, found '",
+              text,
+              "'");
+    sum += std::log(number);
+    ++count;
+    if (*end == '\0') return std::exp(sum / count);
+    at = end + 1;
+  }
+}
+
+Json to_json(const ScalingRule& rule) {
+  return {{"depth", rule.alpha}, {"width", rule.beta}, {"resolution", rule.gamma}};
+}
+
+class CompoundScaling : public Strategy {
+ public:
+  explicit CompoundScaling(const StrategyContext& context)
+      : context_(context), draws_(with_scale_group(context_)), ledger_("scaling") {
+    const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
+    const auto grid = draws_.enumerate(kMostCombinations);
+    NAS_CHECK_KIND(Usage,
+                   grid.has_value(),
+                   "stage \"",
+                   context.stage.name,
+                   "\": compound scaling tries every combination of its groups, and there are more "
+                   "than ",
+                   kMostCombinations,
+                   "; expected groups such as [\"scale\"]");
+    grid_ = static_cast<std::int64_t>(grid->size());
+    struct Place {
+      double distance, length;
+      const Genotype* genotype;
+    };
+    std::vector<Place> order;
+    for (const Genotype& genotype : *grid) {
+      const ScaleFactors factors = scale_factors(*context.space, context.start, genotype);
+      const Logs logs = logs_of(factors);
+      // Distances that differ by rounding only are equal: then the smaller step comes first.
+      const double distance = std::round(distance_to_rule(factors) * 1e9) / 1e9;
+      order.push_back({distance, std::round(std::sqrt(dot(logs, logs)) * 1e9) / 1e9, &genotype});
+    }
+    std::ranges::stable_sort(order, [&](const Place& a, const Place& b) {
+      const bool a_starts = *a.genotype == context_.start, b_starts = *b.genotype == context_.start;
+      return std::tuple(!a_starts, a.distance, a.length) <
+             std::tuple(!b_starts, b.distance, b.length);
+    });
+    std::vector<Genotype> chosen;
+    for (const Place& place : order) {
+      if (std::ssize(chosen) == wanted) break;
+      if (draws_.take(*place.genotype)) chosen.push_back(*place.genotype);
+    }
+    draws_.check_any();
+    for (const Genotype& genotype : chosen) {
+      Proposal proposal;
+      proposal.genotype = genotype;
+      proposal.share = 1.0 / static_cast<double>(chosen.size());
+      proposal.warm_start = context.stage.warm_start;
+      if (genotype == context.baseline) proposal.label = "baseline";
+      ledger_.add(std::move(proposal));
+    }
+  }
+
+  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
+  void tell(const std::vector<Outcome>& outcomes) override { ledger_.tell(outcomes); }
+  bool finished() const override { return ledger_.complete(); }
+  std::int64_t planned_trials() const override { return static_cast<std::int64_t>(ledger_.size()); }
+  Winner winner() const override { return ledger_.best_training(); }
+
+  std::string story() const override {
+    Json points = Json::array();
+    std::vector<ScaledPoint> trained;
+    double start_macs = 0;
+    if (context_.cost) start_macs = static_cast<double>(context_.cost(context_.start).macs);
+    for (const Ledger::Row& row : ledger_.rows()) {
+      const ScaleFactors f = scale_factors(*context_.space, context_.start, row.proposal.genotype);
+      Json point = {{"trial", row.outcome.trial},
+                    {"depth", f.depth},
+                    {"width", f.width},
+                    {"resolution", f.resolution},
+                    {"distance_to_rule", distance_to_rule(f)},
+                    {"score", row.done() ? Json(row.outcome.score) : Json(nullptr)}};
+      if (row.done() && start_macs > 0) {
+        const double cost =
+            static_cast<double>(context_.cost(row.proposal.genotype).macs) / start_macs;
+        point["cost"] = cost;
+        trained.push_back({f, cost, row.outcome.score});
+      }
+      points.push_back(std::move(point));
+    }
+    const auto fitted = fit_scaling_rule(trained);
+    return Json{{"grid", grid_},
+                {"points", points},
+                {"rule", to_json(kEfficientNetRule)},
+                {"fitted", fitted ? to_json(*fitted) : Json(nullptr)},
+                {"draws", draws_.counts()},
+                {"front", pareto_story(context_, ledger_)}}
+        .dump();
+  }
+
+  std::string save() const override {
+    return Json{
+        {"version", 1}, {"grid", grid_}, {"draws", draws_.counts()}, {"ledger", ledger_.save()}}
+        .dump();
+  }
+  void load(const std::string& state) override {
+    const Json value = parse_json(state, kWhere);
+    const JsonReader reader(value, kWhere);
+    reader.at("version").integer(1, 1);
+    grid_ = reader.at("grid").integer(0, kMostCombinations);
+    ledger_.load(reader.at("ledger"));
+    draws_.load(reader.at("draws"), ledger_);
+  }
+
+ private:
+  static const StrategyContext& with_scale_group(StrategyContext& context) {
+    if (context.stage.groups.empty()) context.stage.groups = {"scale"};
+    return context;
+  }
+
+  StrategyContext context_;
+  Draws draws_;
+  Ledger ledger_;
+  std::int64_t grid_ = 0;  // combinations
+};
+
+}  // namespace
+
+double distance_to_rule(const ScaleFactors& factors, const ScalingRule& rule) {
+  const Logs point = logs_of(factors), line = logs_of(rule);
+  const double phi = dot(point, line) / dot(line, line);
+  double sum = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    sum += (point[i] - phi * line[i]) * (point[i] - phi * line[i]);
+  }
+  return std::sqrt(sum);
+}
+
+std::optional<ScalingRule> fit_scaling_rule(const std::vector<ScaledPoint>& points) {
+  Logs weighted{};
+  double squares = 0;
+  for (const ScaledPoint& point : points) {
+    const bool matched = std::ranges::any_of(points, [&](const ScaledPoint& other) {
+      const bool no_worse = other.cost <= point.cost && other.score >= point.score;
+      return no_worse && (other.cost < point.cost || other.score > point.score);
+    });
+    if (matched) continue;
+    const double phi = std::log2(point.cost);
+    const Logs logs = logs_of(point.factors);
+    for (std::size_t i = 0; i < 3; ++i) weighted[i] += phi * logs[i];
+    squares += phi * phi;
+  }
+  if (squares < 1e-12) return std::nullopt;
+  return ScalingRule{std::exp(weighted[0] / squares),
+                     std::exp(weighted[1] / squares),
+                     std::exp(weighted[2] / squares)};
+}
+
+ScaleFactors scale_factors(const SearchSpace& space,
+                           const Genotype& start,
+                           const Genotype& genotype) {
+  ScaleFactors factors;
+  for (std::size_t g = 0; g < space.genes().size(); ++g) {
+    const Gene& gene = space.genes()[g];
+    if (gene.group != "scale" || start.values[g] == genotype.values[g]) continue;
+    const Scales scales = what_scales(gene.name);
+    if (scales == Scales::Other) continue;
+    const double ratio = number_of(gene, genotype.values[g]) / number_of(gene, start.values[g]);
+    if (scales == Scales::Depth) factors.depth *= ratio;
+    if (scales == Scales::Width) factors.width *= ratio;
+    if (scales == Scales::Resolution) factors.resolution *= ratio;
+  }
+  return factors;
+}
+
+std::unique_ptr<Strategy> make_compound_scaling(const StrategyContext& context) {
+  return std::make_unique<CompoundScaling>(context);
+}
+
+}  // namespace nas

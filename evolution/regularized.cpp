@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evolution/regularized.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/json.h"
+#include "nas/search/pareto.h"
+
+namespace nas {
+namespace {
+
+constexpr const char* kWhere = "state of strategy \"regularized\"";
+constexpr int kMutations = 64;  // attempts at a new child before a random genotype takes its place
+
+/// The youngest finished rows, and how good each is as a parent (higher is better).
+struct Population {
+  std::vector<const Ledger::Row*> rows;
+  std::vector<double> merit;
+};
+
+Population youngest(const StrategyContext& context,
+                    const Ledger& ledger,
+                    TrialPurpose purpose,
+                    std::int64_t size,
+                    const std::vector<std::string>& objectives) {
+  Population population;
+  for (const Ledger::Row& row : ledger.rows()) {
+    if (row.done() && row.proposal.purpose == purpose) population.rows.push_back(&row);
+  }
+  const auto count = static_cast<std::int64_t>(population.rows.size());
+  population.rows.erase(population.rows.begin(),
+                        population.rows.begin() + std::max<std::int64_t>(0, count - size));
+  if (objectives.empty()) {
+    for (const Ledger::Row* row : population.rows) population.merit.push_back(row->outcome.score);
+    return population;
+  }
+  std::vector<std::vector<double>> points;
+  for (const Ledger::Row* row : population.rows) {
+    const TrialCost cost = context.cost(row->proposal.genotype);
+    points.push_back({-row->outcome.score});
+    for (const std::string& name : objectives) points.back().push_back(cost_value(cost, name));
+  }
+  // The front decides, inside a front the crowding distance: its place among all distances.
+  const std::vector<int> fronts = pareto_fronts(points);
+  const std::vector<double> crowding = crowding_distances(points, fronts);
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const auto less_crowded = static_cast<double>(
+        std::ranges::count_if(crowding, [&](double other) { return other < crowding[i]; }));
+    population.merit.push_back(-fronts[i] +
+                               less_crowded / (static_cast<double>(points.size()) + 1));
+  }
+  return population;
+}
+
+const Genotype& tournament(const Population& population, std::int64_t sample, Rng& rng) {
+  const auto size = static_cast<std::int64_t>(population.rows.size());
+  std::size_t best = static_cast<std::size_t>(rng.integer(0, size));
+  for (std::int64_t i = 1; i < sample; ++i) {
+    const auto other = static_cast<std::size_t>(rng.integer(0, size));
+    if (population.merit[other] > population.merit[best]) best = other;
+  }
+  return population.rows[best]->proposal.genotype;
+}
+
+class RegularizedEvolution : public Strategy {
+ public:
+  explicit RegularizedEvolution(const StrategyContext& context)
+      : context_(context), draws_(context_), ledger_("regularized") {
+    trials_ = std::max<std::int64_t>(1, context.stage.trials);
+    sizes_ = aging_sizes(trials_);
+    for (const Genotype& anchor : draws_.anchors()) {
+      if (static_cast<std::int64_t>(ledger_.size()) < trials_ && draws_.take(anchor)) {
+        propose(anchor);
+      }
+    }
+    continue_search();
+    draws_.check_any();
+  }
+
+  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
+  void tell(const std::vector<Outcome>& outcomes) override {
+    ledger_.tell(outcomes);
+    if (ledger_.complete()) continue_search();
+  }
+  bool finished() const override { return finished_; }
+  std::int64_t planned_trials() const override {
+    return finished_ ? static_cast<std::int64_t>(ledger_.size()) : trials_;
+  }
+  Winner winner() const override { return ledger_.best_training(); }
+
+  std::string story() const override {
+    Json best = Json::array();
+    std::optional<double> top;
+    for (const Ledger::Row& row : ledger_.rows()) {
+      if (row.done() && (!top || row.outcome.score > *top)) top = row.outcome.score;
+      if (row.told) best.push_back(score_to_json(top));
+    }
+    return Json{{"population", sizes_.population},
+                {"sample", sizes_.sample},
+                {"batch", sizes_.batch},
+                {"best_after", best},
+                {"draws", draws_.counts()},
+                {"front", pareto_story(context_, ledger_)}}
+        .dump();
+  }
+
+  std::string save() const override {
+    return Json{{"version", 1},
+                {"finished", finished_},
+                {"draws", draws_.counts()},
+                {"ledger", ledger_.save()}}
+        .dump();
+  }
+  void load(const std::string& state) override {
+    const Json value = parse_json(state, kWhere);
+    const JsonReader reader(value, kWhere);
+    reader.at("version").integer(1, 1);
+    finished_ = reader.at("finished").boolean();
+    ledger_.load(reader.at("ledger"));
+    draws_.load(reader.at("draws"), ledger_);
+  }
+
+ private:
+  void propose(const Genotype& genotype) {
+    Proposal proposal;
+    proposal.genotype = genotype;
+    proposal.share = 1.0 / static_cast<double>(trials_);
+    if (genotype == context_.baseline) proposal.label = "baseline";
+    ledger_.add(std::move(proposal));
+  }
+
+  void continue_search() {
+    const std::int64_t left = trials_ - static_cast<std::int64_t>(ledger_.size());
+    const std::vector<Genotype> next = next_generation(
+        context_, ledger_, TrialPurpose::Search, sizes_, left, context_.stage.objectives, draws_);
+    for (const Genotype& genotype : next) propose(genotype);
+    finished_ = next.empty() && ledger_.complete();
+  }
+
+  StrategyContext context_;
+  Draws draws_;
+  Ledger ledger_;
+  std::int64_t trials_ = 1;
+  AgingSizes sizes_;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+AgingSizes aging_sizes(std::int64_t trials) {
+  AgingSizes sizes;
+  sizes.population = std::clamp<std::int64_t>(trials / 3, 2, 50);
+  sizes.sample = std::max<std::int64_t>(2, (sizes.population + 2) / 4);
+  sizes.batch = std::max<std::int64_t>(1, sizes.population / 4);
+  return sizes;
+}
+
+std::vector<Genotype> next_generation(const StrategyContext& context,
+                                      const Ledger& ledger,
+                                      TrialPurpose purpose,
+                                      const AgingSizes& sizes,
+                                      std::int64_t wanted,
+                                      const std::vector<std::string>& objectives,
+                                      Draws& draws) {
+  std::int64_t proposed = 0;
+  for (const Ledger::Row& row : ledger.rows()) proposed += row.proposal.purpose == purpose;
+  const bool growing = proposed < sizes.population;
+  wanted = std::min(wanted, growing ? sizes.population - proposed : sizes.batch);
+  const Population population = youngest(context, ledger, purpose, sizes.population, objectives);
+  Rng rng = context.rng.split(growing ? "population" : "children", ledger.size());
+  std::vector<Genotype> next;
+  while (static_cast<std::int64_t>(next.size()) < wanted) {
+    std::optional<Genotype> child;
+    // Where everything failed there is no parent: random ones go on.
+    for (int i = 0; i < kMutations && !growing && !population.rows.empty() && !child; ++i) {
+      const Genotype& parent = tournament(population, sizes.sample, rng);
+      Genotype mutant = context.space->mutate(parent, rng, draws.groups());
+      if (draws.take(mutant)) child = std::move(mutant);
+    }
+    if (!child) child = draws.sample(rng);
+    if (!child) break;
+    next.push_back(std::move(*child));
+  }
+  return next;
+}
+
+std::unique_ptr<Strategy> make_regularized_evolution(const StrategyContext& context) {
+  return std::make_unique<RegularizedEvolution>(context);
+}
+
+}  // namespace nas

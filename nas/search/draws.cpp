@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/draws.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/progress.h"
+
+namespace nas {
+namespace {
+
+constexpr double kMostCombinations = 1 << 22;  // looked at one by one
+
+std::vector<std::string> searched_groups(const StrategyContext& context) {
+  if (!context.stage.groups.empty()) return context.stage.groups;
+  std::vector<std::string> groups;
+  for (const Gene& gene : context.space->genes()) {
+    if (gene.group != "network" && std::ranges::find(groups, gene.group) == groups.end()) {
+      groups.push_back(gene.group);
+    }
+  }
+  return groups;
+}
+
+}  // namespace
+
+Draws::Draws(const StrategyContext& context)
+    : context_(&context), groups_(searched_groups(context)) {}
+
+bool Draws::reachable(const Genotype& a, const Genotype& b) const {
+  const std::vector<Gene>& genes = context_->space->genes();
+  if (a.values.size() != genes.size() || b.values.size() != genes.size()) return false;
+  for (std::size_t g = 0; g < genes.size(); ++g) {
+    const bool free = std::ranges::find(groups_, genes[g].group) != groups_.end();
+    if (!free && a.values[g] != b.values[g]) return false;
+  }
+  return true;
+}
+
+std::vector<Genotype> Draws::anchors() const {
+  std::vector<Genotype> anchors;
+  if (reachable(context_->start, context_->baseline)) anchors.push_back(context_->baseline);
+  if (anchors.empty() || anchors[0] != context_->start) anchors.push_back(context_->start);
+  return anchors;
+}
+
+bool Draws::admissible(const Genotype& genotype) {
+  if (!context_->admissible) return true;
+  if (refused_.contains(genotype)) return false;
+  if (context_->admissible(genotype)) return true;
+  refused_.insert(genotype);
+  return false;
+}
+
+bool Draws::take(const Genotype& genotype) {
+  ++attempts_;
+  if (known_.contains(genotype)) {
+    ++repeated_;
+    return false;
+  }
+  if (!admissible(genotype)) {
+    ++inadmissible_;
+    return false;
+  }
+  known_.insert(genotype);
+  return true;
+}
+
+std::optional<Genotype> Draws::sample(Rng& rng) {
+  for (int attempt = 0; attempt < kRejections; ++attempt) {
+    Genotype drawn = context_->space->sample(rng, groups_, &context_->start);
+    if (take(drawn)) return drawn;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::vector<Genotype>> Draws::enumerate(std::int64_t most) const {
+  // Wheels that turn one against the other: a gene each, and the linked genes together.
+  struct Wheel {
+    std::size_t first;                     // gene
+    std::vector<std::vector<int>> values;  // of genes first, first + 1, ...
+  };
+  const std::vector<Gene>& genes = context_->space->genes();
+  const LinkedGenes* linked = context_->space->linked_genes();
+  std::vector<Wheel> wheels;
+  double combinations = 1;
+  for (std::size_t g = 0; g < genes.size(); ++g) {
+    if (std::ranges::find(groups_, genes[g].group) == groups_.end()) continue;
+    Wheel wheel{g, {}};
+    if (linked && g == linked->first) {
+      wheel.values = linked->combinations;
+      std::ranges::sort(wheel.values);
+      g += wheel.values.front().size() - 1;
+    } else {
+      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v)
+        wheel.values.push_back({v});
+    }
+    combinations *= static_cast<double>(wheel.values.size());
+    wheels.push_back(std::move(wheel));
+  }
+  if (combinations > kMostCombinations) return std::nullopt;
+  Genotype genotype = context_->start;
+  std::vector<std::size_t> at(wheels.size(), 0);
+  const auto set = [&](std::size_t w) {
+    std::ranges::copy(wheels[w].values[at[w]],
+                      genotype.values.begin() + static_cast<std::ptrdiff_t>(wheels[w].first));
+  };
+  for (std::size_t w = 0; w < wheels.size(); ++w) set(w);
+  std::vector<Genotype> found;
+  while (true) {
+    if (context_->space->invalid_reason(genotype).empty()) {
+      if (std::ssize(found) == most) return std::nullopt;
+      found.push_back(genotype);
+    }
+    // The next combination: the last wheel turns fastest.
+    std::size_t w = wheels.size();
+    while (w > 0) {
+      --w;
+      at[w] = (at[w] + 1) % wheels[w].values.size();
+      set(w);
+      if (at[w] > 0) break;
+      if (w == 0) return found;
+    }
+    if (wheels.empty()) return found;
+  }
+}
+
+void Draws::check_any() const {
+  if (!known_.empty()) return;
+  std::string smallest;
+  std::optional<TrialCost> least;
+  for (const Genotype& genotype : refused_) {
+    if (!context_->cost) break;
+    TrialCost cost;
+    try {
+      cost = context_->cost(genotype);
+    } catch (const Error&) {
+      continue;  // cannot be built: has no size
+    }
+    if (least && cost.parameters >= least->parameters) continue;
+    least = cost;
+    smallest = concat_text("; the smallest of them has ",
+                           format_count(static_cast<double>(cost.parameters)),
+                           " parameters, ",
+                           format_count(static_cast<double>(cost.macs)),
+                           " MACs, ",
+                           format_bytes(static_cast<double>(cost.memory_bytes)),
+                           " of training memory (",
+                           context_->space->to_text(genotype),
+                           ")");
+  }
+  fail(ErrorKind::Usage,
+       "stage \"",
+       context_->stage.name,
+       "\": none of the ",
+       refused_.size(),
+       " network(s) tried is within the limits",
+       smallest);
+}
+
+Json Draws::counts() const {
+  return {{"attempts", attempts_}, {"repeated", repeated_}, {"inadmissible", inadmissible_}};
+}
+
+void Draws::load(const JsonReader& counts, const Ledger& ledger) {
+  constexpr std::int64_t kMany = std::int64_t{1} << 60;
+  attempts_ = counts.at("attempts").integer(0, kMany);
+  repeated_ = counts.at("repeated").integer(0, kMany);
+  inadmissible_ = counts.at("inadmissible").integer(0, kMany);
+  known_.clear();
+  for (const Ledger::Row& row : ledger.rows()) {
+    if (row.proposal.purpose != TrialPurpose::SuperNet) known_.insert(row.proposal.genotype);
+  }
+}
+
+}  // namespace nas

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/search/ledger.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+Genotype genotype_from_json(const JsonReader& reader) {
+  Genotype genotype;
+  for (const std::int64_t value : reader.integers()) {
+    NAS_CHECK(
+        value >= 0 && value < (1 << 20), reader.where(), ": expected a value index, found ", value);
+    genotype.values.push_back(static_cast<int>(value));
+  }
+  return genotype;
+}
+
+}  // namespace
+
+std::int64_t Ledger::add(Proposal proposal) {
+  proposal.number = static_cast<std::int64_t>(rows_.size());
+  rows_.push_back({std::move(proposal), false, {}});
+  return rows_.back().proposal.number;
+}
+
+std::vector<Proposal> Ledger::ask(std::int64_t count) {
+  std::vector<Proposal> result;
+  for (; asked_ < rows_.size() && count > 0; ++asked_, --count) {
+    result.push_back(rows_[asked_].proposal);
+  }
+  return result;
+}
+
+void Ledger::tell(const std::vector<Outcome>& outcomes) {
+  for (const Outcome& outcome : outcomes) {
+    const auto place = static_cast<std::size_t>(outcome.number);
+    NAS_CHECK_KIND(Internal,
+                   outcome.number >= 0 && place < asked_ && !rows_[place].told,
+                   "strategy \"",
+                   kind_,
+                   "\": outcome of proposal ",
+                   outcome.number,
+                   " was not asked for or is told twice");
+    rows_[place].told = true;
+    rows_[place].outcome = outcome;
+    ++told_;
+  }
+}
+
+std::optional<std::int64_t> Ledger::best(TrialPurpose purpose) const {
+  std::optional<std::int64_t> best;
+  for (const Row& r : rows_) {
+    if (!r.done() || r.proposal.purpose != purpose) continue;
+    if (!best || r.outcome.score > row(*best).outcome.score) best = r.proposal.number;
+  }
+  return best;
+}
+
+Winner Ledger::best_training() const {
+  Winner winner;
+  const auto number = best();
+  if (!number) return winner;
+  std::int64_t finished = 0;
+  for (const Row& r : rows_) finished += r.done() && r.proposal.purpose == TrialPurpose::Search;
+  winner.found = true;
+  winner.genotype = row(*number).proposal.genotype;
+  winner.score = row(*number).outcome.score;
+  winner.how = concat_text("best of ", finished, " own training(s)");
+  return winner;
+}
+
+Json Ledger::save() const {
+  Json rows = Json::array();
+  for (const Row& r : rows_) {
+    const Proposal& p = r.proposal;
+    Json item = {{"genotype", p.genotype.values},
+                 {"rung", p.rung},
+                 {"share", p.share},
+                 {"label", p.label},
+                 {"purpose", to_text(p.purpose)},
+                 {"request", p.request},
+                 {"source", p.source},
+                 {"warm_start", p.warm_start}};
+    if (r.told) {
+      const Outcome& o = r.outcome;
+      item["outcome"] = {{"status", to_text(o.status)},
+                         {"score", o.score},
+                         {"trial", o.trial},
+                         {"decoded", o.decoded.values},
+                         {"steps", o.steps},
+                         {"how", o.how}};
+    }
+    rows.push_back(std::move(item));
+  }
+  return {{"rows", std::move(rows)}, {"asked", asked_}};
+}
+
+void Ledger::load(const JsonReader& reader) {
+  const JsonReader rows = reader.at("rows");
+  rows_.clear();
+  told_ = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const JsonReader item = rows.at(i);
+    Proposal p;
+    p.number = static_cast<std::int64_t>(i);
+    p.genotype = genotype_from_json(item.at("genotype"));
+    p.rung = static_cast<int>(item.at("rung").integer(0, 1 << 20));
+    p.share = item.at("share").number();
+    p.label = item.at("label").text();
+    p.purpose = trial_purpose_from_text(item.at("purpose").text());
+    p.request = item.at("request").text();
+    p.source = item.at("source").integer(-1, static_cast<std::int64_t>(i) - 1);
+    p.warm_start = item.at("warm_start").boolean();
+    Row row{std::move(p), false, {}};
+    if (item.has("outcome")) {
+      const JsonReader told = item.at("outcome");
+      row.told = true;
+      ++told_;
+      row.outcome.number = row.proposal.number;
+      row.outcome.status = trial_status_from_text(told.at("status").text());
+      row.outcome.score = told.at("score").number();
+      row.outcome.trial = told.at("trial").integer();
+      row.outcome.decoded = genotype_from_json(told.at("decoded"));
+      row.outcome.steps = told.at("steps").integer();
+      row.outcome.how = told.at("how").text();
+    }
+    rows_.push_back(std::move(row));
+  }
+  asked_ = static_cast<std::size_t>(
+      reader.at("asked").integer(0, static_cast<std::int64_t>(rows_.size())));
+  for (std::size_t i = asked_; i < rows_.size(); ++i) {
+    NAS_CHECK(!rows_[i].told, rows.where(), "[", i, "]: has an outcome but was never asked for");
+  }
+}
+
+Json genotypes_to_json(const std::vector<Genotype>& genotypes) {
+  Json list = Json::array();
+  for (const Genotype& genotype : genotypes) list.push_back(genotype.values);
+  return list;
+}
+
+std::vector<Genotype> genotypes_from_json(const JsonReader& reader) {
+  std::vector<Genotype> genotypes;
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    genotypes.push_back(genotype_from_json(reader.at(i)));
+  }
+  return genotypes;
+}
+
+Json score_to_json(const std::optional<double>& score) {
+  return score ? Json(*score) : Json(nullptr);
+}
+
+}  // namespace nas

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "supernet/paths.h"
+#include "training/train_evaluator.h"
+
+namespace nas {
+
+/// One decision per gene that decides a choice of `network`; option o is the gene's value o.
+std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwork& network);
+
+/// Evaluates every purpose:
+///   Search, Retrain  as TrainEvaluator does.
+///   SuperNet         trains the super-network around the genotype (its genes of group "operations"
+///     open) on the inner training cases, as the trial's request says (SuperOptions as JSON).
+///     Leaves kWeightsFile in the trial's folder. Differentiable: `decoded` is the most probable
+///     genotype, within max_parameters if given, and the score that of its path; single path: the
+///     score is the mean of four drawn paths. `details` holds the alpha and entropy history
+///     (SuperReport).
+///   Inherited        scores the genotype with the weights of trial `source` on kScoringWindows
+///     fixed windows of the inner validation cases, the same for every trial of a run. Trials come
+///     in batches, whose common prefixes are computed once.
+class SuperEvaluator : public Evaluator {
+ public:
+  explicit SuperEvaluator(TrainEvaluatorSetup setup);
+  ~SuperEvaluator() override;
+
+  TrialCost describe(const Genotype& genotype) override;
+  Probe probe(const Genotype& genotype, TrialPurpose purpose) override;
+  TrialPlan plan(const Trial& trial) override;
+  Evaluation evaluate(const Trial& trial, const TrialContext& context) override;
+  std::int64_t batch_size(const Trial& trial) override;
+  std::vector<Evaluation> evaluate_batch(const std::vector<Trial>& trials,
+                                         const TrialContext& context) override;
+  double step_seconds(const Genotype& genotype) override;
+
+  /// What does the own trainings, e.g. for forecasts.
+  TrainEvaluator& trainer() { return train_; }
+
+  static constexpr std::int64_t kScoringWindows = 16;
+  static constexpr std::int64_t kScoringBatch = 48;  // trials; what a kill makes score again
+
+ private:
+  struct Loaded;  // a trained super-network
+  double super_step_seconds(const Genotype& fixed, const std::string& request, std::int64_t batch);
+  double scoring_seconds(const Genotype& genotype, std::int64_t paths);
+  Evaluation train_super(const Trial& trial, const TrialContext& context);
+  std::vector<Evaluation> score(const std::vector<Trial>& trials, const TrialContext& context);
+
+  TrainEvaluator train_;
+  std::map<std::string, std::map<std::int64_t, double>> super_speeds_;  // by what and batch
+  std::unique_ptr<Loaded> loaded_;
+};
+
+}  // namespace nas
