@@ -244,11 +244,11 @@ const std::vector<CellLevels>& macro_candidates() {
   return all;
 }
 
-bool is_macro_candidate(const int* levels) {
+bool is_macro_candidate(std::span<const int, 12> levels) {
   for (const std::vector<int>& walk : kWalks) {
     std::size_t at = 0;
     bool fits = levels[0] == walk[0];
-    for (int c = 1; c < kCells && fits; ++c) {
+    for (std::size_t c = 1; c < levels.size() && fits; ++c) {
       if (levels[c] == levels[c - 1]) continue;
       ++at;
       fits = at < walk.size() && levels[c] == walk[at];
@@ -287,7 +287,7 @@ std::vector<CellPlace> cell_places(std::int64_t cells) {
 }
 
 Graph make_c2fnas(const C2fnasNetwork& network) {
-  NAS_CHECK(is_macro_candidate(network.levels.data()),
+  NAS_CHECK(is_macro_candidate(network.levels),
             "C2FNAS: the levels of the cells are not one of the 957 macro candidates");
   NAS_CHECK(network.base_filters >= 1 && network.base_filters <= 1024,
             "C2FNAS: expected 1 to 1024 base filters, got ",

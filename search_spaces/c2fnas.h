@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,22 @@
 #include "nas/network/graph.h"
 
 namespace nas {
+
+/// The level of each cell.
+using CellLevels = std::array<int, 12>;
+
+/// The macro candidates: all ways to walk over the levels in twelve cells that begin and end on
+/// level 0, one level at most per move: down to level 3 and back (462), to level 2 and back (330),
+/// twice to level 2 and back (165, the stacked hourglass). The paper says "at most about 1000";
+/// the rule is ours. In a fixed order.
+const std::vector<CellLevels>& macro_candidates();
+bool is_macro_candidate(std::span<const int, 12> levels);
+
+/// Operations that a cell chooses from: "paper" {3x3x3, P3D, 2D} or "slides" (the authors' slides'
+/// six). \throws Error(Usage) on another name.
+const std::vector<std::string>& cell_operations(const std::string& set);
+/// The names of the sets.
+std::vector<std::string> cell_operation_sets();
 
 /// Networks of C2FNAS (Yu et al., CVPR 2020, arXiv:1912.09628): twelve cells on four levels.
 ///
@@ -30,21 +47,6 @@ namespace nas {
 /// Published: levels, operations, stem and head in outline, inputs of C2FNAS-Panc's cells. Ours:
 /// these rules for other topologies, and 1x1x1 before the resizing instead of after it, which
 /// computes the same (both are linear, one in channels and one in space) for an eighth of the work.
-using CellLevels = std::array<int, 12>;
-
-/// The macro candidates: all ways to walk over the levels in twelve cells that begin and end on
-/// level 0, one level at most per move: down to level 3 and back (462), to level 2 and back (330),
-/// twice to level 2 and back (165, the stacked hourglass). The paper says "at most about 1000";
-/// the rule is ours. In a fixed order.
-const std::vector<CellLevels>& macro_candidates();
-bool is_macro_candidate(const int* levels);  // of twelve cells
-
-/// Operations that a cell chooses from: "paper" {3x3x3, P3D, 2D} or "slides" (the authors' slides'
-/// six). \throws Error(Usage) on another name.
-const std::vector<std::string>& cell_operations(const std::string& set);
-/// The names of the sets.
-std::vector<std::string> cell_operation_sets();
-
 struct C2fnasNetwork {
   std::int64_t in_channels = 1;
   std::int64_t classes = 2;  // background included

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "nas/core/error.h"
 #include "search_spaces/alternatives.h"
@@ -126,7 +127,7 @@ C2fnasSpace::C2fnasSpace(Configuration given, const C2fnasOptions& options)
 }
 
 std::string C2fnasSpace::invalid_network(const Genotype& genotype) const {
-  return is_macro_candidate(genotype.values.data() + kLevelGene)
+  return is_macro_candidate(std::span(genotype.values).subspan<kLevelGene, 12>())
              ? ""
              : "the levels of the cells must walk from level 0 to level 3 or 2 and back to 0, or "
                "twice to level 2 and back, one level at most per cell";

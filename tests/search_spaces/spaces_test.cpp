@@ -624,7 +624,7 @@ TEST(C2fnas, MacroCandidatesAreThe957WalksOfTheRule) {
       if (levels[c] != levels[c - 1]) walk += std::to_string(levels[c]);
     }
     const bool wanted = inside && (walk == "0123210" || walk == "01210" || walk == "012101210");
-    EXPECT_EQ(is_macro_candidate(levels.data()), wanted);
+    EXPECT_EQ(is_macro_candidate(levels), wanted);
     EXPECT_EQ(unique.contains(levels), wanted);
     if (wanted) ++counts[walk.size() == 7 ? 0 : walk.size() == 5 ? 1 : 2];
   }
