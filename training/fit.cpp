@@ -110,8 +110,7 @@ Batch make_batch(const std::vector<const CachedCase*>& cases,
 at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
                          const at::Tensor& target,
                          const TrainOptions& options) {
-  return segmentation_loss(
-      outputs, target, options.deep_supervision, {.batch_dice = options.batch_dice});
+  return segmentation_loss(outputs, target, options.deep_supervision, loss_options(options));
 }
 
 namespace {

@@ -2,6 +2,7 @@
 #include "training/losses.h"
 
 #include <cmath>
+#include <limits>
 
 #include <ATen/Parallel.h>
 
@@ -49,7 +50,7 @@ struct Sums {
 };
 
 template <class T>
-Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l) {
+Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, T gamma) {
   const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab, width = 3 * l.classes + 2;
   std::vector<double> partial(static_cast<std::size_t>(l.samples * slabs * width), 0.0);
   at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -69,7 +70,9 @@ Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l) 
           sum[l.classes + k] += p[static_cast<std::size_t>(k)];
         sum[t] += p[static_cast<std::size_t>(t)];
         sum[2 * l.classes + t] += 1;
-        nll += normaliser - logit[t * l.class_stride];
+        const T surprise = normaliser - logit[t * l.class_stride];
+        const T missed = std::max(T(0), 1 - p[static_cast<std::size_t>(t)]);
+        nll += gamma > 0 ? surprise * std::pow(missed, gamma) : surprise;
         ++count;
       }
       sum[3 * l.classes] = nll;
@@ -116,6 +119,16 @@ double loss_of_sums(const Sums& sums,
          options.dice_weight * dice.sum().item<double>() / terms;
 }
 
+/// Factor of the gradient of cross-entropy that makes it that of -(1 - p)^gamma log p.
+template <class T>
+inline T focal_factor(T p, T gamma) {
+  if (gamma <= 0) return 1;
+  // At the ends the second term goes to 0, but its factors do not.
+  const T rest = std::max(1 - p, std::numeric_limits<T>::epsilon());
+  const T likely = std::max(p, std::numeric_limits<T>::min());
+  return std::pow(rest, gamma) - gamma * likely * std::pow(rest, gamma - 1) * std::log(likely);
+}
+
 /// With g_k = b_k + a_k t_k: d loss / d z_j = p_j (g_j - sum_k g_k p_k) + ce (p_j - t_j).
 template <class T>
 void backward_pass(const T* logits,
@@ -124,6 +137,7 @@ void backward_pass(const T* logits,
                    const double* a,
                    const double* b,
                    T ce_scale,
+                   T gamma,
                    T upstream,
                    T* gradient) {
   const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab;
@@ -147,10 +161,11 @@ void backward_pass(const T* logits,
         softmax_voxel(logits + at, l.class_stride, l.classes, p.data());
         T mean = by_overlap[static_cast<std::size_t>(t)] * p[static_cast<std::size_t>(t)];
         for (std::size_t k = 0; k < classes; ++k) mean += by_sum[k] * p[k];
+        const T ce = ce_scale * focal_factor(p[static_cast<std::size_t>(t)], gamma);
         for (std::int64_t k = 0; k < l.classes; ++k) {
           const auto i = static_cast<std::size_t>(k);
           const T hit = k == t ? T(1) : T(0);
-          const T g = p[i] * (by_sum[i] + hit * by_overlap[i] - mean) + ce_scale * (p[i] - hit);
+          const T g = p[i] * (by_sum[i] + hit * by_overlap[i] - mean) + ce * (p[i] - hit);
           gradient[at + k * l.class_stride] = upstream * g;
         }
       }
@@ -169,11 +184,13 @@ struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
     double ce_scale = 0, loss = 0;
     const std::int16_t* t = target.const_data_ptr<std::int16_t>();
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
-      loss =
-          loss_of_sums(forward_sums(x.const_data_ptr<scalar_t>(), t, l), options, a, b, ce_scale);
+      const auto gamma = static_cast<scalar_t>(options.focal_gamma);
+      loss = loss_of_sums(
+          forward_sums(x.const_data_ptr<scalar_t>(), t, l, gamma), options, a, b, ce_scale);
     });
     context->save_for_backward({x, target, a, b});
     context->saved_data["ce_scale"] = ce_scale;
+    context->saved_data["gamma"] = options.focal_gamma;
     context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
     return at::scalar_tensor(loss, x.options());
   }
@@ -184,6 +201,7 @@ struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
     const at::Tensor x = dense_logits(saved[0], l);
     at::Tensor gradient = at::empty_like(x);
     const double ce_scale = context->saved_data["ce_scale"].toDouble();
+    const double gamma = context->saved_data["gamma"].toDouble();
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
       backward_pass<scalar_t>(x.const_data_ptr<scalar_t>(),
                               saved[1].const_data_ptr<std::int16_t>(),
@@ -191,6 +209,7 @@ struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
                               saved[2].const_data_ptr<double>(),
                               saved[3].const_data_ptr<double>(),
                               static_cast<scalar_t>(ce_scale),
+                              static_cast<scalar_t>(gamma),
                               upstream[0].item<scalar_t>(),
                               gradient.data_ptr<scalar_t>());
     });
@@ -220,11 +239,28 @@ at::Tensor dice_ce_composed(const at::Tensor& logits,
   const at::Tensor dice =
       ((2 * overlap + options.smooth) / (predicted + reference + options.smooth).clamp_min(1e-8))
           .slice(1, 1);
-  const at::Tensor ce = -(log_p * hot).sum() / mask.sum().clamp_min(1);
+  at::Tensor nll = -(log_p * hot).sum(1);
+  if (options.focal_gamma > 0)
+    nll = nll * (1 - (p * hot).sum(1)).clamp_min(0).pow(options.focal_gamma);
+  const at::Tensor ce = nll.sum() / mask.sum().clamp_min(1);
   return options.ce_weight * ce - options.dice_weight * dice.mean();
 }
 
 }  // namespace
+
+DiceCeOptions loss_options(const TrainOptions& options) {
+  DiceCeOptions result;
+  result.batch_dice = options.batch_dice;
+  if (options.loss == "dice_ce") return result;
+  if (options.loss == "dice_focal") {
+    result.focal_gamma = 2;
+  } else {
+    NAS_CHECK_KIND(
+        Usage, options.loss == "ce", "training option loss: unknown '", options.loss, "'");
+    result.dice_weight = 0;
+  }
+  return result;
+}
 
 at::Tensor dice_ce_loss(const at::Tensor& logits,
                         const at::Tensor& target,

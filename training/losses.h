@@ -5,6 +5,8 @@
 
 #include <torch/torch.h>
 
+#include "training/options.h"
+
 namespace nas {
 
 struct DiceCeOptions {
@@ -12,20 +14,25 @@ struct DiceCeOptions {
   double smooth = 1e-5;
   double dice_weight = 1;
   double ce_weight = 1;
+  double focal_gamma = 0;  // focal instead of cross-entropy: each voxel weighs (1 - p_target)^gamma
 };
+
+/// What TrainOptions::loss and batch_dice mean. \throws Error(Usage) on an unknown loss.
+DiceCeOptions loss_options(const TrainOptions& options);
 
 /// Soft Dice plus cross-entropy as nnU-Net's default loss.
 ///
 ///   dice_k = (2 sum p_k t_k + smooth) / (sum p_k + sum t_k + smooth),  k = 1..K-1 (no background)
-///   loss   = mean(-log p_target) - mean_k dice_k     (mean over samples too unless batch_dice)
+///   loss   = mean(-(1 - p_target)^gamma log p_target) - mean_k dice_k   (mean over samples too
+///            unless batch_dice)
 ///
 /// Softmax is taken here in float32. On the CPU forward and backward are one pass each over the
 /// voxels, with sums over fixed slabs, so that the value does not depend on the number of threads.
 /// Source: Isensee et al., "nnU-Net", Nature Methods 2021; checked against nnU-Net's loss and
-/// gradient. \param logits [N, K, D, H, W] float, half or bfloat16; any memory format. \param
-/// target [N, D, H, W] int16 or int64 class ids in [0, K); -1 counts nowhere. \returns scalar
-/// float32 (float64 for float64 logits) on the device of `logits`. \throws Error(Shape) if sizes
-/// disagree.
+/// gradient. gamma > 0: Lin et al., "Focal loss", ICCV 2017. \param logits [N, K, D, H, W] float,
+/// half or bfloat16; any memory format. \param target [N, D, H, W] int16 or int64 class ids in [0,
+/// K); -1 counts nowhere. \returns scalar float32 (float64 for float64 logits) on the device of
+/// `logits`. \throws Error(Shape) if sizes disagree.
 at::Tensor dice_ce_loss(const at::Tensor& logits,
                         const at::Tensor& target,
                         const DiceCeOptions& options = {});

@@ -33,6 +33,7 @@ void visit_options(Options& o, Visit&& visit) {
   visit("mirror", o.mirror);
   visit("average_decay", o.average_decay);
   visit("deep_supervision", o.deep_supervision);
+  visit("loss", o.loss);
   visit("batch_dice", o.batch_dice);
   visit("precision", o.precision);
   visit("device", o.device);
@@ -88,6 +89,26 @@ void check_range(const char* key, double value, double low, double high) {
                  value);
 }
 
+/// nnU-Net's optimizer, or for a short training one that moves sooner.
+void take_sgd(TrainOptions& options) {
+  const bool is_long = options.steps >= kLongSteps;
+  options.optimizer = "sgd";
+  options.learning_rate = is_long ? 1e-2 : 5e-2;
+  options.momentum = is_long ? 0.99 : 0.9;
+  options.weight_decay = 3e-5;
+  options.clip_norm = 12;
+}
+
+/// AdamW at the batch and steps of the options.
+void take_adamw(TrainOptions& options) {
+  const double batch = static_cast<double>(options.batch);
+  const double steps = static_cast<double>(options.steps);
+  options.optimizer = "adamw";
+  options.learning_rate = std::min(3e-3, 2e-3 * std::sqrt(batch / 2)) * std::min(1.0, steps / 100);
+  options.weight_decay = 1e-2;
+  options.clip_norm = 1;
+}
+
 }  // namespace
 
 Json to_json(const TrainOptions& options) {
@@ -126,9 +147,33 @@ void check_train_options(const TrainOptions& options) {
   check_range("clip_norm", options.clip_norm, 0, kMany);
   check_range("foreground_fraction", options.foreground_fraction, 0, 1);
   check_range("augmentation", options.augmentation, 0, 10);
+  check_word("loss", options.loss, {"dice_ce", "dice_focal", "ce"});
   check_range("average_decay", options.average_decay, 0, 1);
   check_word("precision", options.precision, {"auto", "fp32", "bf16", "fp16"});
   check_range("threads", options.threads, 0, 1 << 12);
+}
+
+TrainOptions adjust_train_options(const Json& changes,
+                                  const std::string& where,
+                                  const TrainOptions& planned) {
+  const JsonReader reader(changes, where);
+  TrainOptions options = planned;
+  if (reader.has("optimizer")) {
+    const std::string optimizer = reader.at("optimizer").text();
+    if (optimizer != planned.optimizer && optimizer == "sgd") take_sgd(options);
+    if (optimizer != planned.optimizer && optimizer == "adamw") take_adamw(options);
+  }
+  Json rest = changes;
+  const auto multiply = [&](const char* key, double& value) {
+    if (!reader.has(key)) return;
+    value *= reader.at(key).number();
+    rest.erase(key);
+  };
+  multiply("learning_rate_factor", options.learning_rate);
+  multiply("weight_decay_factor", options.weight_decay);
+  multiply("augmentation_factor", options.augmentation);
+  options.augmentation = std::min(options.augmentation, 2.0);
+  return train_options_from_json(rest, where, options);
 }
 
 double scheduled_learning_rate(const TrainOptions& options, std::int64_t step) {
@@ -174,13 +219,9 @@ TrainOptions plan_training(const Configuration& plan,
   if (steps_bought(plan.batch) >= kLongSteps) {  // nnU-Net's own recipe
     options.batch = plan.batch;
     options.steps = steps_bought(plan.batch);
-    options.optimizer = "sgd";
-    options.learning_rate = 1e-2;
-    options.momentum = 0.99;
-    options.weight_decay = 3e-5;
+    take_sgd(options);
     options.schedule = "poly";
     options.warmup_fraction = 0;
-    options.clip_norm = 12;
     options.foreground_fraction = 0.33;
     options.augmentation = 1;
     options.mirror = true;
@@ -205,12 +246,9 @@ TrainOptions plan_training(const Configuration& plan,
                  " s; give more time or a smaller network");
   const double steps = static_cast<double>(options.steps);
   const double batch = static_cast<double>(options.batch);
-  options.optimizer = "adamw";
-  options.learning_rate = std::min(3e-3, 2e-3 * std::sqrt(batch / 2)) * std::min(1.0, steps / 100);
-  options.weight_decay = 1e-2;
+  take_adamw(options);
   options.schedule = "cosine";
   options.warmup_fraction = 0.05;
-  options.clip_norm = 1;
   options.foreground_fraction = 0.33;
   const double passes =
       steps * batch / static_cast<double>(std::max<std::int64_t>(training_cases, 1));

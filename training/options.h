@@ -31,6 +31,7 @@ struct TrainOptions {
   bool mirror = true;                 // mirroring as an augmentation
   double average_decay = 0;           // exponential weight averaging, 0: none
   bool deep_supervision = true;
+  std::string loss = "dice_ce";  // "dice_ce", "dice_focal" (focal instead of cross-entropy), "ce"
   bool batch_dice = false;
   std::string precision = "auto";  // "auto", "fp32", "bf16", "fp16" (CUDA only)
   std::string device = "auto";     // "auto", "cpu", "cuda", "cuda:1"
@@ -47,6 +48,17 @@ TrainOptions train_options_from_json(const Json& value,
                                      const TrainOptions& defaults = {});
 /// \throws Error(Usage) naming the option, its range and the value.
 void check_train_options(const TrainOptions& options);
+
+/// Planned options with the changes that a genotype asks for (Phenotype::training). Keys are names
+/// of options, whose value replaces the planned one, and "learning_rate_factor",
+/// "weight_decay_factor" and "augmentation_factor", which multiply it (augmentation up to 2). An
+/// optimizer other than the planned one first brings its own learning rate, weight decay and
+/// clipping: those of plan_training for AdamW or for a long SGD; a short SGD has momentum 0.9 and
+/// learning rate 0.05 (ours: nnU-Net's 0.99 needs thousands of steps). \throws as
+/// train_options_from_json.
+TrainOptions adjust_train_options(const Json& changes,
+                                  const std::string& where,
+                                  const TrainOptions& planned);
 
 /// Learning rate of step `step` (0-based) of the schedule.
 double scheduled_learning_rate(const TrainOptions& options, std::int64_t step);

@@ -313,7 +313,7 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
     options = for_time();
   }
   if (phenotype.training.is_object() && !phenotype.training.empty()) {
-    options = train_options_from_json(
+    options = adjust_train_options(
         phenotype.training, "training settings of " + trial.genotype_text, options);
   }
   return {options.steps, to_json(options).dump()};

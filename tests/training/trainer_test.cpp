@@ -354,6 +354,41 @@ TEST(DiceCe, IgnoredVoxelsCountNowhere) {
   EXPECT_THROW(dice_ce_loss(logits, target.slice(1, 0, 1)), Error);
 }
 
+TEST(DiceCe, FocalAndPlainVariantsEqualTheirFormulas) {
+  for (const std::string loss_name : {"dice_ce", "dice_focal", "ce"}) {
+    TrainOptions train;
+    train.loss = loss_name;
+    const DiceCeOptions options = loss_options(train);
+    at::Tensor logits = random_tensor({2, 3, 3, 4, 5}, 9).to(at::kDouble) * 3;
+    at::Tensor target = at::randint(0, 3, {2, 3, 4, 5}, at::kShort);
+    target.select(1, 2).fill_(-1);
+    at::Tensor fast = logits.clone().requires_grad_(true);
+    at::Tensor naive = logits.clone().requires_grad_(true);
+    const at::Tensor found = dice_ce_loss(fast, target, options);
+
+    const at::Tensor valid = target.ge(0).to(at::kDouble);
+    const at::Tensor log_p = at::log_softmax(naive, 1);
+    const at::Tensor index = target.clamp_min(0).to(at::kLong).unsqueeze(1);
+    const at::Tensor log_t = log_p.gather(1, index).squeeze(1);
+    const double gamma = loss_name == "dice_focal" ? 2 : 0;
+    at::Tensor expected = -((1 - log_t.exp()).pow(gamma) * log_t * valid).sum() / valid.sum();
+    if (loss_name != "ce") {
+      const at::Tensor mask = valid.unsqueeze(1);
+      const at::Tensor p = log_p.exp() * mask;
+      const at::Tensor hot = at::zeros_like(p).scatter(1, index, 1.0) * mask;
+      const auto sum = [](const at::Tensor& t) { return t.sum({2, 3, 4}).slice(1, 1); };
+      expected = expected - ((2 * sum(p * hot) + 1e-5) / (sum(p) + sum(hot) + 1e-5)).mean();
+    }
+    EXPECT_NEAR(found.item<double>(), expected.item<double>(), 1e-12) << loss_name;
+    found.backward();
+    expected.backward();
+    EXPECT_LT(largest_difference(fast.grad(), naive.grad()), 1e-13) << loss_name;
+  }
+  TrainOptions unknown;
+  unknown.loss = "hinge";
+  EXPECT_THROW(loss_options(unknown), Error);
+}
+
 TEST(DeepSupervision, WeightsHalveAndTheLowestIsLeftOut) {
   EXPECT_EQ(deep_supervision_weights(1), std::vector<double>{1.0});
   const std::vector<double> four = deep_supervision_weights(4);
@@ -366,6 +401,41 @@ TEST(DeepSupervision, WeightsHalveAndTheLowestIsLeftOut) {
 }
 
 // ---------------------------------------------------------------- options and the schedule rule
+
+TEST(TrainOptionsTest, ChangesReplaceOrMultiplyWhatIsPlanned) {
+  TrainOptions planned;
+  planned.steps = 500;
+  planned.batch = 2;
+  planned.optimizer = "adamw";
+  planned.learning_rate = 2e-3;
+  planned.weight_decay = 1e-2;
+  planned.clip_norm = 1;
+  planned.augmentation = 0.8;
+  EXPECT_EQ(adjust_train_options(Json::object(), "test", planned), planned);
+  EXPECT_EQ(adjust_train_options(Json{{"optimizer", "adamw"}}, "test", planned), planned);
+  const TrainOptions changed = adjust_train_options(Json{{"learning_rate_factor", 0.5},
+                                                         {"weight_decay_factor", 10},
+                                                         {"augmentation_factor", 4},
+                                                         {"schedule", "poly"},
+                                                         {"loss", "ce"}},
+                                                    "test",
+                                                    planned);
+  EXPECT_DOUBLE_EQ(changed.learning_rate, 1e-3);
+  EXPECT_DOUBLE_EQ(changed.weight_decay, 0.1);
+  EXPECT_EQ(changed.augmentation, 2) << "as much as there is";
+  EXPECT_EQ(changed.schedule, "poly");
+  EXPECT_EQ(changed.loss, "ce");
+  const TrainOptions sgd = adjust_train_options(
+      Json{{"optimizer", "sgd"}, {"learning_rate_factor", 2}}, "test", planned);
+  EXPECT_DOUBLE_EQ(sgd.learning_rate, 0.1) << "a factor of the new optimizer's rate";
+  EXPECT_EQ(sgd.momentum, 0.9);
+  planned.steps = kLongSteps;
+  planned.optimizer = "sgd";
+  EXPECT_DOUBLE_EQ(
+      adjust_train_options(Json{{"optimizer", "adamw"}}, "test", planned).learning_rate, 2e-3);
+  EXPECT_THROW(adjust_train_options(Json{{"loss", "hinge"}}, "test", planned), Error);
+  EXPECT_THROW(adjust_train_options(Json{{"learning_rate_factr", 1}}, "test", planned), Error);
+}
 
 TEST(TrainOptionsTest, RoundTripAndUnknownKeys) {
   TrainOptions options;
