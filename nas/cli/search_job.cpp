@@ -27,6 +27,7 @@
 #include "nas/search/seeds.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/search_space.h"
+#include "search_spaces/training_genes.h"
 #include "supernet/super_evaluator.h"
 #include "training/fit.h"
 #include "training/imaging/dataset.h"
@@ -421,6 +422,12 @@ SearchEnd start_search(const SearchJobOptions& options) {
            " features");
   bench.space = space_for_plan(
       bench.recipe.space, planned, parse_json(bench.recipe.space_options, "recipe: space_options"));
+  const auto searches_training = [](const StageSpec& stage) {
+    return std::find(stage.groups.begin(), stage.groups.end(), "training") != stage.groups.end();
+  };
+  if (std::any_of(bench.recipe.stages.begin(), bench.recipe.stages.end(), searches_training)) {
+    bench.space = with_training_genes(std::move(bench.space));
+  }
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
