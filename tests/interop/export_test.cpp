@@ -180,7 +180,7 @@ TEST(ExportedSpaces, RandomGenotypesGiveTheSameNumbersEverywhere) {
   const test::TempFolder temp;
   for (const std::string& name : space_names()) {
     const auto space = make_space(example_description(name));
-    Rng rng = Rng(5).split("export", name);
+    Rng rng = Rng(5).split("export").split(name);
     for (int i = 0; i < 12; ++i) {
       const Phenotype point = space->build(i == 0 ? space->baseline() : space->sample(rng));
       write_case(
@@ -228,7 +228,7 @@ TEST(ExportModel, EveryFormatIsWrittenFromAModelFolderAndNothingIsOverwritten) {
   EXPECT_EQ(in_folder.nodes, exported.nodes);
   const Json json = parse_json(exported.metadata.at(kPreprocessingKey), "metadata");
   EXPECT_EQ(preprocessing_from_json(json, "metadata"), model.preprocessing);
-  EXPECT_EQ(json["model"]["network"], graph_id(model.network->graph()));
+  EXPECT_EQ(json["model"]["network"].get<std::string>(), graph_id(model.network->graph()));
   const SafetensorsFile weights(temp / "out.safetensors");
   const Json stored = parse_json(weights.metadata().at("network.json"), "metadata");
   EXPECT_EQ(graph_from_json(stored, "metadata"), model.network->graph());
