@@ -128,7 +128,7 @@ Outcome outcome_of(const Proposal& p, const std::function<double(const Proposal&
   o.how = "toy";
   if (p.purpose == TrialPurpose::SuperNet) {
     o.score = 0.1;
-    if (parse_json(p.request, "request")["kind"] == "differentiable") {
+    if (parse_json(p.request, "request")["method"] == "differentiable") {
       o.decoded = {{0, 1, 2, 2, 1, 0, 2, 1, 2, 1, 0, 0, 0}};
     }
   } else {
@@ -808,8 +808,7 @@ TEST(SupernetSearch, RequestAndSourceTellTheEvaluatorWhatToDo) {
   auto strategy = make_strategy(context);
   const std::vector<Proposal> all = drive(*strategy);
   EXPECT_EQ(Json::parse(all[0].request),
-            (Json{{"kind", "differentiable"},
-                  {"groups", {"operations"}},
+            (Json{{"method", "differentiable"},
                   {"merge", "exact"},
                   {"order", 2},
                   {"warmup", 0.25}}));
