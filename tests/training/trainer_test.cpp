@@ -270,7 +270,7 @@ TEST(GraphModuleWeights, MatchingOnesAreCopiedForAnotherTask) {
   x = other.add("conv", "alone", {x}, {{"out_channels", 3}, {"kernel", 1}});
   other.add("output", "seg", {x});
   GraphModule unrelated(other);
-  EXPECT_THROW(load_matching_weights(file, *unrelated), Error);
+  EXPECT_TRUE(load_matching_weights(file, *unrelated).copied.empty());
 }
 
 TEST(CustomFunctions, GradientsEqualFiniteDifferences) {
