@@ -4,6 +4,9 @@
 #include <map>
 #include <utility>
 
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/serialization/export.h>
+#include <torch/csrc/jit/serialization/pickler.h>
 #include <torch/script.h>
 #include <nlohmann/json.hpp>
 
@@ -92,13 +95,38 @@ void write_model_pytorch(const Model& model, const fs::path& folder) {
   write_file_atomic(folder / "network.py", python_source(model.network->graph()));
   c10::Dict<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : state_views(*model.network).tensors) state.insert(name, tensor);
-  const std::vector<char> pickled = torch::pickle_save(state);
+  const std::vector<char> pickled = pickle_for_python(state);
   write_file_atomic(folder / "weights.pt", {pickled.data(), pickled.size()});
   write_file_atomic(folder / kPreprocessingKey, preprocessing_text(model) + "\n");
   write_file_atomic(folder / "README.md", kPytorchReadme);
 }
 
 }  // namespace
+
+std::vector<char> pickle_for_python(const c10::IValue& value) {
+  // As torch::pickle_save, but without its type tags, which are functions that safe loading
+  // refuses.
+  std::vector<char> bytes, archive;
+  torch::jit::Pickler pickler(
+      [&](const char* data, std::size_t size) { bytes.insert(bytes.end(), data, data + size); },
+      nullptr,
+      nullptr,
+      nullptr,
+      nullptr,
+      /*tag_aggregates=*/false);
+  pickler.protocol();
+  pickler.pushIValue(value);
+  pickler.stop();
+  caffe2::serialize::PyTorchStreamWriter writer([&](const void* data, std::size_t size) {
+    const char* first = static_cast<const char*>(data);
+    archive.insert(archive.end(), first, first + size);
+    return size;
+  });
+  torch::jit::writeArchiveAndTensors(
+      "data", bytes.data(), bytes.size(), pickler.tensorData(), writer);
+  writer.writeEndOfFile();
+  return archive;
+}
 
 void write_model_onnx(const Model& model, const fs::path& file) {
   write_onnx(file,

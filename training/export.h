@@ -36,6 +36,9 @@ std::filesystem::path export_model(const std::filesystem::path& model_folder,
 /// metadata that every single-file export carries under the key "preprocessing.json".
 inline constexpr const char* kPreprocessingKey = "preprocessing.json";
 
+/// A value of dictionaries, lists, texts, numbers and tensors as Python's
+/// `torch.load(..., weights_only=True)` reads it.
+std::vector<char> pickle_for_python(const c10::IValue& value);
 /// model.onnx with the weights and the preprocessing of `model`.
 void write_model_onnx(const Model& model, const std::filesystem::path& file);
 /// A TorchScript module of the finest output: any batch and space, state-dict names of the graph.

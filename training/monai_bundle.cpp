@@ -285,7 +285,7 @@ void write_monai_bundle(const Model& model, const fs::path& folder) {
       state.insert(item.key(), item.value().detach().to(at::kCPU, at::kFloat).contiguous());
     }
   }
-  const std::vector<char> pickled = torch::pickle_save(state);
+  const std::vector<char> pickled = pickle_for_python(state);
   write_file_atomic(folder / "models" / "model.pt", {pickled.data(), pickled.size()});
 }
 

@@ -15,6 +15,7 @@
 #include "search_spaces/nnunet_plans.h"
 #include "search_spaces/planner.h"
 #include "search_spaces/unet.h"
+#include "training/export.h"
 #include "training/imaging/dataset.h"
 
 namespace nas {
@@ -237,7 +238,7 @@ void write_nnunet_model(const Model& model, const fs::path& folder) {
   checkpoint.insert("optimizer_state", c10::IValue());
   checkpoint.insert("grad_scaler_state", c10::IValue());
   checkpoint.insert("current_epoch", std::int64_t{0});
-  const std::vector<char> pickled = torch::pickle_save(checkpoint);
+  const std::vector<char> pickled = pickle_for_python(checkpoint);
 
   write_json(folder / "dataset.json", dataset);
   write_json(folder / "plans.json", plans);

@@ -59,7 +59,8 @@ TEST(NetworksTrain, ForwardHasTheInferredShapesAndBackwardFiniteGradients) {
     }
     const auto count = static_cast<std::int64_t>(network->parameters().size());
     EXPECT_GT(reached, count / 2);
-    EXPECT_GT(alive, reached * 9 / 10);
+    // In V-NAS the deepest maps of so small a patch are one voxel, which a norm turns into nothing.
+    EXPECT_GT(alive, reached * 8 / 10);
   }
 }
 
