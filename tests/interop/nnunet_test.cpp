@@ -62,7 +62,7 @@ class Nnunet : public testing::Test {
       write_nifti(s.temp / ("images/" + s.ids.back() + "_0000.nii.gz"), content);
     }
     s.plain = test::train_tiny(s.temp / "data", s.temp / "plain", false, 120);
-    s.residual = test::train_tiny(s.temp / "data", s.temp / "residual", true, 60);
+    s.residual = test::train_tiny(s.temp / "data", s.temp / "residual", true, 120);
     Json jobs = Json::array();
     const auto job = [&](const Model& model, const std::string& name, bool mirror) {
       fs::create_directory(s.temp / name);
@@ -193,7 +193,8 @@ TEST(NnunetExport, OtherNetworksAreRefused) {
   Graph graph;
   graph.name = "own";
   const int image = graph.add("input", "image", {}, {{"channels", std::int64_t{1}}});
-  const int conv = graph.add("conv", "head", {image}, {{"out_channels", std::int64_t{2}}});
+  const int conv = graph.add(
+      "conv", "head", {image}, {{"out_channels", std::int64_t{2}}, {"kernel", std::int64_t{1}}});
   graph.add("output", "seg0", {conv});
   Model model;
   model.network = GraphModule(graph);
