@@ -88,10 +88,9 @@ OrderedJson inference_config(const Model& model) {
   const std::array<int, 3>& backward = p.transpose_backward;
   // MONAI's arrays are [C, X, Y, Z]; D H W of the file is Z Y X, and the network's axis i is axis
   // transpose_forward[i] of that.
-  OrderedJson to_network = {0}, to_file = {0}, spacing = OrderedJson::array();
+  OrderedJson to_network = {0}, spacing = OrderedJson::array();
   for (std::size_t i = 0; i < 3; ++i) {
     to_network.push_back(1 + (2 - forward[i]));
-    to_file.push_back(1 + backward[2 - i]);
     spacing.push_back(p.spacing[static_cast<std::size_t>(backward[2 - i])]);
   }
   OrderedJson prepare = OrderedJson::array();
@@ -106,11 +105,9 @@ OrderedJson inference_config(const Model& model) {
   for (OrderedJson& one : normalization(p)) prepare.push_back(std::move(one));
   prepare.push_back(transform(
       "Spacingd", "image", {{"pixdim", spacing}, {"mode", 3}, {"padding_mode", "nearest"}}));
-  // Not a step that Invertd turns back: the prediction is turned back by its own transform.
   prepare.push_back(transform("Transposed", "image", {{"indices", to_network}}));
 
   OrderedJson finish = OrderedJson::array();
-  finish.push_back(transform("Transposed", "pred", {{"indices", to_file}}));
   finish.push_back(transform("Invertd",
                              "pred",
                              {{"transform", "@preprocessing"},
