@@ -807,11 +807,9 @@ TEST(SupernetSearch, RequestAndSourceTellTheEvaluatorWhatToDo) {
   context.stage.rank_trials = 5;
   auto strategy = make_strategy(context);
   const std::vector<Proposal> all = drive(*strategy);
-  EXPECT_EQ(Json::parse(all[0].request),
-            (Json{{"method", "differentiable"},
-                  {"merge", "exact"},
-                  {"order", 2},
-                  {"warmup", 0.25}}));
+  EXPECT_EQ(
+      Json::parse(all[0].request),
+      (Json{{"method", "differentiable"}, {"merge", "exact"}, {"order", 2}, {"warmup", 0.25}}));
   EXPECT_EQ(all[0].purpose, TrialPurpose::SuperNet);
   EXPECT_EQ(all[0].genotype, context.start);
   ASSERT_EQ(all.size(), 11u);
