@@ -34,7 +34,7 @@ test: build
 ifeq ($(DATA),)
 search: build
 	@rm -rf build/phantom build/phantom-run
-	$(VOXNAS) phantom build/phantom --size 16x24x16
+	$(VOXNAS) phantom build/phantom --size 12x16x12
 	$(VOXNAS) search build/phantom --budget $(BUDGET) -o "$(or $(OUT),build/phantom-run)"
 else
 search: build
