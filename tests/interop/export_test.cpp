@@ -104,7 +104,7 @@ void write_case(const fs::path& folder, const Graph& graph, const std::vector<Ex
     const at::Tensor read = script.forward({image}).toTensor();
     ASSERT_EQ(read.sizes(), pred.sizes()) << folder;
     EXPECT_LT((read - pred).abs().max().item<double>(),
-              1e-5 * std::max(1.0, pred.abs().max().item<double>()))
+              1e-4 * std::max(1.0, pred.abs().max().item<double>()))  // other summation order
         << folder;
   }
   write_safetensors(folder / "io.safetensors", views);
