@@ -55,7 +55,7 @@ def python_reader(folder):
     return lambda image: network(torch.from_numpy(image)).numpy()
 
 
-READERS = {"onnx": (onnx_reader, 1e-4), "torchscript": (script_reader, 1e-4), "pytorch": (python_reader, 1e-4)}
+READERS = {"onnx": (onnx_reader, 1e-4), "torchscript": (script_reader, 1e-5), "pytorch": (python_reader, 1e-5)}
 
 
 def main():

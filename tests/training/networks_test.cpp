@@ -16,7 +16,8 @@ namespace {
 /// The smallest patches that the networks take and whose coarsest map still has statistics.
 Extent3 small_patch(const std::string& name) {
   if (name == "deepmedic") return {51, 51, 54};
-  if (name == "ah-net" || name.starts_with("vnas")) return {32, 32, 32};
+  if (name == "ah-net") return {32, 32, 32};
+  if (name.starts_with("vnas")) return {64, 64, 64};  // strides of 32 in all
   if (name.starts_with("nnunet")) return {32, 32, 64};
   return {16, 16, 32};
 }
@@ -59,8 +60,7 @@ TEST(NetworksTrain, ForwardHasTheInferredShapesAndBackwardFiniteGradients) {
     }
     const auto count = static_cast<std::int64_t>(network->parameters().size());
     EXPECT_GT(reached, count / 2);
-    // In V-NAS the deepest maps of so small a patch are one voxel, which a norm turns into nothing.
-    EXPECT_GT(alive, reached * 8 / 10);
+    EXPECT_GT(alive, reached * 9 / 10);
   }
 }
 
