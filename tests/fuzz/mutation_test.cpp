@@ -9,8 +9,12 @@
 #include <cstring>
 #include <new>
 
+#include "nas/core/files.h"
 #include "nas/core/rng.h"
+#include "nas/network/safetensors.h"
 #include "tests/fuzz/targets.h"
+#include "tests/support/support.h"
+#include "training/imaging/nifti.h"
 
 namespace {
 
@@ -141,11 +145,40 @@ TEST_P(EveryReader, SurvivesDamageWithoutTakingMemoryByClaim) {
     const std::int64_t before = live_bytes;
     peak_bytes = before;
     GetParam().run(std::as_bytes(std::span(bytes)));
-    // Buffers of fixed size, parsed JSON (some hundred bytes per byte of text), voxels as float:
-    // what a damaged small file may cost. A believed claim costs gigabytes.
-    const auto bound = (4 << 20) + 400 * static_cast<std::int64_t>(bytes.size());
-    ASSERT_LE(peak_bytes - before, bound) << "input " << i << " of " << bytes.size() << " bytes";
+    ASSERT_LE(peak_bytes - before, GetParam().most_memory(std::as_bytes(std::span(bytes))))
+        << "input " << i << " of " << bytes.size() << " bytes";
   }
+}
+
+TEST(HonestFiles, TakeAtMostTwiceWhatTheyHold) {
+  const TempFolder folder;
+  Image image;
+  image.geometry.shape = {64, 128, 128};
+  for (int i = 0; i < 64 * 128 * 128; ++i) image.voxels.push_back(static_cast<float>(i % 1021));
+  const auto held = static_cast<std::int64_t>(4 * image.voxels.size());
+  write_nifti(folder / "image.nii", image);
+  write_nifti(folder / "image.nii.gz", image);
+  write_safetensors(folder / "w", {{"weight", view_floats(image.voxels, {64, 128, 128})}});
+  const auto taken = [](const auto& read) {
+    const std::int64_t before = live_bytes;
+    peak_bytes = before;
+    read();
+    return peak_bytes - before;
+  };
+  for (const char* name : {"image.nii", "image.nii.gz"}) {
+    const std::string file = read_file(folder / name, 64 << 20);
+    EXPECT_LE(taken([&] {
+                EXPECT_EQ(parse_nifti(std::as_bytes(std::span(file)), name).voxels, image.voxels);
+              }),
+              2 * held + (64 << 10))
+        << name;
+  }
+  const std::string file = read_file(folder / "w", 64 << 20);
+  EXPECT_LE(taken([&] {
+              const Safetensors weights = parse_safetensors(std::as_bytes(std::span(file)), "w");
+              EXPECT_EQ(to_floats(weights.tensors.at("weight")), image.voxels);
+            }),
+            2 * held + (64 << 10));
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers,

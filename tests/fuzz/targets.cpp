@@ -2,10 +2,13 @@
 #include "tests/fuzz/targets.h"
 
 #include <zip.h>
+#include <zlib.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -48,7 +51,44 @@ void accept_errors(Read read) {
   }
 }
 
+/// Buffers of readers, temporary names, messages.
+constexpr std::int64_t kFixed = kMiB;
+/// What parsed JSON takes per byte of text: "[[[" is an array (allocated, with room) a byte.
+constexpr std::int64_t kPerJsonByte = 100;
+
+std::int64_t memory_of_json(Bytes bytes) {
+  return kFixed + 2 * kPerJsonByte * static_cast<std::int64_t>(bytes.size());
+}
+
 // ---- NIfTI: header, image and label ----
+
+/// Bytes that the file really holds: zlib's word, not the header's.
+std::int64_t inflated_size(Bytes bytes) {
+  z_stream stream{};
+  if (inflateInit2(&stream, 16 + MAX_WBITS) != Z_OK) broken("zlib does not start");
+  stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(bytes.data()));
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  std::int64_t total = 0;
+  std::vector<Bytef> scratch(64 << 10);
+  for (int result = Z_OK; result == Z_OK;) {
+    stream.next_out = scratch.data();
+    stream.avail_out = static_cast<uInt>(scratch.size());
+    result = inflate(&stream, Z_NO_FLUSH);
+    total += static_cast<std::int64_t>(scratch.size() - stream.avail_out);
+    if (result == Z_STREAM_END && stream.avail_in > 0) result = inflateReset(&stream);
+  }
+  inflateEnd(&stream);
+  return total;
+}
+
+/// Inflated bytes and voxels as float (four bytes for one, at worst). A gzipped file may ask for 64
+/// times its packed size before it is counted (nifti.cpp).
+std::int64_t memory_of_nifti(Bytes bytes) {
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  const bool packed = size > 1 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
+  const std::int64_t held = packed ? inflated_size(bytes) : size;
+  return 3 * kMiB + 2 * 5 * held + (packed ? 64 * size : 0);
+}
 
 void run_nifti(Bytes bytes) {
   accept_errors([&] {
@@ -210,6 +250,16 @@ void run_safetensors(Bytes bytes) {
   });
 }
 
+/// Tensors are views; bytes read as float take four times their size.
+std::int64_t memory_of_safetensors(Bytes bytes) {
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  std::uint64_t header = 0;
+  if (size >= 8) std::memcpy(&header, bytes.data(), 8);
+  const auto json =
+      static_cast<std::int64_t>(std::min<std::uint64_t>(header, static_cast<std::uint64_t>(size)));
+  return kFixed + 2 * (kPerJsonByte * json + 4 * size);
+}
+
 std::vector<std::string> safetensors_seeds() {
   const TempFolder folder;
   const std::vector<float> values{1, 2, 3, 4, 5, 6};
@@ -240,6 +290,11 @@ std::vector<const PickleValue*> some_values(const PickleValue& root) {
     value->find("network_weights");
   }
   return values;
+}
+
+/// One value of some hundred bytes for an opcode of one byte; the storages as float.
+std::int64_t memory_of_pickle(Bytes bytes) {
+  return kFixed + 2 * 300 * static_cast<std::int64_t>(bytes.size());
 }
 
 void run_pickle(Bytes bytes) {
@@ -321,12 +376,12 @@ std::vector<std::string> torch_file_seeds() {
 
 const std::vector<FuzzTarget>& fuzz_targets() {
   static const std::vector<FuzzTarget> targets = {
-      {"nifti", run_nifti, nifti_seeds},
-      {"dataset", run_dataset, dataset_seeds},
-      {"graph", run_graph, graph_seeds},
-      {"safetensors", run_safetensors, safetensors_seeds},
-      {"pickle", run_pickle, pickle_seeds},
-      {"torch_file", run_torch_file, torch_file_seeds},
+      {"nifti", run_nifti, memory_of_nifti, nifti_seeds},
+      {"dataset", run_dataset, memory_of_json, dataset_seeds},
+      {"graph", run_graph, memory_of_json, graph_seeds},
+      {"safetensors", run_safetensors, memory_of_safetensors, safetensors_seeds},
+      {"pickle", run_pickle, memory_of_pickle, pickle_seeds},
+      {"torch_file", run_torch_file, memory_of_pickle, torch_file_seeds},
   };
   return targets;
 }

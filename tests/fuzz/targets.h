@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,10 @@ struct FuzzTarget {
   /// proper end; anything else (a crash, another exception, an Internal error, a wrong result) is a
   /// bug.
   void (*run)(std::span<const std::byte> bytes);
+  /// The most memory that reading these bytes may hold at once, in bytes: twice what an honest file
+  /// of their size holds once it is read, and buffers of fixed size. A claim that is believed goes
+  /// far beyond.
+  std::int64_t (*most_memory)(std::span<const std::byte> bytes);
   /// Small valid files to start from.
   std::vector<std::string> (*seeds)();
 };

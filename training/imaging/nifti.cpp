@@ -34,7 +34,8 @@ static_assert(std::numeric_limits<float>::is_iec559);
 constexpr std::int64_t kLargestHeader = 540;
 constexpr std::int64_t kPrefixOfFile = 128 << 10;  // a gzip header may carry 64 KiB of names
 constexpr std::uint64_t kMaxExpansion = 1032;      // of deflate: 258 bytes from two bits
-constexpr std::uint64_t kSlack = 1 << 20;          // bytes after the voxels that we put up with
+constexpr std::uint64_t kUsualExpansion = 64;  // beyond it a file is counted before it is believed
+constexpr std::uint64_t kSlack = 1 << 20;      // bytes after the voxels that we put up with
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 44;
 
 // ---- bytes -------------------------------------------------------------------------------------
@@ -146,7 +147,8 @@ libdeflate_result inflate_members(std::span<const std::byte> packed,
 }
 
 /// Inflates a file whose header asks for `need` bytes. The size of the buffer is the one that the
-/// file's own trailer states if that agrees with the header, else the counted one.
+/// file's own trailer states if that agrees with the header and is nothing unusual for the packed
+/// size, else the counted one.
 Inflated inflate_all(std::span<const std::byte> packed,
                      std::uint64_t need,
                      const std::string& where) {
@@ -162,12 +164,12 @@ Inflated inflate_all(std::span<const std::byte> packed,
   if (packed.size() >= 4) std::memcpy(&stated, packed.data() + packed.size() - 4, 4);
   const std::uint64_t candidate = need + (stated - static_cast<std::uint32_t>(need));
   Inflated out;
-  if (candidate - need <= kSlack) {
+  if (candidate - need <= kSlack && candidate <= kUsualExpansion * packed.size() + kSlack) {
     const auto result = inflate_members(packed, candidate, out);
     if (result == LIBDEFLATE_SUCCESS && out.size >= need) return out;
     NAS_CHECK(result != LIBDEFLATE_BAD_DATA, where, ": damaged or truncated gzip data");
   }
-  // Several members, padding at the end, or a lie.
+  // Several members, padding at the end, a nearly empty image, or a lie.
   const auto counted = count_inflated(packed, need + kSlack);
   NAS_CHECK(counted, where, ": damaged or truncated gzip data");
   NAS_CHECK(*counted >= need,
