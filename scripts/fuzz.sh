@@ -13,8 +13,8 @@ log=$(cmake --preset fuzz 2>&1) || { printf '%s\n' "$log"; exit 1; }
 cmake --build --preset fuzz ${JOBS:+-j "$JOBS"}
 "$folder/tests/fuzz/write_seeds" "$folder/seeds"
 
-# Inputs have at most 16 KiB; inflated a thousandfold and read as float that is 64 MiB. A claim that is believed
-# exceeds the limit of one allocation.
+# What an input may take at once is the target's word (most_memory in tests/fuzz/targets.h); the limit of one allocation
+# stops a believed claim at its source, with a stack trace.
 run_target() {
   local name=$1
   mkdir -p "$folder/corpus/$name"

@@ -10,17 +10,16 @@ namespace nas {
 
 /// Another space with genes of group "training" behind its own. The first value of each gene leaves
 /// the plan alone, so that individual 0 stays individual 0:
-///   optimizer      planned, adamw, sgd         with the learning rate and decay that belong to it
-///   learning_rate  x1, x0.5, x2, x0.25, x4     of what the schedule rule plans
-///   schedule       planned, cosine, poly, constant
-///   weight_decay   x1, x0.1, x10, x0           of the optimizer's
-///   loss           planned, dice_focal, ce     planned: Dice and cross-entropy
-///   foreground     planned, 0.1, 0.5, 0.67     share of patches centred on a labelled voxel
-///   augmentation   x1, x0, x0.5, x1.5, x2      of the planned strength, 2 at most
-///   dropout        0, 0.1, 0.2, 0.3            between each convolution and its norm (nnU-Net's
-///   place) activation     planned, relu, leaky_relu, elu, prelu   instead of every one but
-///   sigmoid; without
-///                                              the one that individual 0 has
+/// - optimizer: planned, adamw, sgd; with the learning rate and decay that belong to it
+/// - learning_rate: x1, x0.5, x2, x0.25, x4 of what the schedule rule plans
+/// - schedule: planned, cosine, poly, constant
+/// - weight_decay: x1, x0.1, x10, x0 of the optimizer's
+/// - loss: planned (Dice and cross-entropy), dice_focal, ce
+/// - foreground: planned, 0.1, 0.5, 0.67: share of patches centred on a labelled voxel
+/// - augmentation: x1, x0, x0.5, x1.5, x2 of the planned strength, 2 at most
+/// - dropout: 0, 0.1, 0.2, 0.3 between each convolution and its norm (nnU-Net's place)
+/// - activation: planned, relu, leaky_relu, elu, prelu instead of every one but sigmoid; without
+///   the one that individual 0 has
 /// The texts become changes of training options (adjust_train_options) in Phenotype::training;
 /// dropout and activation change the graph, also inside open choices. Names of other nodes stay.
 /// description: {"space": "training_genes", "configuration": planned, "inner": what the other

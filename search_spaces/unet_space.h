@@ -12,12 +12,14 @@ namespace nas {
 
 /// U-Nets around a planned configuration. Patch, strides and kernels stay as planned; genes,
 /// planned value first:
-///   kind           topology  plain, residual
-///   stages         topology  planned, one and two fewer, one more (where the patch allows:
-///   bottleneck edge >= 4 voxels) blocks         topology  per encoder stage: convolutions (plain)
-///   or residual blocks; 1 to 3, or the planned list decoder_convs  topology  per decoder stage: 1,
-///   2, or the planned list features       scale     of the first stage: planned and 1/4 .. 2 of it
-///   in multiples of 4; later stages in proportion
+/// - kind (topology): plain, residual
+/// - stages (topology): planned, one and two fewer, one more (if the bottleneck keeps
+///   4 voxels)
+/// - blocks (topology): per encoder stage, the planned list or 1 to 3: convolutions (plain) or
+///   residual blocks
+/// - decoder_convs (topology): per decoder stage: the planned list, 1 or 2
+/// - features (scale): of the first stage: planned and 1/4 .. 2 of it in multiples of 4; later
+///   stages in proportion
 class UnetSpace : public SearchSpace {
  public:
   explicit UnetSpace(

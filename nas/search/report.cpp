@@ -36,6 +36,7 @@ th { color: #59636e; font-weight: 600; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { white-space: normal; }
 tr.chosen td { background: #eaf2fb; font-weight: 600; } tr.baseline td { background: #fdf1e7; } tr.failed td { color: #a40e26; }
 svg { width: 100%; height: auto; } svg.half { width: 49%; min-width: 18rem; }
+.scroll + .scroll { margin-top: 1rem; } td.w { min-width: 15rem; }
 .grid { stroke: #e6e9ed; } .tick { font-size: 11px; fill: #59636e; } .label { font-size: 12px; fill: #1b1f24; }
 .stair { fill: none; stroke: #1b1f24; stroke-width: 1.5; stroke-dasharray: 5 3; } .diagonal { stroke: #8c959f; stroke-dasharray: 4 3; }
 .legend span { margin-right: 1.2rem; white-space: nowrap; font-size: .88rem; }
@@ -48,6 +49,8 @@ figcaption { font-size: .88rem; color: #59636e; padding-top: .3rem; }
 pre { background: #f5f7f9; padding: .7rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .network { max-width: 100%; }
 summary { cursor: pointer; }
+@media (max-width: 45rem) { svg.plot { min-width: 38rem; } svg.half { width: 100%; } .planes { flex-wrap: wrap; }
+  .planes img { flex-basis: 9rem; max-width: 100%; } }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } details { display: block; } }
 )css";
 
@@ -112,18 +115,20 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   if (compared) {
     const Json& c = data.at("comparison");
     page.element("h2", "Searched network against the planned baseline");
-    page.element("p",
-                 concat_text("Both were trained on all training cases of the fold with equal "
-                             "shares of the budget and compared case by case. Mean difference ",
-                             with_sign(c.at("mean_difference").get<double>(), 4),
-                             " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
-                             "signed-rank test over ",
-                             c.at("wilcoxon_pairs").dump(),
-                             " pairs that differ, two-sided, ",
-                             c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
-                             ": ",
-                             p_text(c.at("wilcoxon_p").get<double>()),
-                             "."));
+    page.element(
+        "p",
+        concat_text("Both were trained on the same cases, those of the fold without the inner "
+                    "validation cases, with equal shares of the budget, and compared case "
+                    "by case. Mean difference ",
+                    with_sign(c.at("mean_difference").get<double>(), 4),
+                    " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
+                    "signed-rank test over ",
+                    c.at("wilcoxon_pairs").dump(),
+                    " pairs that differ, two-sided, ",
+                    c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
+                    ": ",
+                    p_text(c.at("wilcoxon_p").get<double>()),
+                    "."));
     page.raw(scatter_svg(c)).raw(difference_svg(c));
   }
   auto section = [&](const char* title, const Table& table) {

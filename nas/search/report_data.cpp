@@ -12,6 +12,7 @@
 #include "nas/search/results_db.h"
 #include "nas/search/statistics.h"
 #include "search_spaces/plan.h"
+#include "search_spaces/search_space.h"
 
 namespace nas {
 namespace {
@@ -163,6 +164,16 @@ std::string verdict_sentence(const Json& data) {
       " on the held-out cases.");
 }
 
+/// Puts "alternatives", the texts of the gene that decides it, to each decision of a super-network.
+void name_alternatives(Json& details, const SearchSpace& space, const Genotype& genotype) {
+  if (!part(details, "decisions").is_array() || !space.has_super_network()) return;
+  const SuperNetwork network = space.super_network(genotype);
+  Json& decisions = details["decisions"];
+  for (std::size_t i = 0; i < std::min(decisions.size(), network.genes.size()); ++i) {
+    decisions[i]["alternatives"] = space.genes()[network.genes[i]].values;
+  }
+}
+
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
@@ -238,6 +249,7 @@ Json report_data(const std::filesystem::path& run_folder) {
     data["trials"].push_back(trial_json(t));
     if (t.purpose == TrialPurpose::SuperNet && !t.evaluation.details.empty()) {
       data["trials"].back()["details"] = parse_json(t.evaluation.details, where);
+      if (space) name_alternatives(data["trials"].back()["details"], *space, t.genotype);
     }
     if (t.purpose != TrialPurpose::Retrain) continue;
     searched_best |= t.label == "best";

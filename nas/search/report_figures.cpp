@@ -108,7 +108,8 @@ std::string search_curve_svg(const Json& data) {
   const Axis x{low_x, high_x, 64, 700}, y{low_y, high_y, 236, 14};
   std::ostringstream svg;
   svg.precision(6);
-  svg << "<svg viewBox=\"0 0 720 280\" role=\"img\" aria-label=\"Search curve\">\n";
+  svg << "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 720 280\" role=\"img\" "
+         "aria-label=\"Search curve\">\n";
   draw_axes(svg, x, y, clock ? "minutes since the start" : "trial", "Dice, inner validation");
   std::ostringstream stair;
   double best = points[0].y;
@@ -127,12 +128,15 @@ std::string search_curve_svg(const Json& data) {
         << "\" stroke-width=\"" << (p.baseline ? 3 : 1) << "\"><title>" << escaped(p.title)
         << "</title></circle>\n";
   }
-  svg << "</svg>\n<p class=\"legend\">";
+  svg << "</svg></div>\n<p class=\"legend\">";
   for (int r = 0; r <= std::min(rungs, 3); ++r) {
     svg << "<span><i style=\"background:" << kRungColors[r] << "\"></i>rung " << r << "</span>";
   }
-  svg << "<span><i style=\"border:3px solid " << kBaselineColor
-      << "\"></i>planned baseline</span><span><i class=\"line\"></i>best so far</span></p>\n";
+  if (std::ranges::any_of(points, &Point::baseline)) {
+    svg << "<span><i style=\"border:3px solid " << kBaselineColor
+        << "\"></i>planned baseline</span>";
+  }
+  svg << "<span><i class=\"line\"></i>best so far</span></p>\n";
   return svg.str();
 }
 

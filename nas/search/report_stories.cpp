@@ -61,7 +61,7 @@ std::vector<const Json*> by_score(const Json& scores) {
 Table stage_table(const Json& data) {
   Table table{{"stage", "kind", "trials", "time", "steps", "share of the whole", "chose", "how"},
               {},
-              "llrrrrll",
+              "llrrrrww",
               {}};
   const bool clock = budget_is_time(data);
   double all_seconds = 0, all_steps = 0;
@@ -138,7 +138,8 @@ std::string cluster_svg(const Json& story) {
   const Axis x{low_x, high_x, 20, 700}, y{low_y, high_y, 400, 20};
   std::ostringstream svg;
   svg.precision(6);
-  svg << "<svg viewBox=\"0 0 720 420\" role=\"img\" aria-label=\"Clusters of candidates\">\n";
+  svg << "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 720 420\" role=\"img\" "
+         "aria-label=\"Clusters of candidates\">\n";
   // Candidates first, then what was tried, so that no dot hides a score.
   for (const bool tried : {false, true}) {
     for (const Json& p : points) {
@@ -165,7 +166,8 @@ std::string cluster_svg(const Json& story) {
           << "</title></circle>\n";
     }
   }
-  svg << "</svg>\n<p class=\"legend\"><span>small dots: candidates, coloured by cluster</span>"
+  svg << "</svg></div>\n<p class=\"legend\"><span>small dots: candidates, coloured by "
+         "cluster</span>"
          "<span>large: medoids</span><span>ringed: trained";
   if (best >= worst) {
     svg << "; filled by Dice from <i style=\"background:" << ramp_color(0) << "\"></i>"
@@ -182,7 +184,8 @@ std::string cluster_rounds_svg(const Json& story) {
   const Axis x{0, static_cast<double>(rounds.size()), 64, 700}, y{0, 1, 150, 14};
   std::ostringstream svg;
   svg.precision(6);
-  svg << "<svg viewBox=\"0 0 720 190\" role=\"img\" aria-label=\"Cluster probabilities\">\n";
+  svg << "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 720 190\" role=\"img\" "
+         "aria-label=\"Cluster probabilities\">\n";
   for (std::size_t r = 0; r < rounds.size(); ++r) {
     double sum = 0;
     const Json& p = rounds[r].at("probabilities");
@@ -199,7 +202,7 @@ std::string cluster_rounds_svg(const Json& story) {
   }
   svg << "<text class=\"label\" text-anchor=\"middle\" x=\"382\" y=\"176\">round</text>"
       << "<text class=\"label\" text-anchor=\"middle\" transform=\"rotate(-90)\" x=\"-82\" "
-         "y=\"40\">probability of each cluster</text>\n</svg>\n";
+         "y=\"40\">probability of each cluster</text>\n</svg></div>\n";
   return svg.str();
 }
 
@@ -248,7 +251,7 @@ std::string alpha_svg(const Json& details) {
   const std::size_t rows = (count + kColumns - 1) / kColumns;
   std::ostringstream svg;
   svg.precision(5);
-  svg << "<svg viewBox=\"0 0 720 " << rows * kHeight
+  svg << "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 720 " << rows * kHeight
       << "\" role=\"img\" aria-label=\"Probabilities of the alternatives\">\n";
   const auto line = [&](const Axis& x, const Axis& y, const char* color, auto&& value_of) {
     svg << "<polyline fill=\"none\" stroke=\"" << color << "\" stroke-width=\"1.5\" points=\"";
@@ -279,11 +282,11 @@ std::string alpha_svg(const Json& details) {
       });
     }
   }
-  svg << "</svg>\n<p class=\"legend\">";
+  svg << "</svg></div>\n<p class=\"legend\">";
   std::size_t k = 0;
-  for (const Json& option : part(decisions[0], "options")) {
+  for (const Json& option : part(decisions[0], "alternatives")) {
     svg << "<span><i style=\"background:" << category_color(k++) << "\"></i>"
-        << escaped(option.is_string() ? option.get<std::string>() : option.dump()) << "</span>";
+        << escaped(option.get<std::string>()) << "</span>";
   }
   svg << "<span>probability (0 to 1) over the steps of the super-network</span></p>\n";
   return svg.str();
@@ -316,7 +319,7 @@ Table exponent_table(const Json& story) {
 }
 
 Table candidate_table(const Json& story) {
-  Table table{{"network", "Dice, inherited weights", "Dice, own training"}, {}, "lrr", {}};
+  Table table{{"network", "Dice, inherited weights", "Dice, own training"}, {}, "wrr", {}};
   const auto order = by_score(part(story, "scores"));
   for (std::size_t i = 0; i < std::min(order.size(), kCandidatesShown); ++i) {
     table.rows.push_back({text_or(*order[i], "genotype"),
@@ -345,7 +348,7 @@ std::string rank_sentence(const Json& story) {
                         with_sign(interval[1].get<double>(), 2),
                         "]");
   }
-  return text + ". " + text_or(story, "decision") + ".";
+  return text + ". Chosen: " + text_or(story, "decision") + ".";
 }
 
 std::vector<StorySection> story_sections(const Json& data) {

@@ -31,7 +31,7 @@ Table trial_table(const Json& data) {
   Table table{
       {"trial", "stage / rung", "network", "parameters", "MACs", "steps", "Dice", "status", "time"},
       {},
-      "rllrrrrlr",
+      "rlwrrrrlr",
       {}};
   for (const Json& t : data.at("trials")) {
     if (t.at("purpose") == "inherited")
@@ -212,7 +212,8 @@ Table budget_table(const Json& data) {
     }
     Json done = Json::array();
     for (const Json& t : data.at("trials")) {
-      if (t.at("stage") == stage.at("name") && t.at("status") == "done")
+      if (t.at("stage") == stage.at("name") && t.at("status") == "done" &&
+          t.at("purpose") != "inherited")
         done.push_back(t.at("steps_done"));
     }
     table.rows.push_back(

@@ -177,9 +177,12 @@ Html& Html::element(const char* tag, std::string_view content, const char* attri
 Html& Html::table(const Table& table) {
   auto row = [&](const char* tag, const std::vector<std::string>& cells) {
     for (std::size_t i = 0; i < cells.size(); ++i) {
-      const bool right = i < table.columns.size() && table.columns[i] == 'r';
-      out_ << '<' << tag << (right ? " class=\"n\">" : ">") << escaped(cells[i]) << "</" << tag
-           << '>';
+      const char column = i < table.columns.size() ? table.columns[i] : 'l';
+      out_ << '<' << tag
+           << (column == 'r'   ? " class=\"n\">"
+               : column == 'w' ? " class=\"w\">"
+                               : ">")
+           << escaped(cells[i]) << "</" << tag << '>';
     }
     out_ << "</tr>\n";
   };

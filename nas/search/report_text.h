@@ -39,7 +39,8 @@ bool budget_is_time(const Json& data);
 struct Table {
   std::vector<std::string> head;
   std::vector<std::vector<std::string>> rows;
-  std::string columns;               // one letter each: 'l' left, 'r' right (numbers)
+  std::string
+      columns;  // one letter each: 'l' left, 'r' right (numbers), 'w' left and wide (long text)
   std::vector<std::string> classes;  // of each row, for the style sheet; empty for none
 };
 

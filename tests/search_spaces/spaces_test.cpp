@@ -322,6 +322,8 @@ TEST_P(EverySpace, MutationStaysValidAndChangesTheGenotypeOnlyInItsGroup) {
     EXPECT_EQ(space->invalid_reason(child), "") << space->to_text(child);
     EXPECT_NE(space->genotype_id(child), space->genotype_id(parent));
     EXPECT_GT(space->distance(parent, child), 0);
+    // The plan beside a space of another kind is one network: nothing in it changes alone.
+    if (space->genes()[0].group == "network" && parent == space->baseline()) continue;
     for (const std::string& group : groups) {
       const Genotype inside = space->mutate(parent, rng, {group});
       const Genotype drawn = space->sample(rng, {group}, &parent);

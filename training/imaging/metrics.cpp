@@ -14,13 +14,13 @@
 namespace nas {
 namespace {
 
-constexpr std::array<MetricInfo, 5> kMetrics{{
+constexpr auto kMetrics = std::to_array<MetricInfo>({
     {"dice", "Dice", true, &ClassMetrics::dice},
     {"hd95_mm", "HD95 mm", false, &ClassMetrics::hd95_mm},
     {"hd_mm", "HD mm", false, &ClassMetrics::hd_mm},
     {"nsd", "NSD", true, &ClassMetrics::nsd},
     {"assd_mm", "ASSD mm", false, &ClassMetrics::assd_mm},
-}};
+});
 
 constexpr float kFar = std::numeric_limits<float>::infinity();
 
