@@ -326,7 +326,8 @@ Command predict_command() {
                      a->options.mirror,
                      "Average over the eight mirrored inputs (8 times the work)");
         app.add_option(
-            "--step", a->options.step, "Distance of windows as a share of the patch, (0, 1]");
+               "--step", a->options.step, "Distance of windows as a share of the patch, (0, 1]")
+            ->check(CLI::Range(1e-3, 1.0));
         app.add_option("--batch", a->options.batch, "Windows at once")->check(CLI::Range(1, 1024));
         app.add_option("--device", a->options.device, "auto, cpu, cuda or cuda:N");
         app.add_option("--precision", a->options.precision, "auto, fp32, bf16, fp16");
