@@ -10,8 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/search/draws.h"
-#include "nas/search/ledger.h"
+#include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
 
 namespace nas {
@@ -71,10 +70,10 @@ Json to_json(const ScalingRule& rule) {
   return {{"depth", rule.alpha}, {"width", rule.beta}, {"resolution", rule.gamma}};
 }
 
-class CompoundScaling : public Strategy {
+class CompoundScaling : public LedgerStrategy {
  public:
   explicit CompoundScaling(const StrategyContext& context)
-      : context_(context), draws_(with_scale_group(context_)), ledger_("scaling") {
+      : LedgerStrategy(with_scale_group(context), "scaling") {
     const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
     const auto grid = draws_.enumerate(kMostCombinations);
     NAS_CHECK_KIND(Usage,
@@ -117,13 +116,10 @@ class CompoundScaling : public Strategy {
       if (genotype == context.baseline) proposal.label = "baseline";
       ledger_.add(std::move(proposal));
     }
+    planned_ = static_cast<std::int64_t>(ledger_.size());
   }
 
-  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
-  void tell(const std::vector<Outcome>& outcomes) override { ledger_.tell(outcomes); }
   bool finished() const override { return ledger_.complete(); }
-  std::int64_t planned_trials() const override { return static_cast<std::int64_t>(ledger_.size()); }
-  Winner winner() const override { return ledger_.best_training(); }
 
   std::string story() const override {
     Json points = Json::array();
@@ -171,14 +167,13 @@ class CompoundScaling : public Strategy {
   }
 
  private:
-  static const StrategyContext& with_scale_group(StrategyContext& context) {
+  void go_on() override {}  // all of it is proposed at once
+
+  static StrategyContext with_scale_group(StrategyContext context) {
     if (context.stage.groups.empty()) context.stage.groups = {"scale"};
     return context;
   }
 
-  StrategyContext context_;
-  Draws draws_;
-  Ledger ledger_;
   std::int64_t grid_ = 0;  // combinations
 };
 

@@ -9,8 +9,7 @@
 #include "evolution/clustering.h"
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/search/draws.h"
-#include "nas/search/ledger.h"
+#include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
 
 namespace nas {
@@ -22,13 +21,13 @@ constexpr std::int64_t kPool = 256;             // drawn where they cannot be li
 constexpr std::size_t kPicture = 240;           // candidates in the report's picture
 constexpr std::int64_t kRounds = 3;             // at least, or there are fewer clusters
 
-class ClusteredEvolution : public Strategy {
+class ClusteredEvolution : public LedgerStrategy {
  public:
   explicit ClusteredEvolution(const StrategyContext& context)
-      : context_(context), draws_(context_), ledger_("clustered") {
-    trials_ = std::max<std::int64_t>(1, context.stage.trials);
+      : LedgerStrategy(context, "clustered") {
+    planned_ = std::max<std::int64_t>(1, context.stage.trials);
     collect_candidates();
-    const auto wanted = std::min(context.stage.clusters, trials_ / kRounds);
+    const auto wanted = std::min(context.stage.clusters, planned_ / kRounds);
     const Clustering clustering =
         k_medoids(distances_between(pool_),
                   pool_.size(),
@@ -36,22 +35,9 @@ class ClusteredEvolution : public Strategy {
                       wanted, 1, static_cast<std::int64_t>(pool_.size()))));
     medoids_ = clustering.medoids;
     cluster_ = clustering.cluster;
-    start_round();
+    go_on();
     draws_.check_any();
   }
-
-  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
-
-  void tell(const std::vector<Outcome>& outcomes) override {
-    ledger_.tell(outcomes);
-    if (ledger_.complete()) start_round();
-  }
-
-  bool finished() const override { return finished_; }
-  std::int64_t planned_trials() const override {
-    return finished_ ? static_cast<std::int64_t>(ledger_.size()) : trials_;
-  }
-  Winner winner() const override { return ledger_.best_training(); }
 
   std::string story() const override {
     Json medoids = Json::array();
@@ -212,7 +198,7 @@ class ClusteredEvolution : public Strategy {
   void propose(std::size_t place) {
     Proposal proposal;
     proposal.genotype = pool_[place];
-    proposal.share = 1.0 / static_cast<double>(trials_);
+    proposal.share = 1.0 / static_cast<double>(planned_);
     if (proposal.genotype == context_.baseline) proposal.label = "baseline";
     ledger_.add(std::move(proposal));
     rounds_.back().emitted.push_back(cluster_[place]);
@@ -234,8 +220,8 @@ class ClusteredEvolution : public Strategy {
     return false;
   }
 
-  void start_round() {
-    std::int64_t left = trials_ - static_cast<std::int64_t>(ledger_.size());
+  void go_on() override {  // a round
+    std::int64_t left = planned_ - static_cast<std::int64_t>(ledger_.size());
     if (left <= 0) {
       finished_ = true;
       return;
@@ -330,17 +316,12 @@ class ClusteredEvolution : public Strategy {
     return points;
   }
 
-  StrategyContext context_;
-  Draws draws_;
-  Ledger ledger_;
-  std::int64_t trials_ = 1;
   bool listed_ = false;               // pool_ holds every candidate
   std::vector<Genotype> pool_;        // ascending
   std::vector<std::size_t> medoids_;  // of the clusters: places in pool_
   std::vector<std::size_t> cluster_;  // of each place
   std::set<std::size_t> refused_;     // places that are not admissible
   std::vector<Round> rounds_;
-  bool finished_ = false;
 };
 
 }  // namespace

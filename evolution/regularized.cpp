@@ -6,6 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
 
 namespace nas {
@@ -64,31 +65,20 @@ const Genotype& tournament(const Population& population, std::int64_t sample, Rn
   return population.rows[best]->proposal.genotype;
 }
 
-class RegularizedEvolution : public Strategy {
+class RegularizedEvolution : public LedgerStrategy {
  public:
   explicit RegularizedEvolution(const StrategyContext& context)
-      : context_(context), draws_(context_), ledger_("regularized") {
-    trials_ = std::max<std::int64_t>(1, context.stage.trials);
-    sizes_ = aging_sizes(trials_);
+      : LedgerStrategy(context, "regularized") {
+    planned_ = std::max<std::int64_t>(1, context.stage.trials);
+    sizes_ = aging_sizes(planned_);
     for (const Genotype& anchor : draws_.anchors()) {
-      if (static_cast<std::int64_t>(ledger_.size()) < trials_ && draws_.take(anchor)) {
+      if (static_cast<std::int64_t>(ledger_.size()) < planned_ && draws_.take(anchor)) {
         propose(anchor);
       }
     }
-    continue_search();
+    go_on();
     draws_.check_any();
   }
-
-  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
-  void tell(const std::vector<Outcome>& outcomes) override {
-    ledger_.tell(outcomes);
-    if (ledger_.complete()) continue_search();
-  }
-  bool finished() const override { return finished_; }
-  std::int64_t planned_trials() const override {
-    return finished_ ? static_cast<std::int64_t>(ledger_.size()) : trials_;
-  }
-  Winner winner() const override { return ledger_.best_training(); }
 
   std::string story() const override {
     Json best = Json::array();
@@ -126,25 +116,20 @@ class RegularizedEvolution : public Strategy {
   void propose(const Genotype& genotype) {
     Proposal proposal;
     proposal.genotype = genotype;
-    proposal.share = 1.0 / static_cast<double>(trials_);
+    proposal.share = 1.0 / static_cast<double>(planned_);
     if (genotype == context_.baseline) proposal.label = "baseline";
     ledger_.add(std::move(proposal));
   }
 
-  void continue_search() {
-    const std::int64_t left = trials_ - static_cast<std::int64_t>(ledger_.size());
+  void go_on() override {
+    const std::int64_t left = planned_ - static_cast<std::int64_t>(ledger_.size());
     const std::vector<Genotype> next = next_generation(
         context_, ledger_, TrialPurpose::Search, sizes_, left, context_.stage.objectives, draws_);
     for (const Genotype& genotype : next) propose(genotype);
     finished_ = next.empty() && ledger_.complete();
   }
 
-  StrategyContext context_;
-  Draws draws_;
-  Ledger ledger_;
-  std::int64_t trials_ = 1;
   AgingSizes sizes_;
-  bool finished_ = false;
 };
 
 }  // namespace

@@ -9,8 +9,7 @@
 #include "evolution/regularized.h"
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/search/draws.h"
-#include "nas/search/ledger.h"
+#include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
 #include "nas/search/statistics.h"
 
@@ -20,14 +19,12 @@ namespace {
 constexpr std::int64_t kFewCandidates = 16;  // below: no generations, a random sample
 constexpr std::int64_t kDefaultCandidates = 64;
 
-class SupernetSearch : public Strategy {
+class SupernetSearch : public LedgerStrategy {
  public:
   explicit SupernetSearch(const StrategyContext& context)
-      : context_(context),
+      : LedgerStrategy(context, context.stage.kind),
         where_(concat_text("state of strategy \"", context.stage.kind, "\"")),
-        differentiable_(context.stage.kind == "differentiable"),
-        draws_(context_),
-        ledger_(context.stage.kind) {
+        differentiable_(context.stage.kind == "differentiable") {
     const StageSpec& stage = context.stage;
     NAS_CHECK_KIND(Usage,
                    stage.supernet_share + stage.rank_share <= 1,
@@ -49,14 +46,7 @@ class SupernetSearch : public Strategy {
       if (context.max_parameters > 0) request["max_parameters"] = context.max_parameters;
     }
     proposal.request = request.dump();
-    ledger_.add(std::move(proposal));
-  }
-
-  std::vector<Proposal> ask(std::int64_t count) override { return ledger_.ask(count); }
-
-  void tell(const std::vector<Outcome>& outcomes) override {
-    ledger_.tell(outcomes);
-    while (ledger_.complete() && step_ != Step::Over) go_on();
+    ledger_.add(std::move(proposal));  // row 0 is the super-network
   }
 
   bool finished() const override { return step_ == Step::Over; }
@@ -199,7 +189,7 @@ class SupernetSearch : public Strategy {
     return all;
   }
 
-  void go_on() {
+  void go_on() override {
     switch (step_) {
       case Step::Supernet:
         if (ledger_.row(0).done()) {
@@ -409,11 +399,8 @@ class SupernetSearch : public Strategy {
     return text;
   }
 
-  StrategyContext context_;
   std::string where_;
   bool differentiable_ = false;
-  Draws draws_;
-  Ledger ledger_;  // row 0 is the super-network
   std::string search_;
   std::int64_t candidates_ = 0, rank_trials_ = 0;
   Step step_ = Step::Supernet;

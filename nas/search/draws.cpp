@@ -12,21 +12,34 @@ namespace {
 
 constexpr double kMostCombinations = 1 << 22;  // looked at one by one
 
-std::vector<std::string> searched_groups(const StrategyContext& context) {
-  if (!context.stage.groups.empty()) return context.stage.groups;
-  std::vector<std::string> groups;
-  for (const Gene& gene : context.space->genes()) {
-    if (gene.group != "network" && std::ranges::find(groups, gene.group) == groups.end()) {
-      groups.push_back(gene.group);
-    }
-  }
-  return groups;
-}
-
 }  // namespace
 
+std::vector<std::string> searched_groups(const SearchSpace& space, const StageSpec& stage) {
+  std::vector<std::string> known;
+  for (const Gene& gene : space.genes()) {
+    if (gene.group != "network" && std::find(known.begin(), known.end(), gene.group) == known.end())
+      known.push_back(gene.group);
+  }
+  if (stage.groups.empty()) return known;
+  for (const std::string& group : stage.groups) {
+    if (std::find(known.begin(), known.end(), group) != known.end()) continue;
+    std::string text;
+    for (const std::string& name : known) text += (text.empty() ? "" : ", ") + name;
+    fail(ErrorKind::Usage,
+         "stage \"",
+         stage.name,
+         "\": space \"",
+         space.name(),
+         "\" has no genes of group \"",
+         group,
+         "\"; it has ",
+         text);
+  }
+  return stage.groups;
+}
+
 Draws::Draws(const StrategyContext& context)
-    : context_(&context), groups_(searched_groups(context)) {}
+    : context_(&context), groups_(searched_groups(*context.space, context.stage)) {}
 
 bool Draws::reachable(const Genotype& a, const Genotype& b) const {
   const std::vector<Gene>& genes = context_->space->genes();

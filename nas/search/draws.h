@@ -11,6 +11,11 @@
 
 namespace nas {
 
+/// Groups that a stage may change: as the recipe says, or all of the space's but the choice of the
+/// kind of network itself ("network"). \throws Error(Usage) on a group that the space does not
+/// have.
+std::vector<std::string> searched_groups(const SearchSpace& space, const StageSpec& stage);
+
 /// Genotypes that a stage may propose: inside its groups, within the hard limits, each once. Every
 /// attempt is counted, so that loops end and the story can say what was turned away.
 class Draws {

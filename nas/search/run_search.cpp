@@ -7,6 +7,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/search/draws.h"
 #include "nas/search/limits.h"
 
 namespace nas {
@@ -42,32 +43,6 @@ std::optional<Winner> winner_before(const SearchSetup& setup, std::size_t index,
   return winner;
 }
 
-/// Groups that a stage may change: as the recipe says, or all of the space's but the choice of the
-/// kind of network itself. \throws Error(Usage) on a group that the space does not have.
-std::vector<std::string> groups_of(const SearchSpace& space, const StageSpec& stage) {
-  std::vector<std::string> known;
-  for (const Gene& gene : space.genes()) {
-    if (gene.group != "network" && std::find(known.begin(), known.end(), gene.group) == known.end())
-      known.push_back(gene.group);
-  }
-  if (stage.groups.empty()) return known;
-  for (const std::string& group : stage.groups) {
-    if (std::find(known.begin(), known.end(), group) != known.end()) continue;
-    std::string text;
-    for (const std::string& name : known) text += (text.empty() ? "" : ", ") + name;
-    fail(ErrorKind::Usage,
-         "stage \"",
-         stage.name,
-         "\": space \"",
-         space.name(),
-         "\" has no genes of group \"",
-         group,
-         "\"; it has ",
-         text);
-  }
-  return stage.groups;
-}
-
 /// Within the stage's cost limit and the recipe's hard limits.
 std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
                                                const StageRecord& record) {
@@ -95,7 +70,7 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   StrategyContext context;
   context.space = setup.space;
   context.stage = setup.recipe.stages[index];
-  context.stage.groups = groups_of(*setup.space, context.stage);
+  context.stage.groups = searched_groups(*setup.space, context.stage);
   context.stage.trials = record.budget.trials;
   context.stage.rungs = record.budget.rungs;
   context.stage.candidates = record.budget.candidates;
@@ -135,7 +110,7 @@ TrialPurpose probe_purpose(const StageSpec& stage) {
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   const StageSpec& stage = setup.recipe.stages[index];
   if (auto record = setup.database->stage(stage.name)) return *record;
-  groups_of(*setup.space, stage);
+  searched_groups(*setup.space, stage);  // refuses what the space does not have
   Probe probe;
   double candidate_seconds = 0;
   if (setup.budget.has_clock()) {
@@ -157,13 +132,15 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
 
 /// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network
 /// of the stages before; 0 if there is none.
-std::int64_t source_of(const SearchSetup& setup, const std::string& stage, const Proposal& p) {
+std::int64_t source_of(const std::vector<Trial>& trials,
+                       const std::string& stage,
+                       const Proposal& p) {
   std::int64_t source = 0;
   if (p.source < 0 && !p.warm_start) return source;
-  for (const Trial& trial : setup.database->trials(p.source >= 0 ? stage : "")) {
+  for (const Trial& trial : trials) {
     const bool wanted = p.source >= 0
-                            ? trial.proposal == p.source
-                            : trial.purpose == TrialPurpose::SuperNet && trial.stage != stage &&
+                            ? trial.stage == stage && trial.proposal == p.source
+                            : trial.stage != stage && trial.purpose == TrialPurpose::SuperNet &&
                                   trial.status == TrialStatus::Done;
     if (wanted) source = trial.id;
   }
@@ -185,13 +162,17 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
                                const StageSpec& stage,
                                const StageRecord& record,
                                const std::vector<Proposal>& proposals) {
+  const bool any_source = std::any_of(proposals.begin(), proposals.end(), [](const Proposal& p) {
+    return p.source >= 0 || p.warm_start;
+  });
+  const std::vector<Trial> earlier = any_source ? setup.database->trials() : std::vector<Trial>{};
   std::vector<Trial> trials;
   for (const Proposal& proposal : proposals) {
     Trial trial;
     trial.stage = stage.name;
     trial.purpose = stage.is_retrain() ? TrialPurpose::Retrain : proposal.purpose;
     trial.request = proposal.request;
-    trial.source = source_of(setup, stage.name, proposal);
+    trial.source = source_of(earlier, stage.name, proposal);
     trial.label = proposal.label;
     trial.proposal = proposal.number;
     trial.rung = proposal.rung;

@@ -27,6 +27,8 @@
 namespace nas {
 namespace {
 
+using test::error_of;
+
 namespace fs = std::filesystem;
 
 Preprocessing example_preprocessing() {
@@ -116,15 +118,6 @@ std::vector<fs::path> files_in(const fs::path& folder, const std::string& part) 
   return found;
 }
 
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Preprocessing, JsonRoundTripIsExact) {
   Preprocessing p = example_preprocessing();
   p.transpose_forward = {1, 2, 0};
@@ -139,7 +132,7 @@ TEST(Preprocessing, DamagedJsonNamesTheKey) {
   const auto expect_error = [&](const char* key, const Json& value) {
     Json bad = good;
     bad[key] = value;
-    const std::string message = message_of([&] { preprocessing_from_json(bad, "p.json"); });
+    const std::string message = error_of([&] { preprocessing_from_json(bad, "p.json"); });
     EXPECT_NE(message.find("p.json"), std::string::npos) << key << ": " << message;
     EXPECT_NE(message.find(key), std::string::npos) << message;
   };
@@ -236,25 +229,22 @@ TEST(Preprocessing, WrongInputIsAnErrorThatSaysWhy) {
   Image two = image;
   two.channels = 2;
   two.voxels.insert(two.voxels.end(), image.voxels.begin(), image.voxels.end());
-  EXPECT_NE(message_of([&] { preprocess_case(two, nullptr, p); }).find("expected 1 channels"),
+  EXPECT_NE(error_of([&] { preprocess_case(two, nullptr, p); }).find("expected 1 channels"),
             std::string::npos);
   LabelMap other = label;
   other.geometry.shape = {8, 8, 4};
   other.voxels.resize(256);
-  EXPECT_NE(message_of([&] { preprocess_case(image, &other, p); }).find("8x8x4"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { preprocess_case(image, &other, p); }).find("8x8x4"), std::string::npos);
   Image far = image;  // a header may claim anything: no memory is taken for it
   far.geometry.spacing_mm = {1e6, 1, 1};
-  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"), std::string::npos);
   far.geometry.spacing_mm = {1e3, 1e3, 1e4};
-  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"), std::string::npos);
   far.geometry.spacing_mm = {1e-9, 1, 1};
-  EXPECT_NE(message_of([&] { preprocess_case(far, nullptr, p); }).find("vanishes"),
+  EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("vanishes"),
             std::string::npos);
   image.voxels[17] = NAN;
-  EXPECT_NE(message_of([&] { preprocess_case(image, nullptr, p); }).find("NaN"), std::string::npos);
+  EXPECT_NE(error_of([&] { preprocess_case(image, nullptr, p); }).find("NaN"), std::string::npos);
 }
 
 TEST(CaseCache, HoldsThePreprocessedCases) {
@@ -445,7 +435,7 @@ TEST(CaseCache, ADamagedImageIsNamed) {
   const DataSet data = make_data(temp / "data", 3);
   std::ofstream(data.training[1].images[0], std::ios::binary) << "not an image";
   const std::string message =
-      message_of([&] { open_case_cache(temp / "cache", data, example_preprocessing(), 2, false); });
+      error_of([&] { open_case_cache(temp / "cache", data, example_preprocessing(), 2, false); });
   EXPECT_NE(message.find("ball_101.nii.gz"), std::string::npos) << message;
 }
 

@@ -30,20 +30,10 @@
 namespace nas {
 namespace {
 
+using test::error_of;
 using test::ToySpace;
 using testing::AllOf;
 using testing::HasSubstr;
-
-template <class Body>
-std::string error_of(Body&& body, ErrorKind* kind = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (kind) *kind = error.kind();
-    return error.what();
-  }
-  return "no error";
-}
 
 /// Six levels 0 to 3 that change by one at most from 0 on (a walk as in C2FNAS's macro space), four
 /// cell operations, and a scale as the papers'.

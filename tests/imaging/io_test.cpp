@@ -55,21 +55,11 @@ namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
+using test::error_of;
 using test::TempFolder;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-/// The message of the Error that `body` throws.
-template <class Body>
-std::string error_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "(no error)";
-}
 
 // ---- NIfTI -------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@
 namespace nas {
 namespace {
 
+using test::error_of;
+
 namespace fs = std::filesystem;
 
 at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
@@ -203,16 +205,6 @@ Graph small_unet() {
                     .kernels = {{3, 3, 3}, {3, 3, 3}, {3, 3, 3}},
                     .blocks = {2, 2, 2},
                     .decoder_convs = {2, 2}});
-}
-
-std::string error_of(const std::function<void()>& body, ErrorKind* kind = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (kind) *kind = error.kind();
-    return error.what();
-  }
-  return "";
 }
 
 TEST(ExportModel, EveryFormatIsWrittenFromAModelFolderAndNothingIsOverwritten) {

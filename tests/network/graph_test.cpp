@@ -24,6 +24,7 @@
 namespace nas {
 namespace {
 
+using test::error_of;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -31,18 +32,6 @@ using Ints = std::vector<std::int64_t>;
 
 constexpr Extent3 kSpace{6, 7, 8};
 constexpr std::int64_t kChannels = 4;
-
-/// The message and kind of the Error that `body` throws; "" if it throws none.
-template <class Body>
-std::string error_of(Body&& body, ErrorKind* kind = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (kind) *kind = error.kind();
-    return error.what();
-  }
-  return "";
-}
 
 /// image -> conv -> norm -> leaky ReLU -> head -> seg
 Graph small_graph() {

@@ -21,6 +21,7 @@ namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
+using test::error_of;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -44,16 +45,6 @@ Weights weights_of(const Graph& graph) {
     }
   }
   return weights;
-}
-
-template <class Body>
-std::string error_of(Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 /// image -> conv -> norm -> activation -> head -> finest; a second output below the norm.

@@ -30,21 +30,12 @@
 namespace nas {
 namespace {
 
+using test::error_of;
 using test::FakeEvaluator;
 using test::TempFolder;
 using test::ToySpace;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <class Body>
-std::string error_of(Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 RunRecord toy_run(Budget budget) {
   RunRecord run;

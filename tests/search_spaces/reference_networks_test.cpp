@@ -19,16 +19,8 @@
 namespace nas {
 namespace {
 
+using test::error_of;
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 Graph make(const std::string& name, const NetworkIo& io) {
   return find_reference_network(name)->make(io);

@@ -31,19 +31,9 @@
 namespace nas {
 namespace {
 
+using test::error_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <class Body>
-std::string error_of(Body&& body, ErrorKind* kind = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (kind) *kind = error.kind();
-    return error.what();
-  }
-  return "";
-}
 
 std::vector<Extent3> extents(const Json& list) { return list.get<std::vector<Extent3>>(); }
 

@@ -16,8 +16,8 @@
 #include "nas/core/rng.h"
 #include "search_spaces/mixed_unet_space.h"
 #include "supernet/super_evaluator.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/imaging/phantom.h"
 
 namespace nas {
 namespace {
@@ -30,42 +30,22 @@ class SuperTrials : public testing::Test {
  protected:
   void prepare(const std::string& norm = "inside") {
     set_log_sink([](LogLevel, const std::string&) {});
-    PhantomOptions phantom;
-    phantom.cases = 6;
-    phantom.test_cases = 0;
-    phantom.size = {16, 20, 16};
-    phantom.seed = 3;
-    write_phantom(folder_ / "data", phantom);
-    data_ = open_data_set(folder_ / "data");
+    phantom_ = std::make_unique<test::SmallPhantom>(folder_);
     Configuration planned;
     planned.name = "3d_fullres";
     planned.patch = {16, 16, 16};
     planned.batch = 2;
-    planned.architecture.in_channels = 1;
-    planned.architecture.classes = 3;
-    planned.architecture.features = {8, 16};
-    planned.architecture.strides = {{1, 1, 1}, {2, 2, 2}};
-    planned.architecture.kernels = {{3, 3, 3}, {3, 3, 3}};
-    planned.architecture.blocks = {1, 1};
-    planned.architecture.decoder_convs = {1};
-    preprocessing_.configuration = planned.name;
-    preprocessing_.patch = planned.patch;
-    preprocessing_.normalization = {"ZScoreNormalization"};
-    preprocessing_.use_mask_for_norm = {false};
-    preprocessing_.intensity = {IntensityProperties{}};
-    preprocessing_.channel_names = data_.channel_names;
-    preprocessing_.label_names = data_.label_names;
-    cache_ = open_case_cache(folder_ / "cache", data_, preprocessing_, 1, false);
+    planned.architecture = test::small_architecture();
     space_ = std::make_unique<MixedUnetSpace>(planned, norm);
 
     TrainEvaluatorSetup setup;
     setup.space = space_.get();
     setup.configuration = planned;
-    setup.preprocessing = preprocessing_;
-    setup.data = &data_;
-    setup.cache = &cache_;
+    setup.preprocessing = phantom_->preprocessing;
+    setup.data = &phantom_->data;
+    setup.cache = &phantom_->cache;
     Split fold;
-    for (const CaseFiles& one : data_.training) fold.train.push_back(one.id);
+    fold.train = phantom_->ids;
     fold.val = {fold.train.back()};
     fold.train.pop_back();
     setup.cases = select_cases(fold, 0.4, 1);
@@ -114,9 +94,7 @@ class SuperTrials : public testing::Test {
 
   test::TempFolder folder_storage_;
   const std::filesystem::path folder_ = folder_storage_.path();
-  DataSet data_;
-  Preprocessing preprocessing_;
-  CaseCache cache_;
+  std::unique_ptr<test::SmallPhantom> phantom_;
   std::unique_ptr<MixedUnetSpace> space_;
   std::unique_ptr<SuperEvaluator> evaluator_;
 };
@@ -161,7 +139,7 @@ TEST_F(SuperTrials, SinglePathWeightsAreInheritedByCandidatesAndByAWarmStart) {
     EXPECT_EQ(alone.score, together[i].score) << "batches must not matter";
     EXPECT_GT(alone.score, 0);
   }
-  EXPECT_EQ(together.front().metrics.count("dice/" + data_.label_names[1]), 1u);
+  EXPECT_EQ(together.front().metrics.count("dice/" + phantom_->data.label_names[1]), 1u);
 
   // Another process (an evaluator without the network in memory) finds the same.
   const std::vector<Trial> first{candidates[0], candidates[1]};

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Super-networks: the module of an open graph, training, merging, scores with inherited weights.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +11,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <thread>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
@@ -23,8 +18,8 @@
 #include "supernet/inherited_scores.h"
 #include "supernet/paths.h"
 #include "supernet/super_training.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/imaging/phantom.h"
 #include "training/losses.h"
 
 namespace nas {
@@ -481,56 +476,10 @@ TEST(Merging, IsExactInValuesAndGradientsAndSaysWhatItMerged) {
 
 // ---------------------------------------------------------------- training
 
-struct Phantom {
-  explicit Phantom(const std::filesystem::path& folder) {
-    if (!std::filesystem::exists(folder / "data")) {
-      PhantomOptions options;
-      options.cases = 6;
-      options.test_cases = 0;
-      options.size = {16, 20, 16};
-      options.seed = 3;
-      write_phantom(folder / "data", options);
-    }
-    data = open_data_set(folder / "data");
-    Preprocessing preprocessing;
-    preprocessing.configuration = "3d_fullres";
-    preprocessing.patch = {16, 16, 16};
-    preprocessing.normalization = {"ZScoreNormalization"};
-    preprocessing.use_mask_for_norm = {false};
-    preprocessing.intensity = {IntensityProperties{}};
-    preprocessing.channel_names = data.channel_names;
-    preprocessing.label_names = data.label_names;
-    cache = open_case_cache(folder / "cache", data, preprocessing, 1, false);
-    for (const CaseFiles& one : data.training) ids.push_back(one.id);
-    for (const std::string& id : ids) cases.push_back(&cache.find(id));
-  }
-  DataSet data;
-  CaseCache cache;
-  std::vector<std::string> ids;
-  std::vector<const CachedCase*> cases;
-};
-
 TrainOptions small_training(std::int64_t steps) {
-  TrainOptions options;
-  options.steps = steps;
-  options.batch = 2;
-  options.patch = {16, 16, 16};
-  options.optimizer = "adamw";
-  options.learning_rate = 5e-3;
+  TrainOptions options = test::small_options(steps);
   options.weight_decay = 0.1;
-  options.schedule = "cosine";
-  options.clip_norm = 1;
-  options.device = "cpu";
-  options.threads = 2;
   return options;
-}
-
-FitFiles quiet(const std::filesystem::path& folder) {
-  FitFiles files;
-  files.folder = folder;
-  files.tensorboard = false;
-  files.show_progress = false;
-  return files;
 }
 
 std::map<std::string, at::Tensor> copy_of_weights(GraphModule& network) {
@@ -549,7 +498,7 @@ bool same_weights(GraphModule& a, GraphModule& b) {
 
 TEST(SinglePath, TrainsThePathAloneAndLeavesTheRestUntouchedByDecayAndMomentum) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   const Graph graph = open_network();
   for (const std::string optimizer : {"adamw", "sgd"}) {
     TrainOptions options = small_training(6);
@@ -576,7 +525,7 @@ TEST(SinglePath, TrainsThePathAloneAndLeavesTheRestUntouchedByDecayAndMomentum) 
                                                    phantom.ids,
                                                    options,
                                                    {},
-                                                   quiet({}),
+                                                   test::quiet_files({}),
                                                    hooks,
                                                    accept);
     EXPECT_EQ(report.fit.status, "done");
@@ -602,15 +551,15 @@ TEST(SinglePath, TrainsThePathAloneAndLeavesTheRestUntouchedByDecayAndMomentum) 
 
 TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   const Graph graph = open_network();
   TrainOptions options = small_training(40);
   options.augmentation = 0;
   options.average_decay = 0.9;
   const auto decisions = free_decisions(graph);
   GraphModule straight(graph, 1), first(graph, 1), second(graph, 99);
-  const SuperReport whole =
-      train_super_network(straight, decisions, phantom.cache, phantom.ids, options, {}, quiet({}));
+  const SuperReport whole = train_super_network(
+      straight, decisions, phantom.cache, phantom.ids, options, {}, test::quiet_files({}));
   double early = 0, late = 0;
   for (std::size_t i = 0; i < 10; ++i) {
     early += whole.fit.losses[i];
@@ -621,13 +570,23 @@ TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
   int polls = 0;
   FitHooks hooks;
   hooks.should_stop = [&] { return ++polls > 21; };
-  EXPECT_EQ(
-      train_super_network(
-          first, decisions, phantom.cache, phantom.ids, options, {}, quiet(folder / "run"), hooks)
-          .fit.status,
-      "stopped");
-  const SuperReport rest = train_super_network(
-      second, decisions, phantom.cache, phantom.ids, options, {}, quiet(folder / "run"));
+  EXPECT_EQ(train_super_network(first,
+                                decisions,
+                                phantom.cache,
+                                phantom.ids,
+                                options,
+                                {},
+                                test::quiet_files(folder / "run"),
+                                hooks)
+                .fit.status,
+            "stopped");
+  const SuperReport rest = train_super_network(second,
+                                               decisions,
+                                               phantom.cache,
+                                               phantom.ids,
+                                               options,
+                                               {},
+                                               test::quiet_files(folder / "run"));
   EXPECT_EQ(rest.fit.losses, whole.fit.losses);
   EXPECT_TRUE(same_weights(second, straight));
 }
@@ -769,7 +728,7 @@ Graph sighted_or_blind() {
 
 TEST(Differentiable, FindsTheAlternativeThatSeesAndRecordsHowItCameAbout) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   const Graph graph = sighted_or_blind();
   const std::vector<Decision> decisions = free_decisions(graph);
   TrainOptions options = small_training(40);
@@ -780,7 +739,7 @@ TEST(Differentiable, FindsTheAlternativeThatSeesAndRecordsHowItCameAbout) {
   super.alpha_learning_rate = 0.05;
   GraphModule network(graph, 4);
   const SuperReport report = train_super_network(
-      network, decisions, phantom.cache, phantom.ids, options, super, quiet({}));
+      network, decisions, phantom.cache, phantom.ids, options, super, test::quiet_files({}));
   EXPECT_EQ(report.alpha_steps, 30);
   EXPECT_EQ(report.alpha_skipped, 0);
   EXPECT_GT(report.probabilities[0][1], 0.6);
@@ -803,7 +762,7 @@ TEST(Differentiable, FindsTheAlternativeThatSeesAndRecordsHowItCameAbout) {
 
 TEST(Differentiable, StoppedAndResumedEqualsTheStraightRunBitForBit) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   const Graph graph = open_network();
   const std::vector<Decision> decisions = free_decisions(graph);
   for (const int order : {1, 2}) {
@@ -816,17 +775,23 @@ TEST(Differentiable, StoppedAndResumedEqualsTheStraightRunBitForBit) {
     super.merge = order == 1 ? "mixed" : "exact";
     GraphModule straight(graph, 1), first(graph, 1), second(graph, 99);
     const SuperReport whole = train_super_network(
-        straight, decisions, phantom.cache, phantom.ids, options, super, quiet({}));
+        straight, decisions, phantom.cache, phantom.ids, options, super, test::quiet_files({}));
     EXPECT_EQ(whole.fit.status, "done");
     EXPECT_NE(whole.probabilities[0][0], whole.probabilities[0][1]);
     const std::filesystem::path run = folder / ("order" + std::to_string(order));
     int polls = 0;
     FitHooks hooks;
     hooks.should_stop = [&] { return ++polls > 5; };
-    train_super_network(
-        first, decisions, phantom.cache, phantom.ids, options, super, quiet(run), hooks);
+    train_super_network(first,
+                        decisions,
+                        phantom.cache,
+                        phantom.ids,
+                        options,
+                        super,
+                        test::quiet_files(run),
+                        hooks);
     const SuperReport rest = train_super_network(
-        second, decisions, phantom.cache, phantom.ids, options, super, quiet(run));
+        second, decisions, phantom.cache, phantom.ids, options, super, test::quiet_files(run));
     EXPECT_EQ(rest.fit.losses, whole.fit.losses);
     EXPECT_EQ(rest.probabilities, whole.probabilities);
     EXPECT_EQ(rest.history, whole.history);
@@ -837,12 +802,12 @@ TEST(Differentiable, StoppedAndResumedEqualsTheStraightRunBitForBit) {
 
 /// Order 1, alpha and weights in turn, a checkpoint after every step.
 SuperReport train_for_the_kill(GraphModule& network,
-                               const Phantom& phantom,
+                               const test::SmallPhantom& phantom,
                                const std::filesystem::path& run) {
   SuperOptions super;
   super.method = "differentiable";
   super.warmup = 0.2;
-  FitFiles files = quiet(run);
+  FitFiles files = test::quiet_files(run);
   files.checkpoint_seconds = 0;
   return train_super_network(network,
                              free_decisions(network->graph()),
@@ -855,9 +820,9 @@ SuperReport train_for_the_kill(GraphModule& network,
 
 /// Not a test of its own: the process that the next test kills.
 TEST(SuperKill, Child) {
-  const char* folder = std::getenv("VOXNAS_SUPER_CHILD");
+  const char* folder = test::child_folder();
   if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
-  const Phantom phantom(folder);
+  const test::SmallPhantom phantom(folder);
   GraphModule network(open_network(), 1);
   const std::filesystem::path place(folder);
   const SuperReport report = train_for_the_kill(network, phantom, place / "run");
@@ -867,41 +832,12 @@ TEST(SuperKill, Child) {
 
 TEST(SuperKill, KilledInsideTheSuperNetworkAndResumedEqualsTheStraightRunBitForBit) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   GraphModule straight(open_network(), 1);
   const SuperReport whole = train_for_the_kill(straight, phantom, {});
 
   const std::filesystem::path done = folder / "done.safetensors";
-  setenv("VOXNAS_SUPER_CHILD", folder.path().c_str(), 1);
-  int kills = 0;
-  Rng random("super-kill");
-  for (int attempt = 0; attempt < 8 && !std::filesystem::exists(done); ++attempt) {
-    // A process of its own, not a fork: LibTorch's threads do not survive one.
-    std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-    std::string filter = "--gtest_filter=SuperKill.Child";
-    std::vector<char*> arguments{program.data(), filter.data(), nullptr};
-    pid_t child = 0;
-    ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0);
-    const std::filesystem::path checkpoint = folder / "run/checkpoint.pt";
-    const auto written = [&] {
-      std::error_code none;
-      return std::filesystem::last_write_time(checkpoint, none);
-    };
-    const auto before = written();
-    int status = 0;
-    while (waitpid(child, &status, WNOHANG) == 0) {
-      if (kills < 2 && written() != before) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(0, 60)));
-        kill(child, SIGKILL);
-        waitpid(child, &status, 0);
-        kills += WIFSIGNALED(status) ? 1 : 0;
-        break;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-  unsetenv("VOXNAS_SUPER_CHILD");
-  EXPECT_GE(kills, 1);
+  EXPECT_GE(test::run_killed_child("SuperKill.Child", folder.path()), 1);
   ASSERT_TRUE(std::filesystem::exists(done));
   EXPECT_EQ(read_json(folder / "history.json"), whole.history);
   GraphModule resumed(open_network(), 2);
@@ -936,7 +872,7 @@ TEST(Differentiable, OptionsRoundTripAndBadOnesAreNamed) {
 
 TEST(InheritedScores, SharedPrefixesGiveTheNaiveScoresExactlyAndCostLess) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   for (const std::string norm : {"instance_norm", "batch_norm"}) {
     const Graph graph = open_network(norm);
     GraphModule super(graph, 6);
@@ -946,7 +882,7 @@ TEST(InheritedScores, SharedPrefixesGiveTheNaiveScoresExactlyAndCostLess) {
                         phantom.ids,
                         small_training(12),
                         {},
-                        quiet({}));
+                        test::quiet_files({}));
     std::vector<Picks> paths = all_picks(graph);
     Rng rng("score order");
     rng.shuffle(paths);
@@ -999,7 +935,7 @@ TEST(InheritedScores, SharedPrefixesGiveTheNaiveScoresExactlyAndCostLess) {
 
 TEST(InheritedScores, DiceIsThatOfTheClosedNetworkAndStatisticsAreTheBatchesOwn) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path());
   const Graph graph = open_network("batch_norm");
   GraphModule super(graph, 6);
   const Batch windows = make_windows(phantom.cases, {.count = 3, .patch = {16, 16, 16}, .seed = 5});

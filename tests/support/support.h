@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
+
+#include "nas/core/error.h"
 
 namespace nas::test {
 
@@ -21,6 +25,30 @@ class TempFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// The message of the Error that `body` throws, "" if it throws none.
+/// \param kind set to the error's kind, unless null.
+template <class Body>
+std::string error_of(Body&& body, ErrorKind* kind = nullptr) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (kind) *kind = error.kind();
+    return error.what();
+  }
+  return "";
+}
+
+/// Starts the test `filter` of this executable as a process of its own (not a fork: LibTorch's
+/// threads do not survive one), which finds `folder` in child_folder().
+pid_t start_child(const std::string& filter, const std::filesystem::path& folder);
+/// Null where the process is no such child.
+const char* child_folder();
+
+/// Starts such a child until it has written folder/done.safetensors; kills it (-9) at most twice, a
+/// random moment after it has written folder/run/checkpoint.pt.
+/// \returns how often it was killed
+int run_killed_child(const std::string& filter, const std::filesystem::path& folder);
 
 /// The folder with oracles and data that lies beside the checkout (VOXNAS_SHARED overrides); empty
 /// if there is none.

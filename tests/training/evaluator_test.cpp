@@ -21,8 +21,8 @@
 #include "nas/search/report.h"
 #include "nas/search/results_db.h"
 #include "search_spaces/unet_space.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/imaging/phantom.h"
 #include "training/predict.h"
 #include "training/train_evaluator.h"
 
@@ -64,19 +64,13 @@ SearchJobOptions tiny_job(const std::filesystem::path& folder) {
 }
 
 void make_tiny_data(const std::filesystem::path& folder) {
-  PhantomOptions phantom;
-  phantom.cases = 6;
-  phantom.test_cases = 0;
-  phantom.size = {18, 20, 16};
-  phantom.seed = 3;
-  write_phantom(folder / "data", phantom);
+  test::write_small_phantom(folder, 6, {18, 20, 16});
 }
 
-/// Not a test of its own: the process that the next test kills. LibTorch's threads do not survive a
-/// fork, so the test starts itself again.
-TEST(SearchJobChild, DISABLED_Work) {
-  const char* folder = std::getenv("VOXNAS_TEST_FOLDER");
-  ASSERT_NE(folder, nullptr);
+/// Not a test of its own: the process that the next test kills.
+TEST(SearchJob, Child) {
+  const char* folder = test::child_folder();
+  if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
   install_stop_handler();
   set_log_sink([](LogLevel, const std::string&) {});
   const std::filesystem::path run = std::filesystem::path(folder) / "run";
@@ -85,21 +79,6 @@ TEST(SearchJobChild, DISABLED_Work) {
   } else {
     start_search(tiny_job(folder));
   }
-}
-
-pid_t start_child(const std::filesystem::path& folder) {
-  const pid_t child = fork();
-  if (child == 0) {
-    setenv("VOXNAS_TEST_FOLDER", folder.c_str(), 1);
-    execl("/proc/self/exe",
-          "training_tests",
-          "--gtest_filter=SearchJobChild.*",
-          "--gtest_also_run_disabled_tests",
-          "--gtest_brief=1",
-          nullptr);
-    _exit(127);
-  }
-  return child;
 }
 
 TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
@@ -119,8 +98,7 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
   int interruptions = 0;
   const auto database = killed / "run" / "results.sqlite";
   for (int round = 0; round < 12; ++round) {
-    const pid_t child = start_child(killed.path());
-    ASSERT_GT(child, 0);
+    const pid_t child = test::start_child("SearchJob.Child", killed.path());
     const bool let_it_end = round >= 4;
     const auto life = whole * rng.uniform(0.3, 0.9);
     const auto born = std::chrono::steady_clock::now();

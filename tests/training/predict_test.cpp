@@ -20,6 +20,8 @@
 namespace nas {
 namespace {
 
+using test::error_of;
+
 namespace fs = std::filesystem;
 
 PredictOptions exact(bool mirror = false, std::int64_t batch = 1) {
@@ -95,15 +97,6 @@ at::Tensor as_tensor(const Image& image) {
   return torch::from_blob(const_cast<float*>(image.voxels.data()),
                           {1, image.channels, s[0], s[1], s[2]})
       .clone();
-}
-
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(SlidingWindow, StartsAndImportanceEqualTheOracle) {
@@ -420,16 +413,16 @@ TEST(Predict, ModelsAreNamedByListsRunsAndFolds) {
   EXPECT_EQ(load_models(path("single/model")).size(), 1U);
   EXPECT_EQ(load_models(path("run") + "," + path("single/model")).size(), 3U);
   EXPECT_THROW(load_models(""), Error);
-  EXPECT_NE(message_of([&] { load_models(path("run") + "," + path("nothing")); }).find("nothing"),
+  EXPECT_NE(error_of([&] { load_models(path("run") + "," + path("nothing")); }).find("nothing"),
             std::string::npos);
   Model other = model;
   other.preprocessing.label_names = {"background", "dark"};
   save_model(temp.path() / "run/fold_2/model", other);
-  const std::string message = message_of([&] { load_models(path("run")); });
+  const std::string message = error_of([&] { load_models(path("run")); });
   EXPECT_NE(message.find("fold_2"), std::string::npos) << message;
   EXPECT_NE(message.find("labels"), std::string::npos) << message;
   fs::remove_all(temp.path() / "run/fold_1/model");
-  EXPECT_NE(message_of([&] { load_models(path("run")); }).find("fold_1"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_models(path("run")); }).find("fold_1"), std::string::npos);
 }
 
 TEST(Predict, ErrorsSayWhatDoesNotFit) {
@@ -438,15 +431,14 @@ TEST(Predict, ErrorsSayWhatDoesNotFit) {
   Image one = image;
   one.channels = 1;
   one.voxels.resize(one.voxels.size() / 2);
-  EXPECT_NE(message_of([&] { predict_image(model, one, exact()); }).find("2 channels"),
+  EXPECT_NE(error_of([&] { predict_image(model, one, exact()); }).find("2 channels"),
             std::string::npos);
   EXPECT_THROW(predict_logits(model.network, one, {8, 8, 8}, exact()), Error);
   PredictOptions bad = exact();
   bad.step = 0;
   EXPECT_THROW(predict_image(model, image, bad), Error);
   set_parameters(model.network, {0, 0, NAN, 0}, {0, 0});
-  EXPECT_NE(message_of([&] { predict_image(model, image, exact()); }).find("NaN"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { predict_image(model, image, exact()); }).find("NaN"), std::string::npos);
 }
 
 TEST(Predict, MemoryForecastFollowsTheImageAndTheClasses) {
@@ -490,7 +482,7 @@ TEST(ModelFolder, RoundTripKeepsEverything) {
 TEST(ModelFolder, HostileFilesAreErrors) {
   const test::TempFolder temp;
   const fs::path folder = temp / "model";
-  EXPECT_NE(message_of([&] { load_model(folder); }).find(folder.string()), std::string::npos);
+  EXPECT_NE(error_of([&] { load_model(folder); }).find(folder.string()), std::string::npos);
   const Model model = threshold_model(2);
   const std::vector<std::string> names{"network.json", "weights.safetensors", "preprocessing.json"};
   save_model(folder, model);
@@ -501,11 +493,11 @@ TEST(ModelFolder, HostileFilesAreErrors) {
   };
   for (const std::string& name : names) {
     fs::remove(folder / name);
-    EXPECT_NE(message_of([&] { load_model(folder); }).find(name), std::string::npos);
+    EXPECT_NE(error_of([&] { load_model(folder); }).find(name), std::string::npos);
     put(name, good[name].substr(0, good[name].size() / 2));
-    EXPECT_NE(message_of([&] { load_model(folder); }).find(name), std::string::npos);
+    EXPECT_NE(error_of([&] { load_model(folder); }).find(name), std::string::npos);
     put(name, "");
-    EXPECT_NE(message_of([&] { load_model(folder); }).find(name), std::string::npos);
+    EXPECT_NE(error_of([&] { load_model(folder); }).find(name), std::string::npos);
     put(name, good[name]);
   }
   load_model(folder);
@@ -514,8 +506,8 @@ TEST(ModelFolder, HostileFilesAreErrors) {
     Json json = parse_json(good["preprocessing.json"], "p");
     change(json);
     put("preprocessing.json", json.dump());
-    EXPECT_NE(message_of([&] { load_model(folder); }).find(what), std::string::npos)
-        << message_of([&] { load_model(folder); });
+    EXPECT_NE(error_of([&] { load_model(folder); }).find(what), std::string::npos)
+        << error_of([&] { load_model(folder); });
     put("preprocessing.json", good["preprocessing.json"]);
   };
   expect_refused([](Json& j) { j["label_names"].push_back("third"); }, "2 classes");

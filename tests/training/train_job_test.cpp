@@ -11,8 +11,8 @@
 
 #include "nas/core/error.h"
 #include "search_spaces/unet.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/imaging/phantom.h"
 #include "training/predict.h"
 
 namespace nas {
@@ -23,12 +23,7 @@ namespace fs = std::filesystem;
 TEST(TrainJob, FoldsScoreEveryCaseOnceAndGoOnWhereTheyStopped) {
   const test::TempFolder temp;
   ::setenv("VOXNAS_DATA_CACHE", (temp / "cache").c_str(), 1);
-  PhantomOptions phantom;
-  phantom.cases = 6;
-  phantom.test_cases = 0;
-  phantom.size = {18, 20, 16};
-  phantom.seed = 3;
-  write_phantom(temp / "data", phantom);
+  test::write_small_phantom(temp.path(), 6, {18, 20, 16});
   const fs::path network = temp / "network.json";
   write_graph(network.string(),
               make_unet({.in_channels = 1,

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -12,7 +8,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <thread>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -27,10 +22,10 @@
 #include "search_spaces/plan.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support.h"
 #include "training/fit.h"
 #include "training/graph_module.h"
-#include "training/imaging/phantom.h"
 #include "training/losses.h"
 #include "training/optimizer.h"
 #include "training/options.h"
@@ -616,68 +611,14 @@ TEST(GradScalers, HalvesOnOverflowAndDoublesAfterGoodSteps) {
 
 // ---------------------------------------------------------------- fit
 
-/// A phantom data set with its cache, in a folder that may be there already.
-struct Phantom {
-  explicit Phantom(const std::filesystem::path& folder) {
-    if (!std::filesystem::exists(folder / "data")) {
-      PhantomOptions options;
-      options.cases = 5;
-      options.test_cases = 0;
-      options.size = {16, 20, 16};
-      options.seed = 3;
-      write_phantom(folder / "data", options);
-    }
-    data = open_data_set(folder / "data");
-    Preprocessing preprocessing;
-    preprocessing.configuration = "3d_fullres";
-    preprocessing.patch = {16, 16, 16};
-    preprocessing.normalization = {"ZScoreNormalization"};
-    preprocessing.use_mask_for_norm = {false};
-    preprocessing.intensity = {IntensityProperties{}};
-    preprocessing.channel_names = data.channel_names;
-    preprocessing.label_names = data.label_names;
-    cache = open_case_cache(folder / "cache", data, preprocessing, 1, false);
-    for (const CaseFiles& one : data.training) ids.push_back(one.id);
-  }
-  DataSet data;
-  CaseCache cache;
-  std::vector<std::string> ids;
-};
+constexpr std::int64_t kPhantomCases = 5;
 
-Graph small_unet() {
-  UnetArchitecture a;
-  a.in_channels = 1;
-  a.classes = 3;
-  a.features = {8, 16};
-  a.strides = {{1, 1, 1}, {2, 2, 2}};
-  a.kernels = {{3, 3, 3}, {3, 3, 3}};
-  a.blocks = {1, 1};
-  a.decoder_convs = {1};
-  return make_unet(a);
-}
+Graph small_unet() { return make_unet(test::small_architecture()); }
 
 TrainOptions small_training(std::int64_t steps) {
-  TrainOptions options;
-  options.steps = steps;
-  options.batch = 2;
-  options.patch = {16, 16, 16};
-  options.optimizer = "adamw";
-  options.learning_rate = 5e-3;
-  options.schedule = "cosine";
-  options.clip_norm = 1;
+  TrainOptions options = test::small_options(steps);
   options.average_decay = 0.9;
-  options.device = "cpu";
-  options.threads = 2;
   return options;
-}
-
-FitFiles quiet(const std::filesystem::path& folder, double checkpoint_seconds = 300) {
-  FitFiles files;
-  files.folder = folder;
-  files.checkpoint_seconds = checkpoint_seconds;
-  files.tensorboard = false;
-  files.show_progress = false;
-  return files;
 }
 
 std::string weights_of(GraphModule& network) {
@@ -691,7 +632,7 @@ std::string weights_of(GraphModule& network) {
 
 TEST(Fit, LearnsOnePatchByHeartInBothPrecisions) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   for (const std::string precision : {"fp32", "bf16"}) {
     TrainOptions options = small_training(60);
     options.precision = precision;
@@ -700,7 +641,8 @@ TEST(Fit, LearnsOnePatchByHeartInBothPrecisions) {
     options.average_decay = 0;
     options.foreground_fraction = 0;
     GraphModule network(small_unet());
-    const FitReport report = fit(network, phantom.cache, {phantom.ids[0]}, options, quiet({}));
+    const FitReport report =
+        fit(network, phantom.cache, {phantom.ids[0]}, options, test::quiet_files({}));
     EXPECT_EQ(report.status, "done");
     EXPECT_EQ(report.skipped, 0);
     ASSERT_EQ(report.losses.size(), 60u);
@@ -712,12 +654,13 @@ TEST(Fit, LearnsOnePatchByHeartInBothPrecisions) {
 
 TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   for (const std::string optimizer : {"adamw", "sgd"}) {
     TrainOptions options = small_training(8);
     options.optimizer = optimizer;
     GraphModule straight(small_unet(), options.seed);
-    const FitReport whole = fit(straight, phantom.cache, phantom.ids, options, quiet({}));
+    const FitReport whole =
+        fit(straight, phantom.cache, phantom.ids, options, test::quiet_files({}));
 
     const std::filesystem::path run = folder / optimizer;
     int polls = 0, counter = 0;
@@ -730,12 +673,14 @@ TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
     hooks.save_state = [&] { return std::to_string(counter); };
     hooks.load_state = [&](const std::string& text) { counter = std::stoi(text); };
     GraphModule first(small_unet(), options.seed);
-    EXPECT_EQ(fit(first, phantom.cache, phantom.ids, options, quiet(run), hooks).status, "stopped");
+    EXPECT_EQ(fit(first, phantom.cache, phantom.ids, options, test::quiet_files(run), hooks).status,
+              "stopped");
     EXPECT_EQ(counter, 3);
     counter = 0;
     polls = -1000;
     GraphModule second(small_unet(), 4711);
-    const FitReport rest = fit(second, phantom.cache, phantom.ids, options, quiet(run), hooks);
+    const FitReport rest =
+        fit(second, phantom.cache, phantom.ids, options, test::quiet_files(run), hooks);
     EXPECT_EQ(rest.status, "done");
     EXPECT_EQ(counter, 8);
     EXPECT_EQ(rest.losses, whole.losses);
@@ -743,14 +688,20 @@ TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
 
     // The finished run is taken from its checkpoint; another training is refused.
     GraphModule third(small_unet(), 4711);
-    EXPECT_EQ(fit(third, phantom.cache, phantom.ids, options, quiet(run), hooks).steps, 8);
+    EXPECT_EQ(fit(third, phantom.cache, phantom.ids, options, test::quiet_files(run), hooks).steps,
+              8);
     EXPECT_EQ(weights_of(third), weights_of(straight));
     options.learning_rate *= 2;
-    EXPECT_THROW(fit(third, phantom.cache, phantom.ids, options, quiet(run), hooks), Error);
+    EXPECT_THROW(fit(third, phantom.cache, phantom.ids, options, test::quiet_files(run), hooks),
+                 Error);
   }
   std::ofstream(folder / "adamw/checkpoint.pt") << "not a checkpoint";
   GraphModule network(small_unet());
-  EXPECT_THROW(fit(network, phantom.cache, phantom.ids, small_training(8), quiet(folder / "adamw")),
+  EXPECT_THROW(fit(network,
+                   phantom.cache,
+                   phantom.ids,
+                   small_training(8),
+                   test::quiet_files(folder / "adamw")),
                Error);
 }
 
@@ -769,7 +720,7 @@ Graph valid_network() {
 
 TEST(Fit, UnpaddedNetworksLearnEveryVoxelFromPatchesAroundTheirOutput) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   TrainOptions options = small_training(30);
   options.augmentation = 0;
   options.mirror = false;
@@ -787,7 +738,8 @@ TEST(Fit, UnpaddedNetworksLearnEveryVoxelFromPatchesAroundTheirOutput) {
     padded += batch.image.eq(0).any().item<bool>();
     return segmentation_loss(network->forward(batch.image), batch.target);
   };
-  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks).status, "done");
+  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks).status,
+            "done");
   EXPECT_GT(padded, 0);
 
   // The default loss is the same as the one of the middle by hand.
@@ -801,17 +753,17 @@ TEST(Fit, UnpaddedNetworksLearnEveryVoxelFromPatchesAroundTheirOutput) {
   options.steps = 60;
   options.foreground_fraction = 1;
   GraphModule learner(valid_network());
-  const FitReport report = fit(learner, phantom.cache, phantom.ids, options, quiet({}));
+  const FitReport report = fit(learner, phantom.cache, phantom.ids, options, test::quiet_files({}));
   EXPECT_EQ(report.status, "done");
   EXPECT_LT(report.losses.back(), 0.8 * report.losses.front());
 
   options.patch = {3, 12, 12};  // nothing is left
-  EXPECT_THROW(fit(learner, phantom.cache, phantom.ids, options, quiet({})), Error);
+  EXPECT_THROW(fit(learner, phantom.cache, phantom.ids, options, test::quiet_files({})), Error);
 }
 
 TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   TrainOptions options = small_training(5);
   options.average_decay = 0;
   GraphModule network(small_unet());
@@ -820,7 +772,8 @@ TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
   hooks.loss = [&](const Batch& batch) {
     return network->forward(batch.image)[0].sum() * std::numeric_limits<double>::quiet_NaN();
   };
-  const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks);
+  const FitReport report =
+      fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks);
   EXPECT_EQ(report.status, "nan");
   EXPECT_EQ(report.steps, 0);
   EXPECT_EQ(weights_of(network), before);
@@ -828,7 +781,7 @@ TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
 
 TEST(Fit, SkipsStepsWithGradientsThatAreNotFinite) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   TrainOptions options = small_training(4);
   options.average_decay = 0;
   GraphModule network(small_unet());
@@ -840,7 +793,8 @@ TEST(Fit, SkipsStepsWithGradientsThatAreNotFinite) {
     return (y - y.detach()).sqrt().sum();
   };
   hooks.after_step = [&](const StepInfo& info) { skipped.push_back(info.skipped); };
-  const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}), hooks);
+  const FitReport report =
+      fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks);
   EXPECT_EQ(report.status, "done");
   EXPECT_EQ(report.skipped, 4);
   EXPECT_EQ(skipped, std::vector<bool>(4, true));
@@ -849,8 +803,8 @@ TEST(Fit, SkipsStepsWithGradientsThatAreNotFinite) {
 
 TEST(Fit, DoesNotDependOnTheThreadsOfTheDataAndWritesEventFiles) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
-  FitFiles files = quiet(folder / "run");
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
+  FitFiles files = test::quiet_files(folder / "run");
   files.tensorboard = true;
   GraphModule network(small_unet());
   fit(network, phantom.cache, phantom.ids, small_training(2), files);
@@ -859,10 +813,12 @@ TEST(Fit, DoesNotDependOnTheThreadsOfTheDataAndWritesEventFiles) {
     events = events || entry.path().filename().string().find("tfevents") != std::string::npos;
   }
   EXPECT_TRUE(events);
-  EXPECT_THROW(fit(network, phantom.cache, {"no such case"}, small_training(2), quiet({})), Error);
+  EXPECT_THROW(
+      fit(network, phantom.cache, {"no such case"}, small_training(2), test::quiet_files({})),
+      Error);
   TrainOptions odd = small_training(2);
   odd.patch = {15, 16, 16};
-  EXPECT_THROW(fit(network, phantom.cache, phantom.ids, odd, quiet({})), Error);
+  EXPECT_THROW(fit(network, phantom.cache, phantom.ids, odd, test::quiet_files({})), Error);
 }
 
 TEST(Fit, ProbeMeasuresStepsForwardAndMemory) {
@@ -882,58 +838,28 @@ TEST(Fit, DevicesAndPrecisionsAreNamedOrRefused) {
   EXPECT_THROW(choose_precision("fp8", at::kCPU), Error);
 }
 
-/// The child of the test below: trains in VOXNAS_FIT_CHILD with a checkpoint after every step.
+/// The child of the test below: trains in VOXNAS_TEST_FOLDER with a checkpoint after every step.
 TEST(FitKill, Child) {
-  const char* folder = std::getenv("VOXNAS_FIT_CHILD");
+  const char* folder = test::child_folder();
   if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
-  const Phantom phantom(folder);
+  const test::SmallPhantom phantom(folder, kPhantomCases);
   GraphModule network(small_unet(), 1);
   fit(network,
       phantom.cache,
       phantom.ids,
       small_training(30),
-      quiet(std::filesystem::path(folder) / "run", 0));
+      test::quiet_files(std::filesystem::path(folder) / "run", 0));
   save_weights((std::filesystem::path(folder) / "done.safetensors").string(), *network);
 }
 
 TEST(FitKill, KilledAtAnyPointAndResumedEqualsTheUninterruptedRunBitForBit) {
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   GraphModule straight(small_unet(), 1);
-  fit(straight, phantom.cache, phantom.ids, small_training(30), quiet({}));
+  fit(straight, phantom.cache, phantom.ids, small_training(30), test::quiet_files({}));
 
   const std::filesystem::path done = folder / "done.safetensors";
-  setenv("VOXNAS_FIT_CHILD", folder.path().c_str(), 1);
-  int kills = 0;
-  Rng random("kill");
-  for (int attempt = 0; attempt < 12 && !std::filesystem::exists(done); ++attempt) {
-    // A process of its own, not a fork: LibTorch's threads do not survive one.
-    std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-    std::string filter = "--gtest_filter=FitKill.Child";
-    std::vector<char*> arguments{program.data(), filter.data(), nullptr};
-    pid_t child = 0;
-    ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ), 0);
-    const std::filesystem::path checkpoint = folder / "run/checkpoint.pt";
-    const auto written = [&] {
-      std::error_code none;
-      return std::filesystem::last_write_time(checkpoint, none);
-    };
-    const auto before = written();
-    const bool let_finish = kills >= 2;
-    int status = 0;
-    while (waitpid(child, &status, WNOHANG) == 0) {
-      if (!let_finish && written() != before) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(random.integer(0, 40)));
-        kill(child, SIGKILL);
-        waitpid(child, &status, 0);
-        kills += WIFSIGNALED(status) ? 1 : 0;
-        break;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-  unsetenv("VOXNAS_FIT_CHILD");
-  EXPECT_GE(kills, 1);
+  EXPECT_GE(test::run_killed_child("FitKill.Child", folder.path()), 1);
   ASSERT_TRUE(std::filesystem::exists(done));
   GraphModule resumed(small_unet(), 2);
   load_weights(done.string(), *resumed);
@@ -943,13 +869,14 @@ TEST(FitKill, KilledAtAnyPointAndResumedEqualsTheUninterruptedRunBitForBit) {
 TEST(FitGpu, TrainsOnTheDevice) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
   const test::TempFolder folder;
-  const Phantom phantom(folder.path());
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
   for (const std::string precision : {"fp32", "bf16", "fp16"}) {
     TrainOptions options = small_training(30);
     options.device = "cuda";
     options.precision = precision;
     GraphModule network(small_unet());
-    const FitReport report = fit(network, phantom.cache, phantom.ids, options, quiet({}));
+    const FitReport report =
+        fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}));
     EXPECT_EQ(report.status, "done");
     EXPECT_LT(report.losses.back(), report.losses.front()) << precision;
   }

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "search_spaces/plan.h"
+#include "training/fit.h"
+#include "training/imaging/dataset.h"
+#include "training/imaging/phantom.h"
+#include "training/options.h"
+#include "training/preprocessing.h"
+
+/// What tests above the torch line train: a phantom, a U-Net and options so small that a training
+/// takes a second.
+namespace nas::test {
+
+/// A phantom data set in folder/data: `cases` training cases, one channel, three classes.
+inline void write_small_phantom(const std::filesystem::path& folder,
+                                std::int64_t cases = 6,
+                                const Extent3& size = {16, 20, 16}) {
+  PhantomOptions options;
+  options.cases = cases;
+  options.test_cases = 0;
+  options.size = size;
+  options.seed = 3;
+  write_phantom(folder / "data", options);
+}
+
+/// A small phantom with its cache, in a folder that may hold them already.
+struct SmallPhantom {
+  explicit SmallPhantom(const std::filesystem::path& folder, std::int64_t count = 6) {
+    if (!std::filesystem::exists(folder / "data")) write_small_phantom(folder, count);
+    data = open_data_set(folder / "data");
+    preprocessing.configuration = "3d_fullres";
+    preprocessing.patch = {16, 16, 16};
+    preprocessing.normalization = {"ZScoreNormalization"};
+    preprocessing.use_mask_for_norm = {false};
+    preprocessing.intensity = {IntensityProperties{}};
+    preprocessing.channel_names = data.channel_names;
+    preprocessing.label_names = data.label_names;
+    cache = open_case_cache(folder / "cache", data, preprocessing, 1, false);
+    for (const CaseFiles& one : data.training) ids.push_back(one.id);
+    for (const std::string& id : ids) cases.push_back(&cache.find(id));
+  }
+  DataSet data;
+  Preprocessing preprocessing;
+  CaseCache cache;
+  std::vector<std::string> ids;
+  std::vector<const CachedCase*> cases;
+};
+
+/// Two stages for the small phantom.
+inline UnetArchitecture small_architecture() {
+  UnetArchitecture a;
+  a.in_channels = 1;
+  a.classes = 3;
+  a.features = {8, 16};
+  a.strides = {{1, 1, 1}, {2, 2, 2}};
+  a.kernels = {{3, 3, 3}, {3, 3, 3}};
+  a.blocks = {1, 1};
+  a.decoder_convs = {1};
+  return a;
+}
+
+inline TrainOptions small_options(std::int64_t steps) {
+  TrainOptions options;
+  options.steps = steps;
+  options.batch = 2;
+  options.patch = {16, 16, 16};
+  options.optimizer = "adamw";
+  options.learning_rate = 5e-3;
+  options.schedule = "cosine";
+  options.clip_norm = 1;
+  options.device = "cpu";
+  options.threads = 2;
+  return options;
+}
+
+/// Checkpoints in `folder`, nothing else.
+inline FitFiles quiet_files(const std::filesystem::path& folder, double checkpoint_seconds = 300) {
+  FitFiles files;
+  files.folder = folder;
+  files.checkpoint_seconds = checkpoint_seconds;
+  files.tensorboard = false;
+  files.show_progress = false;
+  return files;
+}
+
+}  // namespace nas::test
