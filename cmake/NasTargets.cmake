@@ -39,9 +39,7 @@ function(nas_test name)
   if(arg_SUITES)
     foreach(suite ${arg_SUITES})
       add_test(NAME ${name}.${suite} COMMAND ${name} --gtest_filter=${suite})
-      # On a busy machine threads that spin make a torch test many times slower (nas/cli/wait_policy.cpp).
-      set_tests_properties(${name}.${suite} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
-        ENVIRONMENT GOMP_SPINCOUNT=1000)
+      set_tests_properties(${name}.${suite} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
     endforeach()
   else()
     add_test(NAME ${name} COMMAND ${name})
