@@ -85,7 +85,7 @@ Table stage_table(const Json& data) {
                           clock && done ? format_duration(seconds) : "–",
                           fixed(steps, 0),
                           done && std::isfinite(share) ? fixed(100 * share, 0) + " %" : "–",
-                          winner.is_object() ? text_or(winner, "genotype") : "–",
+                          winner.is_object() ? short_genotype(text_or(winner, "genotype")) : "–",
                           winner.is_object() ? text_or(winner, "how")
                           : done             ? ""
                                              : "not finished"});
@@ -322,7 +322,7 @@ Table candidate_table(const Json& story) {
   Table table{{"network", "Dice, inherited weights", "Dice, own training"}, {}, "wrr", {}};
   const auto order = by_score(part(story, "scores"));
   for (std::size_t i = 0; i < std::min(order.size(), kCandidatesShown); ++i) {
-    table.rows.push_back({text_or(*order[i], "genotype"),
+    table.rows.push_back({short_genotype(text_or(*order[i], "genotype")),
                           fixed(number_or(*order[i], "score", NAN), 4),
                           fixed(number_or(*order[i], "own", NAN), 4)});
   }

@@ -43,7 +43,7 @@ Table trial_table(const Json& data) {
                                                  ? " / " + t.at("rung").dump()
                                              : t.at("purpose") == "super-net" ? " / super-network"
                                                                               : ""),
-         t.at("genotype").get<std::string>() + (label.empty() ? "" : " (" + label + ")"),
+         short_genotype(t.at("genotype").get<std::string>()) + (label.empty() ? "" : " (" + label + ")"),
          count_text(t.at("parameters")),
          count_text(t.at("macs")),
          t.at("steps_done").dump(),

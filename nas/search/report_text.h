@@ -20,6 +20,9 @@ std::string p_text(double p);
 /// A number with its unit letter ("1.2 M"); "–" for anything else.
 std::string count_text(const Json& value);
 std::string join(const Json& words, const char* separator = ", ");
+/// The text of a genotype for a table: numbered genes together, "op1=3d op2=2d op3=3d cells=12"
+/// becomes "op1-3: 3d 2d 3d; cells=12".
+std::string short_genotype(const std::string& text);
 
 // ---- members that may be missing or null: databases hold what older runs and users put there ----
 

@@ -356,9 +356,12 @@ ResultsDb ResultsDb::open(const std::filesystem::path& file) {
   const std::string intact = pragma("PRAGMA quick_check(1)");
   NAS_CHECK(intact == "ok", file.string(), ": expected an intact database, found: ", intact);
   // Preparing these fails if a table or column is missing.
-  Statement(c->db, c->file, select(kTrialColumns, "FROM trials LIMIT 0"));
-  Statement(c->db, c->file, select(kStageColumns, "FROM stages LIMIT 0"));
-  Statement(c->db, c->file, "SELECT id, at, trial, kind, text FROM events LIMIT 0");
+  for (const std::string& sql :
+       {select(kTrialColumns, "FROM trials LIMIT 0"),
+        select(kStageColumns, "FROM stages LIMIT 0"),
+        std::string("SELECT id, at, trial, kind, text FROM events LIMIT 0")}) {
+    const Statement compiled(c->db, c->file, sql);
+  }
   {
     Statement run(c->db, c->file, select(kRunColumns, "FROM run"));
     NAS_CHECK(run.step(), file.string(), ": expected one row in table run, found none");

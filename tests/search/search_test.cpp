@@ -20,6 +20,7 @@
 #include "nas/search/forecast.h"
 #include "nas/search/limits.h"
 #include "nas/search/report.h"
+#include "nas/search/report_text.h"
 #include "nas/search/run_search.h"
 #include "nas/search/seeds.h"
 #include "nas/search/statistics.h"
@@ -779,6 +780,16 @@ TEST(Report, ShowsVerdictTrialsAndComparisonEscapedAndSelfContained) {
   const std::string markdown = markdown_report(folder.path());
   EXPECT_THAT(markdown, HasSubstr("| case_3 |"));
   EXPECT_THAT(markdown, HasSubstr("Wilcoxon"));
+}
+
+TEST(Report, NumberedGenesStandTogether) {
+  EXPECT_EQ(short_genotype("network=x op1=3d op2=2d op3=3d cells=12"),
+            "network=x; op1-3: 3d 2d 3d; cells=12");
+  EXPECT_EQ(short_genotype("enc0.0=2d enc0.1=3d enc1.0=2d dec0.0=3d"),
+            "enc0.0-1.0: 2d 3d 2d; dec0.0=3d");
+  EXPECT_EQ(short_genotype("stages=3 stages2=4"), "stages=3; stages2=4");
+  EXPECT_EQ(short_genotype("[0,1,2]"), "[0,1,2]");
+  EXPECT_EQ(short_genotype(""), "");
 }
 
 TEST(Report, OfAnUnfinishedSearchSaysSo) {
