@@ -342,7 +342,7 @@ Recipe recipe_from_json(const Json& value,
     recipe.limits = limits_from_json(reader.at("limits").json(), reader.at("limits").where());
   }
   std::vector<std::string> kinds = strategies;
-  kinds.push_back("retrain");
+  kinds.emplace_back("retrain");
   const JsonReader stages = reader.at("stages");
   NAS_CHECK(stages.json().is_array(), stages.where(), ": expected a list of stages");
   std::set<std::string> names;

@@ -88,11 +88,11 @@ NAS_HD std::int16_t sample_label(const std::int16_t* volume, const Corners& c) {
   if (same) return value[0];
   std::int16_t best = 0;
   float best_weight = -1.0f;
-  for (int k = 0; k < 8; ++k) {
+  for (const std::int16_t label : value) {
     float weight = 0.0f;
-    for (int j = 0; j < 8; ++j) weight += value[j] == value[k] ? c.weight[j] : 0.0f;
-    if (weight > best_weight || (weight == best_weight && value[k] < best)) {
-      best = value[k];
+    for (int j = 0; j < 8; ++j) weight += value[j] == label ? c.weight[j] : 0.0f;
+    if (weight > best_weight || (weight == best_weight && label < best)) {
+      best = label;
       best_weight = weight;
     }
   }
