@@ -73,31 +73,6 @@ class EvaluationMode {
   bool was_training_;
 };
 
-/// Copies the window at `start` (which may stick out of the image) to `out`, [C, d, h, w]; zero
-/// outside.
-void copy_window(const Image& image, const Extent3& start, const Extent3& patch, float* out) {
-  const Extent3& shape = image.geometry.shape;
-  const std::int64_t x_low = std::clamp<std::int64_t>(-start[2], 0, patch[2]);
-  const std::int64_t x_high = std::clamp<std::int64_t>(shape[2] - start[2], x_low, patch[2]);
-  for (std::int64_t c = 0; c < image.channels; ++c) {
-    const float* channel = image.channel(c).data();
-    for (std::int64_t d = 0; d < patch[0]; ++d) {
-      const std::int64_t z = start[0] + d;
-      for (std::int64_t h = 0; h < patch[1]; ++h, out += patch[2]) {
-        const std::int64_t y = start[1] + h;
-        if (z < 0 || z >= shape[0] || y < 0 || y >= shape[1]) {
-          std::fill_n(out, patch[2], 0.0F);
-          continue;
-        }
-        const float* row = channel + (z * shape[1] + y) * shape[2] + start[2];
-        std::fill(out, out + x_low, 0.0F);
-        std::copy(row + x_low, row + x_high, out + x_low);
-        std::fill(out + x_high, out + patch[2], 0.0F);
-      }
-    }
-  }
-}
-
 /// Logits of a batch of windows; with `mirror` the mean over the eight mirrored inputs, mirrored
 /// back.
 at::Tensor window_logits(GraphModule& network, const at::Tensor& input, bool mirror) {
@@ -283,29 +258,6 @@ std::int64_t live_activation_bytes(const Graph& graph,
 
 bool is_identity(const std::array<int, 3>& order) { return order == std::array<int, 3>{0, 1, 2}; }
 
-/// Puts labels of the crop (transposed axes) into a map on the file's grid.
-LabelMap restore_grid(const std::vector<std::int16_t>& labels,
-                      const PreprocessedCase& input,
-                      const std::array<int, 3>& transpose_forward) {
-  LabelMap result;
-  result.geometry = input.original;
-  result.voxels.assign(static_cast<std::size_t>(volume(input.original.shape)), 0);
-  const Extent3& shape = input.original.shape;
-  const Extent3 file_strides{shape[1] * shape[2], shape[2], 1};
-  Extent3 strides{};
-  for (std::size_t i = 0; i < 3; ++i)
-    strides[i] = file_strides[static_cast<std::size_t>(transpose_forward[i])];
-  const std::int16_t* read = labels.data();
-  for (std::int64_t d = 0; d < input.crop_shape[0]; ++d) {
-    for (std::int64_t h = 0; h < input.crop_shape[1]; ++h) {
-      std::int16_t* row = result.voxels.data() + (input.crop_begin[0] + d) * strides[0] +
-                          (input.crop_begin[1] + h) * strides[1] + input.crop_begin[2] * strides[2];
-      for (std::int64_t w = 0; w < input.crop_shape[2]; ++w) row[w * strides[2]] = *read++;
-    }
-  }
-  return result;
-}
-
 /// Checks that network and preprocessing fit together.
 void check_model(const Graph& graph, const Preprocessing& preprocessing, const std::string& where) {
   const std::int64_t channels = channel_count(graph, preprocessing.patch);
@@ -326,52 +278,6 @@ void check_model(const Graph& graph, const Preprocessing& preprocessing, const s
 }
 
 }  // namespace
-
-std::vector<std::vector<std::int64_t>> window_starts(const Extent3& image,
-                                                     const Extent3& patch,
-                                                     double step) {
-  NAS_CHECK_KIND(
-      Usage, step > 0 && step <= 1, "step: expected a share of the patch in (0, 1], got ", step);
-  std::vector<std::vector<std::int64_t>> result(3);
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    NAS_CHECK_KIND(Shape,
-                   patch[axis] >= 1 && image[axis] >= patch[axis],
-                   "sliding window: image ",
-                   to_text(image),
-                   " is smaller than the patch ",
-                   to_text(patch));
-    const auto room = static_cast<double>(image[axis] - patch[axis]);
-    // At least one voxel apart: a tiny step would only repeat windows.
-    const double apart = std::max(1.0, static_cast<double>(patch[axis]) * step);
-    const auto count = static_cast<std::int64_t>(std::ceil(room / apart)) + 1;
-    const double spread = count > 1 ? room / static_cast<double>(count - 1) : 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      // nearbyint rounds halves to even, as NumPy does.
-      result[axis].push_back(
-          static_cast<std::int64_t>(std::nearbyint(spread * static_cast<double>(i))));
-    }
-  }
-  return result;
-}
-
-std::vector<float> gaussian_importance(const Extent3& patch, double sigma_scale, double peak) {
-  std::array<std::vector<double>, 3> profile;
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    const double sigma = sigma_scale * static_cast<double>(patch[axis]);
-    for (std::int64_t i = 0; i < patch[axis]; ++i) {
-      const auto distance = static_cast<double>(i - patch[axis] / 2);
-      profile[axis].push_back(std::exp(-0.5 * distance * distance / (sigma * sigma)));
-    }
-  }
-  std::vector<float> result;
-  result.reserve(static_cast<std::size_t>(volume(patch)));
-  for (const double z : profile[0]) {
-    for (const double y : profile[1]) {
-      for (const double x : profile[2]) result.push_back(static_cast<float>(peak * z * y * x));
-    }
-  }
-  return result;
-}
 
 at::Tensor predict_logits(GraphModule& network,
                           const Image& image,

@@ -10,6 +10,7 @@
 #include "training/fit.h"
 #include "training/imaging/metrics.h"
 #include "training/preprocessing.h"
+#include "training/sliding_window.h"
 
 namespace nas {
 
@@ -22,18 +23,6 @@ struct PredictOptions {
   int threads = 0;             // compute threads, 0: as LibTorch is set
   bool show_progress = false;  // a bar of windows
 };
-
-/// Window starts along each axis, as nnU-Net computes them: evenly spread, at most `step` * patch
-/// apart. `image` must be at least as large as `patch`. \throws Error(Shape) otherwise,
-/// Error(Usage) if step is out of (0, 1].
-std::vector<std::vector<std::int64_t>> window_starts(const Extent3& image,
-                                                     const Extent3& patch,
-                                                     double step);
-/// Weight of each voxel of a window, [D, H, W]: a Gaussian of deviation `sigma_scale` * patch
-/// around patch / 2 with the maximum `peak`.
-std::vector<float> gaussian_importance(const Extent3& patch,
-                                       double sigma_scale = 0.125,
-                                       double peak = 10);
 
 /// Logits of a preprocessed image by weighted sliding windows; what sticks out of the image is
 /// zero. A network whose output is the middle of its patch (OutputRegion) gets windows whose

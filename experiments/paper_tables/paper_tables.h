@@ -57,8 +57,10 @@ std::string tables_markdown(const std::vector<PaperTable>& tables);
 /// A list of {"name", "title", "note", "rows": [{"name", "obtained", "how", "source", "cells":
 /// [{"column", "published", "ours", "difference"}]}]}.
 Json tables_json(const std::vector<PaperTable>& tables);
-/// Headings and tables without a page around them, for the report.
+/// Headings and tables without a page around them.
 std::string tables_html_section(const std::vector<PaperTable>& tables);
+/// All tables with the run among its own results, folded up, as a section of its report.
+std::string tables_report_section(const std::filesystem::path& run);
 /// One self-contained page: no script, nothing from outside.
 std::string tables_html_page(const std::vector<PaperTable>& tables);
 

@@ -185,6 +185,15 @@ std::string tables_html_section(const std::vector<PaperTable>& tables) {
   return html.str();
 }
 
+std::string tables_report_section(const std::filesystem::path& run) {
+  Html html;
+  html.element("h2", "Published figures and ours")
+      .raw("<details><summary>The papers' tables, with this run among our own</summary>\n")
+      .raw(tables_html_section(paper_tables({}, {run})))
+      .raw("</details>\n");
+  return html.str();
+}
+
 std::string tables_html_page(const std::vector<PaperTable>& tables) {
   constexpr const char* kStyle =
       "body { font: 15px/1.5 system-ui, \"DejaVu Sans\", sans-serif; margin: 2rem; color: #1b1f24; "

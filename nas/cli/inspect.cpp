@@ -36,6 +36,8 @@ TensorShape parse_input(const std::string& text) {
     NAS_CHECK_KIND(
         Usage, digits, "--input: expected CxDxHxW or DxHxW such as 1x40x56x40, got '", text, "'");
     sizes.push_back(std::stoll(part));
+    NAS_CHECK_KIND(
+        Usage, sizes.back() > 0, "--input: expected sizes of at least 1, got '", text, "'");
     at = end + 1;
   }
   NAS_CHECK_KIND(Usage,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "experiments/paper_tables/paper_tables.h"
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
@@ -37,7 +38,10 @@ Command report_command() {
             return 0;
           }
           const std::string text =
-              a->markdown ? markdown_report(run) : html_report(run, {.pictures = !a->no_pictures});
+              a->markdown
+                  ? markdown_report(run)
+                  : html_report(
+                        run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});
           const std::filesystem::path file =
               !a->output.empty() ? std::filesystem::path(a->output)
                                  : run / (a->markdown ? "report.md" : "report.html");

@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "evolution/strategies.h"
+#include "experiments/paper_tables/paper_tables.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
@@ -296,7 +297,8 @@ SearchEnd run_and_report(Workbench& bench,
   deliver_model(run_folder, db.trials());
   if (run.budget.has_clock()) db.set_clock(clock());
   const fs::path report = run_folder / "report.html";
-  write_file_atomic(report, html_report(run_folder));
+  write_file_atomic(report,
+                    html_report(run_folder, {.sections = tables_report_section(run_folder)}));
   if (run.budget.has_clock()) db.set_clock(clock());
   const Json summary = report_data(run_folder);
   log_info(summary.at("verdict").get<std::string>());

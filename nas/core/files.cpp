@@ -34,9 +34,10 @@ namespace fs = std::filesystem;
 /// A file descriptor that closes itself.
 class Descriptor {
  public:
-  Descriptor(const fs::path& file, int flags, const char* what)
+  /// \param named what errors call the file; empty: by its own name
+  Descriptor(const fs::path& file, int flags, const char* what, const fs::path& named = {})
       : value_(::open(file.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (value_ < 0) fail_io(what, file, errno);
+    if (value_ < 0) fail_io(what, named.empty() ? file : named, errno);
   }
   ~Descriptor() {
     if (value_ >= 0) ::close(value_);
@@ -118,7 +119,7 @@ fs::path temporary_name(const fs::path& file) {
 
 void commit_temporary(const fs::path& temporary, const fs::path& file) {
   {
-    Descriptor written(temporary, O_RDONLY, "write");
+    Descriptor written(temporary, O_RDONLY, "write", file);
     sync(written, file);
     if (written.close() != 0) fail_io("write", file, errno);
   }
@@ -130,7 +131,7 @@ void commit_temporary(const fs::path& temporary, const fs::path& file) {
 
 void write_file_atomic(const fs::path& file, std::string_view content) {
   write_path_atomic(file, [&](const fs::path& temporary) {
-    Descriptor output(temporary, O_WRONLY | O_CREAT | O_EXCL, "write");
+    Descriptor output(temporary, O_WRONLY | O_CREAT | O_EXCL, "write", file);
     while (!content.empty()) {
       const ssize_t put = ::write(output.get(), content.data(), content.size());
       if (put < 0 && errno == EINTR) continue;

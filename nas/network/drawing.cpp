@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <vector>
 
@@ -218,18 +219,21 @@ void write_drawing(const Graph& graph,
                  format == "svg" || format == "png" || format == "pdf",
                  file.string(),
                  ": a drawing must be named .svg, .png or .pdf");
-  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
-  const std::filesystem::path source = temporary_name(file.string() + ".dot");
-  write_file_atomic(source, to_dot(graph, input_space));
-  std::error_code ignored;
-  try {
-    write_path_atomic(
-        file, [&](const std::filesystem::path& target) { run_dot(format, source, target); });
-  } catch (...) {
-    std::filesystem::remove(source, ignored);
-    throw;
-  }
-  std::filesystem::remove(source, ignored);
+  const std::string dot = to_dot(graph, input_space);
+  write_path_atomic(file, [&](const std::filesystem::path& target) {
+    const std::filesystem::path source = target.string() + ".dot";
+    std::ofstream out(source, std::ios::binary);
+    out << dot;
+    out.close();
+    NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
+    try {
+      run_dot(format, source, target);
+    } catch (...) {
+      std::filesystem::remove(source);
+      throw;
+    }
+    std::filesystem::remove(source);
+  });
 }
 
 }  // namespace nas

@@ -171,6 +171,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
     page.table(case_table(data));
     page.raw("</details>\n");
   }
+  page.raw(options.sections);
   page.element("h2", "To repeat it").element("pre", data.at("command").get<std::string>());
   page.raw("</body></html>\n");
   return page.str();

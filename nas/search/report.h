@@ -16,6 +16,7 @@ Json report_data(const std::filesystem::path& run_folder);
 struct ReportOptions {
   bool pictures =
       true;  // of the worst, median and best case; needs the data set folder and RUN/predictions
+  std::string sections = {};  // HTML of others that is set before "To repeat it"
 };
 
 /// One self-contained HTML page: no script, no outside file.

@@ -102,13 +102,13 @@ Graph make_ahnet(const NetworkIo& io) {
     x = net.apply("add", name + ".add", {x, stages[s]});
     x = dense_block(net, name + ".dense", x);
   }
-  x = project(net, "decoder.quarter", x, 64);
-  x = net.apply("add", "decoder.quarter.add", {x, quarter});
-  x = dense_block(net, "decoder.quarter.dense", x);
-  x = project(net, "decoder.half.up", x, 64);
-  x = net.resize("decoder.half.up.resize", x, {2, 2, 2});
-  x = net.apply("add", "decoder.half.add", {x, half});
-  x = dense_block(net, "decoder.half.dense", x);
+  x = project(net, "decoder.at_quarter", x, 64);
+  x = net.apply("add", "decoder.at_quarter.add", {x, quarter});
+  x = dense_block(net, "decoder.at_quarter.dense", x);
+  x = project(net, "decoder.at_half.up", x, 64);
+  x = net.resize("decoder.at_half.up.resize", x, {2, 2, 2});
+  x = net.apply("add", "decoder.at_half.add", {x, half});
+  x = dense_block(net, "decoder.at_half.dense", x);
 
   // Pyramid volumetric pooling: one channel per window that divides the map.
   std::vector<int> pyramid;

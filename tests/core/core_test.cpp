@@ -37,6 +37,7 @@ namespace fs = std::filesystem;
 using test::TempFolder;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr std::int64_t kMiB = 1 << 20;
 
@@ -212,6 +213,8 @@ TEST(Files, AtomicWriteCreatesFoldersAndLeavesNoTraceOfAFailure) {
   // A file stands where a folder is needed; a folder stands where the file is needed.
   EXPECT_EQ(caught([&] { write_file_atomic(file / "x", ""); }).kind, ErrorKind::Io);
   EXPECT_EQ(caught([&] { write_file_atomic(folder / "a", ""); }).kind, ErrorKind::Io);
+  const std::string refused = caught([] { write_file_atomic("/proc/name.json", ""); }).message;
+  EXPECT_THAT(refused, AllOf(HasSubstr("/proc/name.json"), Not(HasSubstr(".tmp-"))));
   EXPECT_EQ(files_in(folder.path()), 1u);
   // The longest name that the file system takes still works.
   write_file_atomic(folder / std::string(250, 'n'), "x");

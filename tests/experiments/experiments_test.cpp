@@ -19,6 +19,7 @@
 #include "experiments/paper_tables/paper_tables.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/search/report.h"
 #include "nas/search/results_db.h"
 #include "search_spaces/unet.h"
 #include "tests/support/support.h"
@@ -410,6 +411,12 @@ TEST(Tables, OwnRunsStandBesideTheirTask) {
   EXPECT_NEAR(best.cells[0].ours[1], 89, 1e-9);
   EXPECT_NEAR(best.cells[0].published[0], 89.85, 0.01);
   EXPECT_THAT(tables_text({table}), HasSubstr("+1.15/+0.77"));
+  // All of them folded up in the run's report.
+  const std::string report = html_report(
+      folder / "run", {.pictures = false, .sections = tables_report_section(folder / "run")});
+  EXPECT_THAT(report, HasSubstr("<section id=\"model-comparison\">"));
+  EXPECT_THAT(report, HasSubstr("<td>Task04_Hippocampus, best</td>"));
+  EXPECT_EQ(report.find("</html>"), report.size() - 8);
 }
 
 TEST(Tables, EveryFormShowsEveryRow) {
@@ -434,6 +441,12 @@ TEST(Tables, EveryFormShowsEveryRow) {
   EXPECT_THAT(page, HasSubstr("<!DOCTYPE html>"));
   EXPECT_THAT(page, Not(HasSubstr("http")));  // nothing from outside
   EXPECT_THAT(tables_html_section(tables), Not(HasSubstr("<html")));
+}
+
+TEST(Tables, TheReadmeShowsWhatTheCommandPrints) {
+  const std::string readme = read_file(fs::path(NAS_SOURCE_DIR) / "README.md", 1 << 20);
+  EXPECT_THAT(readme, HasSubstr(tables_markdown({one_table("model-comparison")})))
+      << "paste the output of `voxnas tables model-comparison --markdown`";
 }
 
 TEST(Tables, UnknownNamesAreRefusedWithTheNearest) {

@@ -1114,6 +1114,10 @@ TEST(Phantom, IsAFunctionOfItsSeed) {
   other.classes = 0;
   EXPECT_THAT(error_of([&] { write_phantom(folder / "d", other); }),
               HasSubstr("classes: expected 1 to 8, found 0"));
+  other = kTiny;
+  other.modality = "";
+  EXPECT_THAT(error_of([&] { write_phantom(folder / "d", other); }),
+              HasSubstr("modality: expected a name such as MRI or CT"));
 }
 
 TEST(Phantom, BothLayoutsHoldTheSameCases) {

@@ -21,6 +21,7 @@
 #include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "search_spaces/reference_networks/reference_networks.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
 #include "tests/support/support.h"
@@ -195,6 +196,23 @@ TEST(ExportedSpaces, RandomGenotypesGiveTheSameNumbersEverywhere) {
     }
   }
   expect_readers_agree(python, temp.path());
+}
+
+TEST(ExportedReferences, GiveTheSameNumbersEverywhere) {
+  NAS_READERS_OR_SKIP(python);
+  constexpr std::int64_t kEnough = 60'000'000;  // parameters that lie on the disk at once
+  std::optional<test::TempFolder> temp(std::in_place);
+  std::int64_t waiting = 0;
+  for (const ReferenceNetwork& row : reference_networks()) {
+    SCOPED_TRACE(row.name);
+    const Graph graph = row.make(row.defaults);
+    write_case(*temp / row.name, graph, sizes_for(graph, row.defaults.patch));
+    waiting += total_cost(graph, row.defaults.patch).parameters;
+    if (waiting < kEnough && &row != &reference_networks().back()) continue;
+    expect_readers_agree(python, temp->path());
+    temp.emplace();
+    waiting = 0;
+  }
 }
 
 Graph small_unet() {

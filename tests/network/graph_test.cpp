@@ -28,6 +28,7 @@ using test::error_of;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 using Ints = std::vector<std::int64_t>;
 
 constexpr Extent3 kSpace{6, 7, 8};
@@ -649,6 +650,12 @@ TEST(Drawing, WritesAnSvgOrSaysWhatIsMissing) {
       << "no leftovers";
   EXPECT_THAT(error_of([&] { write_drawing(choice_graph(), kSpace, folder / "net.doc"); }),
               HasSubstr(".svg"));
+  // Errors call the file by its name, not by that of a temporary one.
+  for (const std::filesystem::path& bad :
+       {file / "net.svg", std::filesystem::path("/proc/net.svg")}) {
+    EXPECT_THAT(error_of([&] { write_drawing(choice_graph(), kSpace, bad); }),
+                AllOf(HasSubstr(bad.parent_path().string()), Not(HasSubstr(".tmp-"))));
+  }
 }
 
 }  // namespace

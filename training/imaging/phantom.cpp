@@ -70,6 +70,7 @@ void check_options(const PhantomOptions& o) {
   const auto check = [](bool good, const auto&... parts) {
     if (!good) fail(ErrorKind::Usage, "phantom: ", parts...);
   };
+  check(!o.modality.empty(), "modality: expected a name such as MRI or CT, found none");
   check(o.cases >= 1 && o.cases <= 100000, "cases: expected 1 to 100000, found ", o.cases);
   check(o.test_cases >= 0 && o.test_cases <= 100000,
         "test cases: expected 0 to 100000, found ",
