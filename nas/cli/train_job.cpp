@@ -107,20 +107,14 @@ ChosenNetwork choose_network(const std::string& name,
                              .classes = static_cast<std::int64_t>(data.label_names.size()),
                              .patch = chosen.patch,
                              .adapt = true};
+  bool adapted = false;
   const auto load = [&] {
     if (name.empty()) {
       chosen.graph = make_unet(planned.architecture);
       return;
     }
     NetworkFile loaded = load_network(name, options);
-    if (loaded.adapted) {
-      log_info(name,
-               ": first and last layers adapted to ",
-               options.channels,
-               " channels and ",
-               options.classes,
-               " classes");
-    }
+    adapted = loaded.adapted;
     chosen.graph = std::move(loaded.graph);
   };
   load();
@@ -135,6 +129,14 @@ ChosenNetwork choose_network(const std::string& name,
       options.patch = chosen.patch;
       load();  // layers may depend on the patch
     }
+  }
+  if (adapted) {
+    log_info(name,
+             ": first and last layers adapted to ",
+             options.channels,
+             options.channels == 1 ? " channel and " : " channels and ",
+             options.classes,
+             " classes");
   }
   output_region(chosen.graph, chosen.patch);  // refuses what cannot be trained
   return chosen;

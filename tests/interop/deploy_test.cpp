@@ -57,9 +57,8 @@ TEST(Deploy, SegmentsAPhantomAsPredictDoes) {
     return test::run_logged(command, temp / "log") ? read_nifti_label(out) : LabelMap{};
   };
   const LabelMap expected = segmented(NAS_VOXNAS " predict --precision fp32", "model");
-  const auto voxels = static_cast<std::int64_t>(expected.voxels.size());
   for (const std::int16_t label : {0, 1, 2}) {
-    EXPECT_GT(std::ranges::count(expected.voxels, label), voxels / 100) << label;
+    EXPECT_GT(std::ranges::count(expected.voxels, label), 50) << label;
   }
   EXPECT_EQ(test::disagreement(segmented(NAS_SEGMENT, "model"), expected), 0);
 #ifdef NAS_SEGMENT_ONNX
