@@ -145,7 +145,7 @@ void steps(benchmark::State& state, bool inside, bool alpha) {
     GraphModule module(graph);
     auto sampler = std::make_shared<PathSampler>(graph, free_decisions(graph));
     auto step = std::make_shared<std::int64_t>(0);
-    ways.push_back({"single_path", [=] {
+    ways.push_back({"single_path", [=]() mutable {
                       module->select_path(sampler->draw(1, (*step)++));
                       learn(module, module->parameters());
                     }});
