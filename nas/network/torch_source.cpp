@@ -312,9 +312,7 @@ std::string expression(const Node& node, const std::vector<std::string>& in, Dia
                   : call("constant_pad_nd", ", [" + margins + "], " + value);
   }
   if (op == "dropout") {
-    const std::string p = number(attribute_real(node, "p"));
-    return python ? call("dropout", ", " + p + ", self.training")
-                  : call("dropout", ", " + p + ", self.training");
+    return call("dropout", ", " + number(attribute_real(node, "p")) + ", self.training");
   }
   if (op == "slice") {
     return concat_text(

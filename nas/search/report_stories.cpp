@@ -261,8 +261,9 @@ std::string alpha_svg(const Json& details) {
     svg << "\"/>\n";
   };
   for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t row = i / kColumns;
     const double left = static_cast<double>(i % kColumns) * kWidth,
-                 top = static_cast<double>(i / kColumns) * kHeight;
+                 top = static_cast<double>(row) * kHeight;
     const Axis x{0, last, left + 8, left + kWidth - 8}, y{0, 1, top + 78, top + 18};
     std::string title = "mean entropy";
     if (i > 0) title = text_or(decisions[i - 1], "name");

@@ -67,7 +67,7 @@ Table difference_table(const Json& summary) {
                             interval_text(c),
                             p_text(number_or(c, "wilcoxon_p", NAN)),
                             c.at("verdict").get<std::string>()});
-      table.classes.push_back(seed == "pooled" ? "chosen" : "");
+      table.classes.emplace_back(seed == "pooled" ? "chosen" : "");
     };
     for (const Json& c : row.at("seeds")) add(c.at("seed").dump(), c);
     add("pooled", part(row, "pooled"));
