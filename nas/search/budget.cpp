@@ -14,6 +14,9 @@ constexpr std::int64_t kTrialsInSteps =
     6;  // without a clock: a fixed number, so that it depends on nothing measured
 constexpr std::int64_t kMostTrials = 48;
 constexpr std::int64_t kCandidatesInSteps = 24;
+// See stage_budget: where the baseline's final training has so few steps, only cheaper networks.
+constexpr double kHardlyAnySteps = 300;
+constexpr double kSmallestCost = 0.25;
 constexpr std::int64_t kMostCandidates = 2000;
 
 std::int64_t rungs_for(std::int64_t trials) { return trials >= 12 ? 3 : trials >= 4 ? 2 : 1; }
@@ -100,6 +103,9 @@ StageBudget stage_budget(const Recipe& recipe,
                                  remaining_shares(recipe, index) / static_cast<double>(finals);
     const double final_steps = final_seconds / std::max(baseline.step_seconds, 1e-9);
     result.cost_limit = final_steps < kFewSteps ? 1 : final_steps < 4 * kFewSteps ? 2 : 0;
+    if (final_steps < kHardlyAnySteps && stage.kind == "random") {
+      result.cost_limit = std::max(kSmallestCost, final_steps / kHardlyAnySteps);
+    }
   }
   auto refuse = [&](std::int64_t trials, std::int64_t rungs) {
     const double needed = static_cast<double>(trials * rungs) * smallest *

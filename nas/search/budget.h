@@ -55,7 +55,9 @@ double report_reserve_seconds(const Budget& budget);
 ///
 /// The cost limit is ours: where the final training of the baseline gets fewer than kFewSteps
 /// steps, a costlier network would get fewer still, so none is tried; below 4 kFewSteps at most
-/// twice the cost. Without a clock there is none: all trainings have equally many steps.
+/// twice the cost. Below 300 steps a random stage tries, besides the baseline, only networks that
+/// get 300 in the same time, or a quarter of the baseline's cost. Without a clock there is none:
+/// all trainings have equally many steps.
 ///
 /// \param elapsed seconds on the run's clock.
 /// \param baseline measured speed for this stage's purpose (clock only).

@@ -43,7 +43,7 @@ std::optional<Winner> winner_before(const SearchSetup& setup, std::size_t index,
   return winner;
 }
 
-/// Within the stage's cost limit and the recipe's hard limits.
+/// Within the stage's cost limit, which is not for individual 0, and the recipe's hard limits.
 std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
                                                const StageRecord& record) {
   const double cost_limit = record.budget.cost_limit;
@@ -53,10 +53,10 @@ std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
   return [&setup, limits, cost_limit, plan](const Genotype& genotype) {
     try {
       const TrialCost cost = describe_for(setup, genotype);
-      if (cost_limit > 0 &&
-          static_cast<double>(cost.macs) > cost_limit * static_cast<double>(plan.macs)) {
-        return false;
-      }
+      const bool cheap =
+          cost_limit <= 0 || genotype == setup.space->baseline() ||
+          static_cast<double>(cost.macs) <= cost_limit * static_cast<double>(plan.macs);
+      if (!cheap) return false;
       return broken_limit(limits, cost, plan).empty();
     } catch (const Error&) {
       return true;  // cannot be built: becomes a row that says so

@@ -255,6 +255,20 @@ TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
   EXPECT_LE(steps, wanted + kills);
 }
 
+TEST(RunSearch, WhereTheBudgetBuysHardlyAnyStepsNothingAsDearAsTheBaselineIsTriedBesidesIt) {
+  TempFolder folder;
+  ToySearch search(folder.path(), {.seconds = 1000});  // all networks cost about the same
+  search.evaluator.step_seconds = 4;
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  int trained = 0;
+  for (const Trial& trial : search.trials()) {
+    if (trial.status != TrialStatus::Done) continue;  // what cannot be built has no cost
+    EXPECT_EQ(trial.label, "baseline");
+    ++trained;
+  }
+  EXPECT_EQ(trained, 2);  // searched and final
+}
+
 TEST(RunSearch, WithAClockTheWholeRunEndsInTimeAlthoughStepsAreSlowerThanProbed) {
   TempFolder folder;
   ToySearch search(folder.path(), {.seconds = 1000});
@@ -392,6 +406,9 @@ TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
   EXPECT_NEAR(search.seconds, (1200 - 18 - 82) * 0.3, 1e-9);
   EXPECT_EQ(search.rungs, 2);
   EXPECT_EQ(search.cost_limit, 1) << "385 steps of the baseline: nothing costlier";
+  // Hardly any steps: networks that get 300 of them in the same time, or a quarter of the cost.
+  EXPECT_NEAR(stage_budget(recipe, 0, budget, 82, {2.0, 5.0, 3.0}).cost_limit, 192.5 / 300, 1e-9);
+  EXPECT_EQ(stage_budget(recipe, 0, budget, 82, {6.0, 5.0, 3.0}).cost_limit, 0.25);
   EXPECT_EQ(stage_budget(recipe, 0, budget, 82, {0.15, 5.0, 3.0}).cost_limit, 2);
   EXPECT_EQ(stage_budget(recipe, 0, budget, 82, {0.05, 5.0, 3.0}).cost_limit, 0);
   EXPECT_EQ(search.trials, 5);  // 165 s a rung, 29.2 s for the smallest training
