@@ -222,14 +222,15 @@ void write_drawing(const Graph& graph,
   const std::string dot = to_dot(graph, input_space);
   write_path_atomic(file, [&](const std::filesystem::path& target) {
     const std::filesystem::path source = target.string() + ".dot";
-    std::ofstream out(source, std::ios::binary);
-    out << dot;
-    out.close();
-    NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
     try {
+      std::ofstream out(source, std::ios::binary);
+      out << dot;
+      out.close();
+      NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
       run_dot(format, source, target);
     } catch (...) {
-      std::filesystem::remove(source);
+      std::error_code ignored;
+      std::filesystem::remove(source, ignored);
       throw;
     }
     std::filesystem::remove(source);

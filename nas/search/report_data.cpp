@@ -164,13 +164,14 @@ std::string verdict_sentence(const Json& data) {
       " on the held-out cases.");
 }
 
-/// Puts "alternatives", the texts of the gene that decides it, to each decision of a super-network.
-void name_alternatives(Json& details, const SearchSpace& space, const Genotype& genotype) {
-  if (!part(details, "decisions").is_array() || !space.has_super_network()) return;
-  const SuperNetwork network = space.super_network(genotype);
-  Json& decisions = details["decisions"];
-  for (std::size_t i = 0; i < std::min(decisions.size(), network.genes.size()); ++i) {
-    decisions[i]["alternatives"] = space.genes()[network.genes[i]].values;
+/// Puts "alternatives", the texts of the gene that it is named after, to each decision of a
+/// super-network.
+void name_alternatives(Json& details, const SearchSpace& space) {
+  if (!part(details, "decisions").is_array()) return;
+  for (Json& decision : details["decisions"]) {
+    for (const Gene& gene : space.genes()) {
+      if (gene.name == text_or(decision, "name")) decision["alternatives"] = gene.values;
+    }
   }
 }
 
@@ -249,7 +250,7 @@ Json report_data(const std::filesystem::path& run_folder) {
     data["trials"].push_back(trial_json(t));
     if (t.purpose == TrialPurpose::SuperNet && !t.evaluation.details.empty()) {
       data["trials"].back()["details"] = parse_json(t.evaluation.details, where);
-      if (space) name_alternatives(data["trials"].back()["details"], *space, t.genotype);
+      if (space) name_alternatives(data["trials"].back()["details"], *space);
     }
     if (t.purpose != TrialPurpose::Retrain) continue;
     searched_best |= t.label == "best";
