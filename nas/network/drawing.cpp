@@ -104,7 +104,8 @@ std::vector<std::vector<int>> boxes_of(const Graph& graph) {
 
 void run_dot(const std::string& format,
              const std::filesystem::path& source,
-             const std::filesystem::path& target) {
+             const std::filesystem::path& target,
+             const std::filesystem::path& named) {  // what errors call the target
   std::vector<std::string> words{"dot", "-T" + format, "-o", target.string(), source.string()};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
@@ -120,9 +121,9 @@ void run_dot(const std::string& format,
   }
   NAS_CHECK_KIND(Io,
                  WIFEXITED(status) && WEXITSTATUS(status) == 0,
-                 "dot: drawing ",
-                 target.string(),
-                 " failed (Graphviz reported an error)");
+                 "cannot draw ",
+                 named.string(),
+                 ": Graphviz's dot failed (its own message is above; is the disk full?)");
 }
 
 }  // namespace
@@ -227,7 +228,7 @@ void write_drawing(const Graph& graph,
       out << dot;
       out.close();
       NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
-      run_dot(format, source, target);
+      run_dot(format, source, target, file);
     } catch (...) {
       std::error_code ignored;
       std::filesystem::remove(source, ignored);

@@ -36,7 +36,7 @@ th { color: #59636e; font-weight: 600; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { white-space: normal; }
 tr.chosen td { background: #eaf2fb; font-weight: 600; } tr.baseline td { background: #fdf1e7; } tr.failed td { color: #a40e26; }
 svg { width: 100%; height: auto; } svg.half { width: 49%; min-width: 18rem; }
-.scroll + .scroll { margin-top: 1rem; } td.w { min-width: 15rem; }
+.scroll + .scroll { margin-top: 1rem; } td.w { min-width: 13rem; }
 .grid { stroke: #e6e9ed; } .tick { font-size: 11px; fill: #59636e; } .label { font-size: 12px; fill: #1b1f24; }
 .stair { fill: none; stroke: #1b1f24; stroke-width: 1.5; stroke-dasharray: 5 3; } .diagonal { stroke: #8c959f; stroke-dasharray: 4 3; }
 .legend span { margin-right: 1.2rem; white-space: nowrap; font-size: .88rem; }
