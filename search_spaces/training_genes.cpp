@@ -50,7 +50,7 @@ TrainingGenesSpace::TrainingGenesSpace(std::unique_ptr<SearchSpace> inner)
   for (const char* op : {"relu", "leaky_relu", "elu", "prelu"}) {
     if (op != planned) activation.values.emplace_back(op);
   }
-  for (Gene gene : {Gene{"optimizer", "training", {kPlanned, "adamw", "sgd"}},
+  for (Gene gene : {Gene{"optimizer", "training", {kPlanned, "adamw", "sgd", "muon"}},
                     Gene{"learning_rate", "training", {"x1", "x0.5", "x2", "x0.25", "x4"}},
                     Gene{"schedule", "training", {kPlanned, "cosine", "poly", "constant"}},
                     Gene{"weight_decay", "training", {"x1", "x0.1", "x10", "x0"}},

@@ -10,7 +10,7 @@ namespace nas {
 
 /// Another space with genes of group "training" behind its own. The first value of each gene leaves
 /// the plan alone, so that individual 0 stays individual 0:
-/// - optimizer: planned, adamw, sgd; with the learning rate and decay that belong to it
+/// - optimizer: planned, adamw, sgd, muon; with the learning rate and decay that belong to it
 /// - learning_rate: x1, x0.5, x2, x0.25, x4 of what the schedule rule plans
 /// - schedule: planned, cosine, poly, constant
 /// - weight_decay: x1, x0.1, x10, x0 of the optimizer's

@@ -234,7 +234,7 @@ double SuperEvaluator::super_step_seconds(const Genotype& fixed,
     const double warmup = super.warmup;
     super.warmup = 0.4;
     TrainOptions options = setup.base;
-    options.optimizer = "adamw";
+    options.optimizer = kShortOptimizer;
     options.patch = open.patch;
     options.batch = std::min(batch, kSmallestBatch);
     options.steps = 5;

@@ -15,12 +15,21 @@ namespace nas {
 /// Named tensors in a fixed order: how states go into a checkpoint and come back.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// SGD with Nesterov momentum or AdamW over LibTorch's fused kernels. The whole state is tensors,
-/// so a checkpoint brings it back bit for bit. A parameter whose gradient is undefined (a head that
-/// is not trained) is left alone.
+/// The orthogonal factor U V' of `matrix` = U S V' [rows, columns], roughly: singular values come
+/// out between about 0.7 and 1.2 (those below about 1e-3 of the norm: less). Five Newton-Schulz
+/// iterations of the odd polynomial of Jordan et al., "Muon: an optimizer for hidden layers in
+/// neural networks", 2024.
+at::Tensor orthogonalized(const at::Tensor& matrix);
+
+/// SGD with Nesterov momentum, AdamW over LibTorch's fused kernels, or Muon. The whole state is
+/// tensors, so a checkpoint brings it back bit for bit. A parameter whose gradient is undefined (a
+/// head that is not trained) is left alone.
 class Optimizer {
  public:
   /// AdamW: betas 0.9 and 0.999, eps 1e-8; weight decay only on tensors with more than one axis.
+  /// Muon: kernels seen as matrices [axis 0, rest] with at least 8 rows and columns move along
+  /// their orthogonalized Nesterov momentum, scaled to a root mean square of 1 as an early step of
+  /// AdamW has; everything else, so the heads, as in AdamW.
   Optimizer(std::vector<at::Tensor> parameters, const TrainOptions& options);
 
   void zero_grad();
@@ -36,10 +45,12 @@ class Optimizer {
 
  private:
   std::vector<at::Tensor> gradients() const;
-  bool adam_ = false;
+  void muon_step(std::size_t i, double learning_rate);
+  std::vector<char> by_muon_;  // per parameter
+  bool adam_ = false;          // for those that Muon does not move
   double momentum_ = 0, weight_decay_ = 0;
   std::vector<at::Tensor> parameters_, first_, second_,
-      steps_;  // SGD uses first_ (momentum) and steps_
+      steps_;  // SGD and Muon use first_ (momentum) and steps_; second_ is undefined there
 };
 
 /// Gradients larger than `clip_norm` are scaled down to it. \returns false and leaves them alone if

@@ -109,6 +109,14 @@ void take_adamw(TrainOptions& options) {
   options.clip_norm = 1;
 }
 
+/// Muon for the kernels, AdamW for the rest; one learning rate, whatever the batch.
+void take_muon(TrainOptions& options) {
+  take_adamw(options);
+  options.optimizer = kShortOptimizer;
+  options.learning_rate = 8e-3;
+  options.momentum = 0.9;
+}
+
 }  // namespace
 
 Json to_json(const TrainOptions& options) {
@@ -138,7 +146,7 @@ void check_train_options(const TrainOptions& options) {
   check_range("batch", static_cast<double>(options.batch), 1, 1 << 16);
   for (const std::int64_t voxels : options.patch)
     check_range("patch", static_cast<double>(voxels), 0, 1 << 16);
-  check_word("optimizer", options.optimizer, {"sgd", "adamw"});
+  check_word("optimizer", options.optimizer, {"sgd", "adamw", "muon"});
   check_range("learning_rate", options.learning_rate, 0, 1e3);
   check_range("momentum", options.momentum, 0, 1);
   check_range("weight_decay", options.weight_decay, 0, 1e3);
@@ -162,6 +170,7 @@ TrainOptions adjust_train_options(const Json& changes,
     const std::string optimizer = reader.at("optimizer").text();
     if (optimizer != planned.optimizer && optimizer == "sgd") take_sgd(options);
     if (optimizer != planned.optimizer && optimizer == "adamw") take_adamw(options);
+    if (optimizer != planned.optimizer && optimizer == "muon") take_muon(options);
   }
   Json rest = changes;
   const auto multiply = [&](const char* key, double& value) {
@@ -246,7 +255,7 @@ TrainOptions plan_training(const Configuration& plan,
                  " s; give more time or a smaller network");
   const double steps = static_cast<double>(options.steps);
   const double batch = static_cast<double>(options.batch);
-  take_adamw(options);
+  take_muon(options);
   options.schedule = "cosine";
   options.warmup_fraction = 0.05;
   options.foreground_fraction = 0.33;

@@ -18,11 +18,11 @@ struct TrainOptions {
   std::int64_t steps = 1000;      // optimiser steps; the budget in numbers
   std::int64_t batch = 2;         // samples a step
   Extent3 patch{0, 0, 0};         // voxels
-  std::string optimizer = "sgd";  // "sgd" (Nesterov), "adamw"
+  std::string optimizer = "sgd";  // "sgd" (Nesterov), "adamw", "muon"
   double learning_rate = 1e-2;
-  double momentum = 0.99;  // SGD
+  double momentum = 0.99;  // SGD, Muon
   double weight_decay =
-      3e-5;  // SGD: added to the gradient; AdamW: decoupled; not on biases and norms in AdamW
+      3e-5;  // SGD: added to the gradient; else decoupled, and not on biases and norms
   std::string schedule = "poly";      // "poly" (power 0.9), "cosine" (to 0), "constant"
   double warmup_fraction = 0;         // share of the steps with a linear rise, [0, 1)
   double clip_norm = 12;              // gradient norm; 0: none
@@ -53,8 +53,9 @@ void check_train_options(const TrainOptions& options);
 /// of options, whose value replaces the planned one, and "learning_rate_factor",
 /// "weight_decay_factor" and "augmentation_factor", which multiply it (augmentation up to 2). An
 /// optimizer other than the planned one first brings its own learning rate, weight decay and
-/// clipping: those of plan_training for AdamW or for a long SGD; a short SGD has momentum 0.9 and
-/// learning rate 0.05 (ours: nnU-Net's 0.99 needs thousands of steps). \throws as
+/// clipping: those of plan_training for Muon or for a long SGD; AdamW has 2e-3 at batch 2, in
+/// proportion to sqrt(batch), 3e-3 at most, below 100 steps times steps / 100; a short SGD has
+/// momentum 0.9 and learning rate 0.05 (ours: nnU-Net's 0.99 needs thousands of steps). \throws as
 /// train_options_from_json.
 TrainOptions adjust_train_options(const Json& changes,
                                   const std::string& where,
@@ -78,13 +79,13 @@ struct TrainBudget {
 /// steps it reached a Dice of 0.12 where AdamW reached 0.88.
 ///  1. Long: the budget buys kLongSteps steps at the plan's batch. nnU-Net's own recipe, its batch,
 ///     full augmentation with mirroring.
-///  2. Short: AdamW, cosine to 0, warm-up over 5 % of the steps, gradient norm clipped to 1.
+///  2. Short: Muon (training/optimizer.h) at 8e-3, cosine to 0, warm-up over 5 % of the steps,
+///  gradient
+///     norm clipped to 1. On Hippocampus fold 0, 1.4 M parameters, batch 2, 160 steps: held-out
+///     Dice 0.874, AdamW 0.827; 40 steps of batch 4: 0.817, AdamW 0.658.
 ///     - Batch: the largest power of two up to the plan's that leaves kWantedSteps steps, at least
 ///       kSmallestBatch (small batches buy more steps; a single sample is too noisy and leaves
 ///       processors idle). A budget in steps has no clock: min(plan's batch, 4).
-///     - Learning rate: 2e-3 at batch 2, in proportion to sqrt(batch), 3e-3 at most; below 100
-///     steps
-///       times steps / 100.
 ///     - Augmentation: by passes over the cases, steps * batch / cases. Up to 20 passes data are
 ///     not
 ///       the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
@@ -102,6 +103,7 @@ TrainOptions plan_training(const Configuration& plan,
                            const std::function<double(std::int64_t batch)>& seconds_per_step = {},
                            const TrainOptions& base = {});
 
+constexpr const char* kShortOptimizer = "muon";
 constexpr std::int64_t kLongSteps = 20000;
 constexpr std::int64_t kWantedSteps = 1000;
 constexpr std::int64_t kSmallestBatch = 2;

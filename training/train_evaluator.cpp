@@ -201,7 +201,7 @@ const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, s
   if (!speed.probed.contains(batch)) {
     const Phenotype phenotype = build(genotype);
     TrainOptions options = setup_.base;
-    options.optimizer = "adamw";
+    options.optimizer = kShortOptimizer;
     options.patch = phenotype.patch;
     options.batch = batch;
     options.deep_supervision = setup_.configuration.architecture.deep_supervision;

@@ -177,6 +177,9 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     auto measure = [&] {
       search_probe = bench.evaluator->probe(baseline, TrialPurpose::Search);
       retrain_probe = bench.evaluator->probe(baseline, TrialPurpose::Retrain);
+      if (bench.space->start() != baseline) {
+        probes.start = bench.evaluator->probe(bench.space->start(), TrialPurpose::Search);
+      }
       if (needs_candidates) {
         probes.candidate_seconds =
             bench.evaluator->probe(bench.space->start(), TrialPurpose::Inherited)

@@ -330,7 +330,7 @@ TrainOutcome train_network(const TrainJob& job) {
       TrainOptions options = job.base;
       options.patch = configuration.patch;
       options.batch = kSmallestBatch;
-      options.optimizer = "adamw";
+      options.optimizer = kShortOptimizer;
       const ProbeResult measured = probe(graph, options);
       reserve = evaluation_seconds(cache,
                                    split.val,

@@ -71,7 +71,8 @@ StageBudget stage_budget(const Recipe& recipe,
                          const Budget& budget,
                          double elapsed,
                          const Probe& baseline,
-                         double candidate_seconds) {
+                         double candidate_seconds,
+                         const std::optional<Probe>& start) {
   const StageSpec& stage = recipe.stages.at(index);
   const bool retrain = stage.is_retrain();
   const bool halving = stage.kind == "random";
@@ -96,7 +97,7 @@ StageBudget stage_budget(const Recipe& recipe,
   const double left = budget.seconds - report_reserve_seconds(budget) - elapsed;
   result.seconds = std::max(0.0, left * stage.share / remaining_shares(recipe, index));
   result.ends_at = elapsed + result.seconds;
-  const double smallest = smallest_trial_seconds(baseline);
+  const double smallest = smallest_trial_seconds(start && !halving ? *start : baseline);
   if (!retrain) {
     // Of one of the final trainings, roughly: the search decides how much it leaves to them.
     const double final_seconds = left * recipe.stages.back().share /
@@ -155,7 +156,7 @@ StageBudget stage_budget(const Recipe& recipe,
     }
     // Without rungs every trial is trained once: fewer, longer ones.
     result.trials =
-        stage.trials > 0 ? stage.trials : std::clamp<std::int64_t>(most / 3, 2, kMostTrials);
+        stage.trials > 0 ? stage.trials : std::clamp<std::int64_t>(most / 2, 2, kMostTrials);
     return result;
   }
   auto affordable = [&](std::int64_t rungs) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,13 +63,16 @@ double report_reserve_seconds(const Budget& budget);
 /// \param elapsed seconds on the run's clock.
 /// \param baseline measured speed for this stage's purpose (clock only).
 /// \param candidate_seconds of one scoring with inherited weights (clock only).
+/// \param start speed of the network that the stage starts from: trials are counted with it, except
+/// in random stages, which begin with the baseline.
 /// \throws Error(Usage) that says what the budget would have to be if it cannot buy the stage.
 StageBudget stage_budget(const Recipe& recipe,
                          std::size_t index,
                          const Budget& budget,
                          double elapsed,
                          const Probe& baseline,
-                         double candidate_seconds = 0);
+                         double candidate_seconds = 0,
+                         const std::optional<Probe>& start = std::nullopt);
 
 /// Final trainings of a recipe: best and baseline, and control where there is a control stage.
 std::int64_t final_trainings(const Recipe& recipe);

@@ -59,7 +59,7 @@ std::vector<StageForecast> forecast_stages(const Recipe& recipe,
     const StageSpec& stage = recipe.stages[i];
     const Probe& probe = stage.is_retrain() ? probes.retrain : probes.search;
     const StageBudget share =
-        stage_budget(recipe, i, budget, elapsed, probe, probes.candidate_seconds);
+        stage_budget(recipe, i, budget, elapsed, probe, probes.candidate_seconds, probes.start);
     elapsed = share.ends_at;
     stages.push_back({stage.name,
                       stage.kind,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct StageForecast {
 struct SearchProbes {
   Probe search, retrain;
   double candidate_seconds = 0;  // one scoring with inherited weights
+  std::optional<Probe> start =
+      std::nullopt;  // of the space's first network, where a stage starts from it
 };
 
 /// What a budget buys, stage by stage, if every stage ends in time. \param elapsed seconds spent

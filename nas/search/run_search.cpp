@@ -113,8 +113,14 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   searched_groups(*setup.space, stage);  // refuses what the space does not have
   Probe probe;
   double candidate_seconds = 0;
+  std::optional<Probe> start;
   if (setup.budget.has_clock()) {
     probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
+    if (!stage.is_retrain() && stage.kind != "random") {
+      const auto winner = stage.control ? std::nullopt : winner_before(setup, index, false);
+      start = setup.evaluator->probe(winner ? winner->genotype : setup.space->start(),
+                                     TrialPurpose::Search);
+    }
     if (stage.kind == "single_path") {
       candidate_seconds =
           setup.evaluator->probe(setup.space->start(), TrialPurpose::Inherited).evaluation_seconds;
@@ -124,8 +130,8 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   record.name = stage.name;
   record.status = "running";
   record.started = setup.clock();
-  record.budget =
-      stage_budget(setup.recipe, index, setup.budget, record.started, probe, candidate_seconds);
+  record.budget = stage_budget(
+      setup.recipe, index, setup.budget, record.started, probe, candidate_seconds, start);
   setup.database->start_stage(record);
   return record;
 }

@@ -418,6 +418,20 @@ TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
   EXPECT_NEAR(last.ends_at, 1182, 1e-9);
 }
 
+TEST(Budget, TrialsAreCountedWithTheNetworkThatTheStageStartsFrom) {
+  const Recipe recipe = load_recipe("c2fnas", strategy_names());
+  const Budget budget{.seconds = 3600};
+  const Probe baseline{2.4, 5.0, 3.0}, start{0.8, 5.0, 3.0};
+  const auto trials = [&](std::size_t stage, const std::optional<Probe>& first) {
+    return stage_budget(recipe, stage, budget, 60, baseline, 3, first).trials;
+  };
+  EXPECT_EQ(trials(0, std::nullopt),
+            4);                    // 488 s, 58.3 s for 20 steps of the baseline, twice that each
+  EXPECT_EQ(trials(0, start), 9);  // 25.0 s
+  EXPECT_EQ(trials(1, std::nullopt), 4);  // 30 % of 811 s check the ranking
+  EXPECT_EQ(trials(1, start), 8);
+}
+
 TEST(Budget, ATooSmallOneIsRefusedWithTheOneThatWouldDo) {
   const Recipe recipe = load_recipe("random", strategy_names());
   const Probe probe{2.0, 5.0, 3.0};

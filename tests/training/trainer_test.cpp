@@ -478,12 +478,12 @@ Configuration planned(bool small) {
   return plan;
 }
 
-TEST(ScheduleRule, ShortBudgetsGetAdamAndLongOnesNnunetsRecipeOnTwoDataSets) {
+TEST(ScheduleRule, ShortBudgetsGetMuonAndLongOnesNnunetsRecipeOnTwoDataSets) {
   const auto small_step = [](std::int64_t batch) { return 0.2 * static_cast<double>(batch); };
   const auto large_step = [](std::int64_t batch) { return 30.0 * static_cast<double>(batch); };
 
   const TrainOptions minutes = plan_training(planned(true), 156, {.seconds = 400}, small_step);
-  EXPECT_EQ(minutes.optimizer, "adamw");
+  EXPECT_EQ(minutes.optimizer, "muon");
   EXPECT_EQ(minutes.schedule, "cosine");
   EXPECT_EQ(minutes.batch, 2);
   EXPECT_EQ(minutes.steps, 1000);
@@ -492,7 +492,7 @@ TEST(ScheduleRule, ShortBudgetsGetAdamAndLongOnesNnunetsRecipeOnTwoDataSets) {
   EXPECT_GT(minutes.average_decay, 0);
 
   const TrainOptions hours = plan_training(planned(true), 156, {.seconds = 4 * 3600}, small_step);
-  EXPECT_EQ(hours.optimizer, "adamw");
+  EXPECT_EQ(hours.optimizer, "muon");
   EXPECT_EQ(hours.batch, 4);  // the largest power of two up to the plan's 7
   EXPECT_TRUE(hours.mirror);
   EXPECT_EQ(hours.augmentation, 1);
@@ -505,7 +505,7 @@ TEST(ScheduleRule, ShortBudgetsGetAdamAndLongOnesNnunetsRecipeOnTwoDataSets) {
   EXPECT_TRUE(days.mirror);
 
   const TrainOptions large = plan_training(planned(false), 100, {.seconds = 86400}, large_step);
-  EXPECT_EQ(large.optimizer, "adamw");
+  EXPECT_EQ(large.optimizer, "muon");
   EXPECT_EQ(large.batch, 2);
   EXPECT_EQ(large.steps, 1440);
   EXPECT_EQ(large.patch, (Extent3{128, 128, 128}));
@@ -561,6 +561,41 @@ TEST(Optimizers, EqualLibtorchsOwnOverSeveralSteps) {
     EXPECT_LT(largest_difference(w.detach(), rw.detach()), 1e-6) << options.optimizer;
     EXPECT_LT(largest_difference(b.detach(), rb.detach()), 1e-6) << options.optimizer;
   }
+}
+
+TEST(Optimizers, MuonMovesKernelsAlongTheOrthogonalFactorAndTheRestAsAdamW) {
+  for (const auto& [rows, columns] : {std::pair{8, 27}, {64, 864}, {40, 12}, {16, 16}}) {
+    const at::Tensor matrix = random_tensor({rows, columns}, 1);
+    const auto [u, s, v] = at::linalg_svd(matrix, false);
+    const at::Tensor ours = orthogonalized(matrix);
+    const at::Tensor found = at::linalg_svdvals(ours);
+    EXPECT_GT(found.min().item<double>(), 0.4) << rows << " x " << columns;
+    EXPECT_LT(found.max().item<double>(), 1.25) << rows << " x " << columns;
+    // The same singular vectors: what is left of the difference is the spread of the values.
+    const at::Tensor inner = at::mm(at::mm(u.t(), ours), v.t());
+    EXPECT_LT((inner - inner.diagonal().diag()).abs().max().item<double>(), 2e-3);
+  }
+  EXPECT_EQ(orthogonalized(at::zeros({8, 9})).abs().max().item<double>(), 0);
+
+  at::Tensor kernel = random_tensor({16, 8, 3, 3, 3}, 2).requires_grad_(true),
+             head = random_tensor({3, 16, 1, 1, 1}, 3).requires_grad_(true);
+  const at::Tensor kernel_before = kernel.detach().clone(), head_before = head.detach().clone();
+  TrainOptions options;
+  options.optimizer = "muon";
+  options.momentum = 0.9;
+  options.weight_decay = 0;
+  Optimizer muon({kernel, head}, options);
+  kernel.mutable_grad() = random_tensor({16, 8, 3, 3, 3}, 4);
+  head.mutable_grad() = random_tensor({3, 16, 1, 1, 1}, 5);
+  muon.step(0.01);
+  const at::Tensor direction =
+      orthogonalized(1.9 * kernel.grad().reshape({16, -1})).reshape(kernel.sizes());
+  EXPECT_LT(
+      largest_difference(kernel.detach(), kernel_before - 0.01 * std::sqrt(8 * 27.0) * direction),
+      1e-6);
+  const double size = (kernel.detach() - kernel_before).square().mean().sqrt().item<double>();
+  EXPECT_NEAR(size, 0.01, 0.003) << "the root mean square that AdamW begins with";
+  EXPECT_LT(largest_difference(head.detach(), head_before - 0.01 * head.grad().sign()), 1e-6);
 }
 
 TEST(Optimizers, ClippingKeepsTheDirectionAndRefusesWhatIsNotFinite) {
@@ -655,7 +690,7 @@ TEST(Fit, LearnsOnePatchByHeartInBothPrecisions) {
 TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
   const test::TempFolder folder;
   const test::SmallPhantom phantom(folder.path(), kPhantomCases);
-  for (const std::string optimizer : {"adamw", "sgd"}) {
+  for (const std::string optimizer : {"adamw", "sgd", "muon"}) {
     TrainOptions options = small_training(8);
     options.optimizer = optimizer;
     GraphModule straight(small_unet(), options.seed);
