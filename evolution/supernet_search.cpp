@@ -390,8 +390,9 @@ class SupernetSearch : public LedgerStrategy {
                             rounded(agreement.interval.high));
       }
     }
-    text +=
-        agreement.ranked() ? ": the super-network ranks" : ": no sign that the super-network ranks";
+    text += agreement.ranked()                ? ": the super-network ranks"
+            : agreement.items < kFewestRanked ? ": too few to tell whether the super-network ranks"
+                                              : ": no sign that the super-network ranks";
     if (rank_trials_ < kWantedRankTrials) {
       text +=
           concat_text(" (", rank_trials_, " trainings planned instead of ", kWantedRankTrials, ")");

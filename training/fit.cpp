@@ -578,9 +578,10 @@ FitReport fit(GraphModule& network,
       }
       const Clock::time_point step_start = Clock::now();
       if (hooks.before_step) hooks.before_step(report.steps);
+      const Clock::time_point wait_start = Clock::now();
       Batch batch = source->next();
       StepInfo info;
-      info.wait_seconds = seconds_since(step_start);
+      info.wait_seconds = seconds_since(wait_start);
       if (batch.image.device() != device) {
         batch = {batch.image.to(device), batch.target.to(device)};
       }

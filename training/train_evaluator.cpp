@@ -26,6 +26,8 @@
 namespace nas {
 namespace {
 
+constexpr double kProbeMargin = 1.03;  // a step of training takes as long as a probed one, nearly
+
 using SteadyClock = std::chrono::steady_clock;
 
 double seconds_since(SteadyClock::time_point start) {
@@ -219,11 +221,16 @@ double TrainEvaluator::step_seconds(const Genotype& genotype, std::int64_t batch
     // anyway.
     const auto now = speed.probed.find(batch);
     return now == speed.probed.end() ? exact->second
-                                     : std::min(exact->second, slowdown_ * now->second);
+                                     : std::min(exact->second, in_training(now->second, batch));
   }
   // In proportion to the samples from the nearest measured batch below: never too fast.
   const auto below = std::prev(speed.probed.upper_bound(std::max(batch, kSmallestBatch)));
-  return slowdown_ * below->second * static_cast<double>(batch) / static_cast<double>(below->first);
+  return in_training(below->second, below->first) * static_cast<double>(batch) /
+         static_cast<double>(below->first);
+}
+
+double TrainEvaluator::in_training(double probed, std::int64_t batch) const {
+  return kProbeMargin * probed + sample_seconds_ * static_cast<double>(batch);
 }
 
 double TrainEvaluator::forward_seconds(const Genotype& genotype) {
@@ -435,7 +442,9 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     const double trained = report.seconds / static_cast<double>(report.steps);
     speed.trained[options.batch] = trained;
     if (const auto probed = speed.probed.find(options.batch); probed != speed.probed.end()) {
-      slowdown_ = std::clamp(0.5 * (slowdown_ + trained / probed->second), 0.8, 3.0);
+      const double more =
+          (trained - kProbeMargin * probed->second) / static_cast<double>(options.batch);
+      sample_seconds_ = std::max(0.0, 0.5 * (sample_seconds_ + more));
     }
   }
 

@@ -126,12 +126,16 @@ class TrainEvaluator : public Evaluator {
   const Speed& measure(const Genotype& genotype, std::int64_t batch);
   double evaluation_seconds(const Genotype& genotype, TrialPurpose purpose);
   void measure_scoring();
+  /// Seconds of a training step whose probe took `probed`.
+  double in_training(double probed, std::int64_t batch) const;
   Evaluation run(const Trial& trial, const TrialContext& context);
 
   TrainEvaluatorSetup setup_;
   std::map<Genotype, Speed> speeds_;
   int probe_steps_ = 2;
-  double slowdown_ = 1.05;  // trained / probed: data, hooks and checkpoints; learnt from trainings
+  // What a sample costs besides the network (augmentation on the same cores), learnt from
+  // trainings. Not a factor: a small network's would be far too much for a large one.
+  double sample_seconds_ = 0;
   double scoring_seconds_ =
       -1;  // of one held-out case beyond its forward passes; < 0: not measured
 };

@@ -201,7 +201,7 @@ RankAgreement rank_agreement(
   result.items = static_cast<std::int64_t>(x.size());
   result.tau = kendall_tau_b(x, y);
   result.interval = {kNothing, kNothing};
-  if (!std::isfinite(result.tau)) return result;
+  if (!std::isfinite(result.tau) || result.items < kFewestRanked) return result;
   std::vector<double> taus, drawn_x(x.size()), drawn_y(y.size());
   for (int b = 0; b < resamples; ++b) {
     for (std::size_t i = 0; i < x.size(); ++i) {

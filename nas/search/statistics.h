@@ -60,6 +60,9 @@ PairedComparison compare_paired(std::span<const double> a,
 /// \param x, y of the same items in the same order.
 double kendall_tau_b(std::span<const double> x, std::span<const double> y);
 
+/// Of fewer items even a perfect order says nothing: three are in order by chance once in six.
+inline constexpr std::int64_t kFewestRanked = 4;
+
 struct RankAgreement {
   std::int64_t items = 0;
   double tau = 0;     // Kendall's tau-b; NaN if undefined
@@ -68,7 +71,8 @@ struct RankAgreement {
   bool ranked() const { return interval.low > 0; }
 };
 /// Kendall's tau-b with an interval: items (x, y together) are drawn with replacement; resamples
-/// in which a side is constant say nothing and are left out. Undefined if those are more than half.
+/// in which a side is constant say nothing and are left out. Undefined if those are more than half,
+/// or below kFewestRanked items.
 /// \param rng taken by value: equal arguments give equal intervals.
 RankAgreement rank_agreement(std::span<const double> x,
                              std::span<const double> y,
