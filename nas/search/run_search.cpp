@@ -64,6 +64,12 @@ std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
   };
 }
 
+/// What the stages before found, which stage `index` starts from; none for a control.
+std::optional<Winner> start_of(const SearchSetup& setup, std::size_t index) {
+  if (setup.recipe.stages[index].control) return std::nullopt;
+  return winner_before(setup, index, false);
+}
+
 std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
                                               std::size_t index,
                                               const StageRecord& record) {
@@ -78,11 +84,9 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   context.rng = Rng(setup.seed).split("stage", index);
   context.baseline = setup.space->baseline();
   context.start = setup.space->start();
-  if (!context.stage.control) {
-    if (const auto winner = winner_before(setup, index, false)) {
-      context.start = winner->genotype;
-      context.start_found = true;
-    }
+  if (const auto winner = start_of(setup, index)) {
+    context.start = winner->genotype;
+    context.start_found = true;
   }
   if (const auto control = winner_before(setup, index, true)) context.control = control->genotype;
   context.has_clock = setup.budget.has_clock();
@@ -117,7 +121,7 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   if (setup.budget.has_clock()) {
     probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
     if (!stage.is_retrain() && stage.kind != "random") {
-      const auto winner = stage.control ? std::nullopt : winner_before(setup, index, false);
+      const auto winner = start_of(setup, index);
       start = setup.evaluator->probe(winner ? winner->genotype : setup.space->start(),
                                      TrialPurpose::Search);
     }
