@@ -112,7 +112,7 @@ void take_adamw(TrainOptions& options) {
 /// Muon for the kernels, AdamW for the rest; one learning rate, whatever the batch.
 void take_muon(TrainOptions& options) {
   take_adamw(options);
-  options.optimizer = kShortOptimizer;
+  options.optimizer = "muon";
   options.learning_rate = 8e-3;
   options.momentum = 0.9;
 }
