@@ -10,10 +10,13 @@
 namespace nas {
 namespace {
 
-constexpr std::int64_t kTrialsInSteps =
-    6;  // without a clock: a fixed number, so that it depends on nothing measured
+// Without a clock the counts follow from the steps alone, so that they depend on nothing measured:
+// a trial gets kStepsOfTrial where the stage can pay (batches are twice those of a short budget
+// with a clock), and scoring a candidate on its windows costs about as much as a step.
+constexpr std::int64_t kStepsOfTrial = 10;
+constexpr std::int64_t kMostTrialsInSteps = 6;
+constexpr std::int64_t kFewestCandidates = 4;
 constexpr std::int64_t kMostTrials = 48;
-constexpr std::int64_t kCandidatesInSteps = 24;
 // See stage_budget: where the baseline's final training has so few steps, only cheaper networks.
 constexpr double kHardlyAnySteps = 300;
 constexpr double kSmallestCost = 0.25;
@@ -83,14 +86,30 @@ StageBudget stage_budget(const Recipe& recipe,
     result.steps = retrain ? finals * budget.steps
                            : std::max<std::int64_t>(
                                  1, std::llround(all * stage.share / recipe.stages.back().share));
+    const auto steps = static_cast<double>(result.steps);
+    const auto paid = [&](double share, std::int64_t most) {
+      return std::clamp<std::int64_t>(static_cast<std::int64_t>(steps * share) / kStepsOfTrial,
+                                      std::min<std::int64_t>(2, most),
+                                      most);
+    };
     if (retrain) {
       result.trials = finals;
     } else if (stage.is_supernet()) {
-      result.trials = stage.rank_trials;
-      result.candidates = stage.candidates > 0 ? stage.candidates : kCandidatesInSteps;
+      result.trials = paid(stage.rank_share, stage.rank_trials);
+      const double rest = 1 - stage.supernet_share - stage.rank_share;
+      result.candidates = stage.candidates > 0 ? stage.candidates
+                                               : std::clamp(static_cast<std::int64_t>(steps * rest),
+                                                            kFewestCandidates,
+                                                            kMostCandidates);
     } else {
-      result.trials = stage.trials > 0 ? stage.trials : kTrialsInSteps;
-      if (halving) result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
+      result.trials = stage.trials > 0 ? stage.trials : paid(1, kMostTrialsInSteps);
+      if (halving) {
+        result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
+        while (stage.rungs == 0 && result.rungs > 1 &&
+               result.steps < result.trials * result.rungs * kStepsOfTrial) {
+          --result.rungs;
+        }
+      }
     }
     return result;
   }

@@ -48,7 +48,8 @@ double report_reserve_seconds(const Budget& budget);
 /// The budget of stage `index`: of what is left on the clock (less the reserve), its share among
 /// the stages that remain. Trials and rungs that the recipe leaves open are chosen so that the
 /// baseline gets at least kSmallestTraining steps in the first rung. In steps: the retrain stage
-/// has trainings of budget.steps each, the others in proportion to their share.
+/// has trainings of budget.steps each, the others in proportion to their share; of that, a trial
+/// gets ten steps where the stage can pay for two of them or more, at most six trials.
 ///
 /// A super-network stage divides its share: `supernet_share` trains it, `rank_share` buys
 /// `rank_trials` own trainings (StageBudget::trials: as many as can be paid), the rest

@@ -466,13 +466,33 @@ TEST(Recipe, BuiltInOnesSurviveTheRoundTrip) {
   }
 }
 
+TEST(Budget, FewStepsAreSpentOnFewTrialsOfTenSteps) {
+  const Recipe random = load_recipe("random", strategy_names());
+  const StageBudget search = stage_budget(random, 0, {.steps = 48}, 0, {});
+  EXPECT_EQ(search.steps, 41);
+  EXPECT_EQ(search.trials, 4);
+  EXPECT_EQ(search.rungs, 1);
+  EXPECT_EQ(stage_budget(random, 0, {.steps = 1}, 0, {}).trials, 2);
+
+  const Recipe c2fnas = load_recipe("c2fnas", all_kinds());
+  const StageBudget macro = stage_budget(c2fnas, 0, {.steps = 48}, 0, {});
+  EXPECT_EQ(macro.steps, 24);
+  EXPECT_EQ(macro.trials, 2);
+  const StageBudget cells = stage_budget(c2fnas, 1, {.steps = 48}, 0, {});
+  EXPECT_EQ(cells.trials, 2);      // own trainings that check the ranking
+  EXPECT_EQ(cells.candidates, 5);  // 0.15 of 34 steps
+  const StageBudget many = stage_budget(c2fnas, 1, {.steps = 1000}, 0, {});
+  EXPECT_EQ(many.trials, 8);
+  EXPECT_EQ(many.candidates, 107);
+}
+
 TEST(Forecast, NamesWhatEachStageBuys) {
   const Recipe recipe = load_recipe("c2fnas", all_kinds());
   const std::vector<StageForecast> stages = forecast_stages(recipe, {.steps = 100}, 0, {});
   ASSERT_EQ(stages.size(), 4u);
   EXPECT_EQ(to_text(stages[1]),
-            "stage cells (single_path): super-network of about 39 steps, 24 candidates scored with "
-            "inherited weights, 8 own trainings that check the ranking, each of about 2 steps");
+            "stage cells (single_path): super-network of about 39 steps, 10 candidates scored with "
+            "inherited weights, 2 own trainings that check the ranking, each of about 10 steps");
   EXPECT_EQ(to_text(stages[3]),
             "stage final (retrain): best and baseline, each of about 100 steps");
   const SearchProbes probes{{0.1, 2, 0.4}, {0.1, 10, 0}, 0.5};
