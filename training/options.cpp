@@ -62,24 +62,18 @@ void read_value(const JsonReader& reader, Extent3& value) {
   std::copy(list.begin(), list.end(), value.begin());
 }
 
-void check_word(const char* key, const std::string& value, const std::vector<std::string>& known) {
+void check_word(const std::string& key,
+                const std::string& value,
+                const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
   std::string list;
   for (const std::string& word : known) list += (list.empty() ? "" : ", ") + word;
-  fail(ErrorKind::Usage,
-       "training option ",
-       key,
-       ": expected one of ",
-       list,
-       "; found '",
-       value,
-       "'");
+  fail(ErrorKind::Usage, key, ": expected one of ", list, "; found '", value, "'");
 }
 
-void check_range(const char* key, double value, double low, double high) {
+void check_range(const std::string& key, double value, double low, double high) {
   NAS_CHECK_KIND(Usage,
                  value >= low && value <= high,
-                 "training option ",
                  key,
                  ": expected a value in [",
                  low,
@@ -87,6 +81,28 @@ void check_range(const char* key, double value, double low, double high) {
                  high,
                  "], found ",
                  value);
+}
+
+/// `where` comes before the name of the option that is wrong.
+void check_values(const TrainOptions& options, const std::string& where) {
+  constexpr double kMany = 1e12;
+  check_range(where + "steps", static_cast<double>(options.steps), 0, kMany);
+  check_range(where + "batch", static_cast<double>(options.batch), 1, 1 << 16);
+  for (const std::int64_t voxels : options.patch)
+    check_range(where + "patch", static_cast<double>(voxels), 0, 1 << 16);
+  check_word(where + "optimizer", options.optimizer, {"sgd", "adamw", "muon"});
+  check_range(where + "learning_rate", options.learning_rate, 0, 1e3);
+  check_range(where + "momentum", options.momentum, 0, 1);
+  check_range(where + "weight_decay", options.weight_decay, 0, 1e3);
+  check_word(where + "schedule", options.schedule, {"poly", "cosine", "constant"});
+  check_range(where + "warmup_fraction", options.warmup_fraction, 0, 1);
+  check_range(where + "clip_norm", options.clip_norm, 0, kMany);
+  check_range(where + "foreground_fraction", options.foreground_fraction, 0, 1);
+  check_range(where + "augmentation", options.augmentation, 0, 10);
+  check_word(where + "loss", options.loss, {"dice_ce", "dice_focal", "ce"});
+  check_range(where + "average_decay", options.average_decay, 0, 1);
+  check_word(where + "precision", options.precision, {"auto", "fp32", "bf16", "fp16"});
+  check_range(where + "threads", options.threads, 0, 1 << 12);
 }
 
 /// nnU-Net's optimizer, or for a short training one that moves sooner.
@@ -136,30 +152,11 @@ TrainOptions train_options_from_json(const Json& value,
   visit_options(options, [&](const char* key, auto& member) {
     if (reader.has(key)) read_value(reader.at(key), member);
   });
-  check_train_options(options);
+  check_values(options, where + ": ");
   return options;
 }
 
-void check_train_options(const TrainOptions& options) {
-  constexpr double kMany = 1e12;
-  check_range("steps", static_cast<double>(options.steps), 0, kMany);
-  check_range("batch", static_cast<double>(options.batch), 1, 1 << 16);
-  for (const std::int64_t voxels : options.patch)
-    check_range("patch", static_cast<double>(voxels), 0, 1 << 16);
-  check_word("optimizer", options.optimizer, {"sgd", "adamw", "muon"});
-  check_range("learning_rate", options.learning_rate, 0, 1e3);
-  check_range("momentum", options.momentum, 0, 1);
-  check_range("weight_decay", options.weight_decay, 0, 1e3);
-  check_word("schedule", options.schedule, {"poly", "cosine", "constant"});
-  check_range("warmup_fraction", options.warmup_fraction, 0, 1);
-  check_range("clip_norm", options.clip_norm, 0, kMany);
-  check_range("foreground_fraction", options.foreground_fraction, 0, 1);
-  check_range("augmentation", options.augmentation, 0, 10);
-  check_word("loss", options.loss, {"dice_ce", "dice_focal", "ce"});
-  check_range("average_decay", options.average_decay, 0, 1);
-  check_word("precision", options.precision, {"auto", "fp32", "bf16", "fp16"});
-  check_range("threads", options.threads, 0, 1 << 12);
-}
+void check_train_options(const TrainOptions& options) { check_values(options, "training option "); }
 
 TrainOptions adjust_train_options(const Json& changes,
                                   const std::string& where,

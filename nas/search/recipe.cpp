@@ -268,6 +268,7 @@ Recipe combined_recipe() {
   Recipe recipe = c2fnas_recipe();
   recipe.name = "combined";
   recipe.stages[1] = make_stage("alpha", "differentiable", 0.2, {"operations"});
+  recipe.stages[1].merge = "exact";
   return recipe;
 }
 

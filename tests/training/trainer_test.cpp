@@ -448,7 +448,14 @@ TEST(TrainOptionsTest, RoundTripAndUnknownKeys) {
     EXPECT_NE(std::string(error.what()).find("learning_rate"), std::string::npos) << error.what();
   }
   EXPECT_THROW(train_options_from_json(Json{{"batch", 0}}, "test"), Error);
-  EXPECT_THROW(train_options_from_json(Json{{"schedule", "linear"}}, "test"), Error);
+  try {
+    train_options_from_json(Json{{"schedule", "linear"}}, "options.json");
+    FAIL() << "a wrong value passed";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("options.json: schedule: expected one of poly"),
+              std::string::npos)
+        << error.what();
+  }
   EXPECT_THROW(train_options_from_json(Json{{"seed", -1}}, "test"), Error);
 }
 
