@@ -70,6 +70,9 @@ double mean_dice(const Json& one_case) {
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
 std::string short_genotype(const std::string& text) {
+  // Beside the planned network (BesidePlan) all other genes stand still and say nothing.
+  constexpr std::string_view kPlanned = "network=plan";
+  if (text.starts_with(concat_text(kPlanned, " "))) return std::string(kPlanned);
   struct Entry {
     std::string name, first, last, values;  // "op", "1", "12", "3d 2d ..."
     int count;

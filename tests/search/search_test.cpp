@@ -839,6 +839,7 @@ TEST(Report, NumberedGenesStandTogether) {
   EXPECT_EQ(short_genotype("enc0.0=2d enc0.1=3d enc1.0=2d dec0.0=3d"),
             "enc0.0-1.0: 2d 3d 2d; dec0.0=3d");
   EXPECT_EQ(short_genotype("stages=3 stages2=4"), "stages=3; stages2=4");
+  EXPECT_EQ(short_genotype("network=plan op1=3d op2=3d cells=12"), "network=plan");
   EXPECT_EQ(short_genotype("[0,1,2]"), "[0,1,2]");
   EXPECT_EQ(short_genotype(""), "");
 }
