@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kLevelGene = 1, kOperationGene = 13, kPatchGene = 25, kCellsGene = 26,
                       kFiltersGene = 27;
 constexpr std::int64_t kCellCounts[] = {12, 14, 16};
-constexpr std::int64_t kBaseFilters[] = {32, 24, 16, 12, 8};
+constexpr std::int64_t kBaseFilters[] = {32, 24, 16, 12, 8, 6, 4, 2};
 constexpr const char* kPatchFactors[] = {"1", "0.75", "1.25"};
 constexpr const char* kFilterFactors[] = {"1", "0.5", "0.75", "1.5"};
 

@@ -12,8 +12,8 @@ namespace nas {
 
 struct C2fnasOptions {
   std::string operations = "paper";  // or "slides": cell_operation_sets()
-  /// Filters of the stem; 0: the largest of 32 (the paper's), 24, 16, 12, 8 with which start() has
-  /// at most half of the planned network's parameters (ours), 8 if none has.
+  /// Filters of the stem; 0: the largest of 32 (the paper's), 24, 16, 12, 8, 6, 4, 2 with which
+  /// start() has at most half of the planned network's parameters (ours), 2 if none has.
   std::int64_t base_filters = 0;
   int deep_supervision = -1;  // outputs on levels 1 and 2 too: 1 yes, 0 no, -1 as planned
 };

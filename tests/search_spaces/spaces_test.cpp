@@ -724,6 +724,26 @@ TEST(C2fnasSpace, TakesThePlansStridesAndSaysSo) {
   }
 }
 
+TEST(C2fnasSpace, StaysWithinHalfOfASmallPlan) {
+  Configuration planned =
+      configuration_from_json(example_description("unet")["configuration"], "x");
+  UnetArchitecture& a = planned.architecture;
+  for (const std::int64_t features : {64, 32}) {
+    a.features = {features, 2 * features};
+    a.strides = {{1, 1, 1}, {2, 2, 2}};
+    a.kernels = {{3, 3, 3}, {3, 3, 3}};
+    a.blocks = {2, 2};
+    a.decoder_convs = {2};
+    planned.patch = {12, 16, 12};
+    const C2fnasSpace space(planned);
+    const auto parameters = [&](const Genotype& genotype) {
+      const Phenotype built = space.build(genotype);
+      return total_cost(built.graph, built.patch).parameters;
+    };
+    EXPECT_LE(2 * parameters(space.start()), parameters(space.baseline())) << features;
+  }
+}
+
 // ---- V-NAS ----
 
 TEST(Vnas, CodesAreWrittenAsThePaperWritesThem) {
