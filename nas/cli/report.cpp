@@ -11,6 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
+#include "nas/search/seeds.h"
 
 namespace nas {
 
@@ -25,7 +26,7 @@ Command report_command() {
           bool markdown = false, json = false, no_pictures = false;
         };
         auto a = std::make_shared<Arguments>();
-        app.add_option("RUN", a->run, "Run folder of a search")->required();
+        app.add_option("RUN", a->run, "Run folder of a search, or of several seeds")->required();
         app.add_option("-o,--output", a->output, "File to write (default: RUN/report.html or .md)");
         app.add_flag("--markdown", a->markdown, "Markdown instead of HTML");
         app.add_flag("--json", a->json, "The numbers as JSON on stdout");
@@ -33,12 +34,15 @@ Command report_command() {
         return [a] {
           NAS_CHECK_KIND(Usage, !(a->markdown && a->json), "choose one of --markdown and --json");
           const std::filesystem::path run = a->run;
+          const std::vector<std::filesystem::path> seeds = finished_seeds(run);
+          const Json summary = seeds.empty() ? Json() : seeds_summary(seeds);
           if (a->json) {
-            std::cout << report_data(run).dump(2) << '\n';
+            std::cout << (seeds.empty() ? report_data(run) : summary).dump(2) << '\n';
             return 0;
           }
           const std::string text =
-              a->markdown
+              !seeds.empty() ? (a->markdown ? seeds_markdown(summary) : seeds_html(summary))
+              : a->markdown
                   ? markdown_report(run)
                   : html_report(
                         run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});

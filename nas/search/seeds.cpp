@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/seeds.h"
 
+#include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -48,6 +50,28 @@ Table score_table(const Json& summary) {
     table.rows.push_back(std::move(cells));
   }
   return table;
+}
+
+Table size_table(const Json& summary) {
+  Table table{{"network", "seed", "parameters", "multiply-adds a patch", "steps"}, {}, "lrrrr", {}};
+  for (const char* label : kLabels) {
+    for (const Json& run : summary.at("runs")) {
+      const Json& size = part(part(run, "sizes"), label);
+      if (!size.is_object()) continue;
+      table.rows.push_back({label == kLabels[0] ? "searched" : label,
+                            run.at("seed").dump(),
+                            count_text(part(size, "parameters")),
+                            count_text(part(size, "macs")),
+                            part(size, "steps").dump()});
+      table.classes.emplace_back("");
+    }
+  }
+  return table;
+}
+
+/// Why equal budgets may not be equal work; "" if they are.
+std::string budget_note(const Json& summary) {
+  return budget_is_time(summary) ? "" : "Equal steps: a smaller network had less work for them.";
 }
 
 Table difference_table(const Json& summary) {
@@ -101,7 +125,11 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
       const double score = row.is_object() ? number_or(row, "score", NAN) : NAN;
       scores[label].push_back(score);
       run[label] = number(score);
-      if (row.is_object()) run[std::string(label) + "_parameters"] = row.at("parameters");
+      if (row.is_object()) {
+        run["sizes"][label] = {{"parameters", row.at("parameters")},
+                               {"macs", row.at("macs")},
+                               {"steps", row.at("steps_done")}};
+      }
       const Json& c = part(data.at("comparisons"), label);
       if (!c.is_object()) continue;
       Json item = c;
@@ -147,6 +175,24 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
     summary["differences"][label] = std::move(row);
   }
   return summary;
+}
+
+std::vector<std::filesystem::path> finished_seeds(const std::filesystem::path& folder) {
+  constexpr std::string_view kPrefix = "seed_";
+  std::map<std::uint64_t, std::filesystem::path> runs;
+  if (!std::filesystem::is_directory(folder)) return {};
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix) || !std::filesystem::exists(entry.path() / "report.html"))
+      continue;
+    std::uint64_t seed = 0;
+    const char* end = name.data() + name.size();
+    const auto parsed = std::from_chars(name.data() + kPrefix.size(), end, seed);
+    if (parsed.ec == std::errc() && parsed.ptr == end) runs[seed] = entry.path();
+  }
+  std::vector<std::filesystem::path> sorted;
+  for (const auto& [seed, run] : runs) sorted.push_back(run);
+  return sorted;
 }
 
 std::string seeds_sentence(const Json& summary) {
@@ -201,6 +247,10 @@ std::string seeds_html(const Json& summary) {
       "p",
       "Pooled: each case's difference is its mean over the seeds; cases are then resampled.",
       "class=\"note\"");
+  page.element("h2", "Sizes").table(size_table(summary));
+  if (const std::string note = budget_note(summary); !note.empty()) {
+    page.element("p", note, "class=\"note\"");
+  }
   page.element("h2", "The runs").raw("<ul>\n");
   for (const Json& run : summary.at("runs")) {
     page.raw("<li><a href=\"" + escaped(text_or(run, "folder")) + "/report.html\">")
@@ -218,7 +268,9 @@ std::string seeds_markdown(const Json& summary) {
   out << "# " << text_or(summary.at("data"), "name") << "\n\n**" << seeds_sentence(summary)
       << "**\n\n## Mean Dice on the held-out cases\n\n"
       << markdown_table(score_table(summary)) << "\n## Against the baseline of the same seed\n\n"
-      << markdown_table(difference_table(summary));
+      << markdown_table(difference_table(summary)) << "\n## Sizes\n\n"
+      << markdown_table(size_table(summary));
+  if (const std::string note = budget_note(summary); !note.empty()) out << '\n' << note << '\n';
   return out.str();
 }
 

@@ -15,9 +15,13 @@ namespace nas {
 /// each seed, mean and standard deviation over seeds. For best and control also the difference to
 /// the baseline of the same seed: each seed's own paired test, how many seeds are better, and a
 /// pooled paired test over cases, each case's difference being its mean over the seeds (so that
-/// seeds do not count as cases). \param runs finished run folders of one data set and fold. \throws
-/// Error naming the folder whose report cannot be read.
+/// seeds do not count as cases); and the size of what was trained. \param runs finished run folders
+/// of one data set and fold. \throws Error naming the folder whose report cannot be read.
 Json seeds_summary(const std::vector<std::filesystem::path>& runs);
+
+/// The finished runs (those with a report) in the folder of `voxnas search --seeds`, by seed; empty
+/// where there are none.
+std::vector<std::filesystem::path> finished_seeds(const std::filesystem::path& folder);
 
 /// The summary as a self-contained HTML page, and as Markdown.
 std::string seeds_html(const Json& summary);

@@ -574,6 +574,10 @@ TEST(Seeds, SummaryHoldsMeansDeviationsAndPairedTests) {
     }
   }
   ASSERT_GE(differences.size(), 2u);
+  EXPECT_TRUE(finished_seeds(folder.path()).empty());
+  write_file_atomic(runs[2] / "report.html", "");
+  write_file_atomic(runs[0] / "report.html", "");
+  EXPECT_THAT(finished_seeds(folder.path()), ElementsAre(runs[0], runs[2]));
   const Json summary = seeds_summary(runs);
   EXPECT_EQ(summary.at("runs").size(), 3u);
   const Json& best = summary.at("differences").at("best");
@@ -584,6 +588,8 @@ TEST(Seeds, SummaryHoldsMeansDeviationsAndPairedTests) {
   EXPECT_THAT(seeds_sentence(summary), HasSubstr("mean difference"));
   EXPECT_THAT(seeds_html(summary), HasSubstr("seed_2/report.html"));
   EXPECT_THAT(seeds_markdown(summary), HasSubstr("| pooled |"));
+  EXPECT_EQ(summary.at("runs")[0].at("sizes").at("baseline").at("steps"), 100);
+  EXPECT_THAT(seeds_markdown(summary), HasSubstr("Equal steps"));
 }
 
 // ---- limits ----
