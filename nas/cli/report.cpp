@@ -35,17 +35,21 @@ Command report_command() {
           NAS_CHECK_KIND(Usage, !(a->markdown && a->json), "choose one of --markdown and --json");
           const std::filesystem::path run = a->run;
           const std::vector<std::filesystem::path> seeds = finished_seeds(run);
-          const Json summary = seeds.empty() ? Json() : seeds_summary(seeds);
           if (a->json) {
-            std::cout << (seeds.empty() ? report_data(run) : summary).dump(2) << '\n';
+            const Json data = seeds.empty() ? report_data(run) : seeds_summary(seeds);
+            std::cout << data.dump(2) << '\n';
             return 0;
           }
-          const std::string text =
-              !seeds.empty() ? (a->markdown ? seeds_markdown(summary) : seeds_html(summary))
-              : a->markdown
-                  ? markdown_report(run)
-                  : html_report(
-                        run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});
+          std::string text;
+          if (!seeds.empty()) {
+            const Json summary = seeds_summary(seeds);
+            text = a->markdown ? seeds_markdown(summary) : seeds_html(summary);
+          } else if (a->markdown) {
+            text = markdown_report(run);
+          } else {
+            text = html_report(
+                run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});
+          }
           const std::filesystem::path file =
               !a->output.empty() ? std::filesystem::path(a->output)
                                  : run / (a->markdown ? "report.md" : "report.html");

@@ -524,7 +524,7 @@ SearchEnd run_seeds(const fs::path& folder, bool show_progress) {
   for (std::int64_t i = 0; i < seeds; ++i) {
     SearchJobOptions job = all;
     job.seed = all.seed + static_cast<std::uint64_t>(i);
-    job.run_folder = folder / concat_text("seed_", job.seed);
+    job.run_folder = seed_folder(folder, job.seed);
     job.show_progress = show_progress;
     if (all.budget.has_clock()) {
       job.budget.seconds = (all.budget.seconds - spent) / static_cast<double>(seeds - i);

@@ -12,7 +12,7 @@ namespace {
 
 // Without a clock the counts follow from the steps alone, so that they depend on nothing measured:
 // a trial gets kStepsOfTrial where the stage can pay (batches are twice those of a short budget
-// with a clock), and scoring a candidate on its windows costs about as much as a step.
+// with a clock), and a candidate is scored for each step, though a batch below 4 makes that dearer.
 constexpr std::int64_t kStepsOfTrial = 10;
 constexpr std::int64_t kMostTrialsInSteps = 6;
 constexpr std::int64_t kFewestCandidates = 4;
@@ -28,6 +28,28 @@ double smallest_trial_seconds(const Probe& probe) {
   return (static_cast<double>(kSmallestTraining) * probe.step_seconds + probe.evaluation_seconds +
           probe.probe_seconds) /
          kStepMargin;
+}
+
+/// As asked for, or as many as go with the trials and `affordable(rungs)` trials allow.
+template <typename Affordable>
+std::int64_t rungs_within(const StageSpec& stage,
+                          std::int64_t trials,
+                          const Affordable& affordable) {
+  if (stage.rungs > 0) return stage.rungs;
+  std::int64_t rungs = rungs_for(trials);
+  while (rungs > 1 && affordable(rungs) < trials) --rungs;
+  return rungs;
+}
+
+/// Candidates of a super-network stage: as asked for, or `affordable(share)` of what neither the
+/// super-network nor own trainings take.
+template <typename Affordable>
+std::int64_t candidates_within(const StageSpec& stage,
+                               std::int64_t fewest,
+                               const Affordable& affordable) {
+  if (stage.candidates > 0) return stage.candidates;
+  const double share = 1 - stage.supernet_share - stage.rank_share;
+  return std::clamp(static_cast<std::int64_t>(affordable(share)), fewest, kMostCandidates);
 }
 
 double remaining_shares(const Recipe& recipe, std::size_t index) {
@@ -96,19 +118,14 @@ StageBudget stage_budget(const Recipe& recipe,
       result.trials = finals;
     } else if (stage.is_supernet()) {
       result.trials = paid(stage.rank_share, stage.rank_trials);
-      const double rest = 1 - stage.supernet_share - stage.rank_share;
-      result.candidates = stage.candidates > 0 ? stage.candidates
-                                               : std::clamp(static_cast<std::int64_t>(steps * rest),
-                                                            kFewestCandidates,
-                                                            kMostCandidates);
+      result.candidates =
+          candidates_within(stage, kFewestCandidates, [&](double share) { return steps * share; });
     } else {
       result.trials = stage.trials > 0 ? stage.trials : paid(1, kMostTrialsInSteps);
       if (halving) {
-        result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(result.trials);
-        while (stage.rungs == 0 && result.rungs > 1 &&
-               result.steps < result.trials * result.rungs * kStepsOfTrial) {
-          --result.rungs;
-        }
+        result.rungs = rungs_within(stage, result.trials, [&](std::int64_t rungs) {
+          return result.steps / (rungs * kStepsOfTrial);
+        });
       }
     }
     return result;
@@ -158,14 +175,9 @@ StageBudget stage_budget(const Recipe& recipe,
     if (result.seconds * stage.supernet_share < smallest) refuse(1, 1);
     const double rank_seconds = result.seconds * stage.rank_share;
     result.trials = std::min(stage.rank_trials, static_cast<std::int64_t>(rank_seconds / smallest));
-    const double rest = 1 - stage.supernet_share - stage.rank_share;
-    result.candidates =
-        stage.candidates > 0
-            ? stage.candidates
-            : std::clamp(static_cast<std::int64_t>(result.seconds * rest * kStepMargin /
-                                                   std::max(candidate_seconds, 1e-3)),
-                         std::int64_t{1},
-                         kMostCandidates);
+    result.candidates = candidates_within(stage, 1, [&](double share) {
+      return result.seconds * share * kStepMargin / std::max(candidate_seconds, 1e-3);
+    });
     return result;
   }
   if (!halving) {
@@ -183,10 +195,7 @@ StageBudget stage_budget(const Recipe& recipe,
   };
   if (stage.trials > 0) {
     result.trials = stage.trials;
-    result.rungs = stage.rungs > 0 ? stage.rungs : rungs_for(stage.trials);
-    while (stage.rungs == 0 && result.rungs > 1 && affordable(result.rungs) < stage.trials) {
-      --result.rungs;
-    }
+    result.rungs = rungs_within(stage, stage.trials, affordable);
     if (affordable(result.rungs) < stage.trials) refuse(stage.trials, result.rungs);
     return result;
   }

@@ -71,8 +71,7 @@ bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").g
 
 std::string short_genotype(const std::string& text) {
   // Beside the planned network (BesidePlan) all other genes stand still and say nothing.
-  constexpr std::string_view kPlanned = "network=plan";
-  if (text.starts_with(concat_text(kPlanned, " "))) return std::string(kPlanned);
+  if (text.starts_with("network=plan ")) return "network=plan";
   struct Entry {
     std::string name, first, last, values;  // "op", "1", "12", "3d 2d ..."
     int count;

@@ -17,6 +17,9 @@ namespace nas {
 namespace {
 
 constexpr const char* kLabels[] = {"best", "control", "baseline"};
+constexpr std::string_view kSeedPrefix = "seed_";
+
+std::string shown(const std::string& label) { return label == "best" ? "searched" : label; }
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
@@ -41,7 +44,7 @@ Table score_table(const Json& summary) {
   for (const char* label : kLabels) {
     const Json& row = part(summary.at("networks"), label);
     if (!row.is_object()) continue;
-    std::vector<std::string> cells{std::string(label) == "best" ? "searched" : label};
+    std::vector<std::string> cells{shown(label)};
     for (const Json& score : row.at("scores")) {
       cells.push_back(score.is_number() ? fixed(score.get<double>(), 4) : "–");
     }
@@ -58,7 +61,7 @@ Table size_table(const Json& summary) {
     for (const Json& run : summary.at("runs")) {
       const Json& size = part(part(run, "sizes"), label);
       if (!size.is_object()) continue;
-      table.rows.push_back({label == kLabels[0] ? "searched" : label,
+      table.rows.push_back({shown(label),
                             run.at("seed").dump(),
                             count_text(part(size, "parameters")),
                             count_text(part(size, "macs")),
@@ -82,7 +85,7 @@ Table difference_table(const Json& summary) {
   for (const char* label : kLabels) {
     const Json& row = part(summary.at("differences"), label);
     if (!row.is_object()) continue;
-    const std::string name = std::string(label) == "best" ? "searched" : label;
+    const std::string name = shown(label);
     const auto add = [&](const std::string& seed, const Json& c) {
       if (!c.is_object()) return;
       table.rows.push_back({name,
@@ -177,17 +180,20 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
   return summary;
 }
 
+std::filesystem::path seed_folder(const std::filesystem::path& folder, std::uint64_t seed) {
+  return folder / concat_text(kSeedPrefix, seed);
+}
+
 std::vector<std::filesystem::path> finished_seeds(const std::filesystem::path& folder) {
-  constexpr std::string_view kPrefix = "seed_";
   std::map<std::uint64_t, std::filesystem::path> runs;
   if (!std::filesystem::is_directory(folder)) return {};
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !std::filesystem::exists(entry.path() / "report.html"))
+    if (!name.starts_with(kSeedPrefix) || !std::filesystem::exists(entry.path() / "report.html"))
       continue;
     std::uint64_t seed = 0;
     const char* end = name.data() + name.size();
-    const auto parsed = std::from_chars(name.data() + kPrefix.size(), end, seed);
+    const auto parsed = std::from_chars(name.data() + kSeedPrefix.size(), end, seed);
     if (parsed.ec == std::errc() && parsed.ptr == end) runs[seed] = entry.path();
   }
   std::vector<std::filesystem::path> sorted;

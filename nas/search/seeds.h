@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ namespace nas {
 /// seeds do not count as cases); and the size of what was trained. \param runs finished run folders
 /// of one data set and fold. \throws Error naming the folder whose report cannot be read.
 Json seeds_summary(const std::vector<std::filesystem::path>& runs);
+
+/// Where `voxnas search --seeds` keeps the run of a seed.
+std::filesystem::path seed_folder(const std::filesystem::path& folder, std::uint64_t seed);
 
 /// The finished runs (those with a report) in the folder of `voxnas search --seeds`, by seed; empty
 /// where there are none.

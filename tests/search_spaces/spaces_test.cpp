@@ -727,14 +727,14 @@ TEST(C2fnasSpace, TakesThePlansStridesAndSaysSo) {
 TEST(C2fnasSpace, StaysWithinHalfOfASmallPlan) {
   Configuration planned =
       configuration_from_json(example_description("unet")["configuration"], "x");
+  planned.patch = {12, 16, 12};
   UnetArchitecture& a = planned.architecture;
+  a.strides = {{1, 1, 1}, {2, 2, 2}};
+  a.kernels = {{3, 3, 3}, {3, 3, 3}};
+  a.blocks = {2, 2};
+  a.decoder_convs = {2};
   for (const std::int64_t features : {64, 32}) {
     a.features = {features, 2 * features};
-    a.strides = {{1, 1, 1}, {2, 2, 2}};
-    a.kernels = {{3, 3, 3}, {3, 3, 3}};
-    a.blocks = {2, 2};
-    a.decoder_convs = {2};
-    planned.patch = {12, 16, 12};
     const C2fnasSpace space(planned);
     const auto parameters = [&](const Genotype& genotype) {
       const Phenotype built = space.build(genotype);
