@@ -147,6 +147,7 @@ class CompoundScaling : public LedgerStrategy {
                 {"points", points},
                 {"rule", to_json(kEfficientNetRule)},
                 {"fitted", fitted ? to_json(*fitted) : Json(nullptr)},
+                {"fitted_points", fitted ? fitted->points : 0},
                 {"draws", draws_.counts()},
                 {"front", pareto_story(context_, ledger_)}}
         .dump();
@@ -189,9 +190,10 @@ double distance_to_rule(const ScaleFactors& factors, const ScalingRule& rule) {
   return std::sqrt(sum);
 }
 
-std::optional<ScalingRule> fit_scaling_rule(const std::vector<ScaledPoint>& points) {
+std::optional<FittedRule> fit_scaling_rule(const std::vector<ScaledPoint>& points) {
   Logs weighted{};
   double squares = 0;
+  std::int64_t count = 0;
   for (const ScaledPoint& point : points) {
     const bool matched = std::ranges::any_of(points, [&](const ScaledPoint& other) {
       const bool no_worse = other.cost <= point.cost && other.score >= point.score;
@@ -199,14 +201,16 @@ std::optional<ScalingRule> fit_scaling_rule(const std::vector<ScaledPoint>& poin
     });
     if (matched) continue;
     const double phi = std::log2(point.cost);
+    if (std::abs(phi) > 1e-6) ++count;
     const Logs logs = logs_of(point.factors);
     for (std::size_t i = 0; i < 3; ++i) weighted[i] += phi * logs[i];
     squares += phi * phi;
   }
-  if (squares < 1e-12) return std::nullopt;
-  return ScalingRule{std::exp(weighted[0] / squares),
+  if (count < 2) return std::nullopt;
+  return FittedRule{{std::exp(weighted[0] / squares),
                      std::exp(weighted[1] / squares),
-                     std::exp(weighted[2] / squares)};
+                     std::exp(weighted[2] / squares)},
+                    count};
 }
 
 ScaleFactors scale_factors(const SearchSpace& space,

@@ -33,11 +33,14 @@ struct ScaledPoint {
   double cost = 1;       // MACs relative to the stage's start
   double score = 0;
 };
+struct FittedRule : ScalingRule {
+  std::int64_t points = 0;  // that it rests on, those as dear as the start not counted
+};
 /// The rule that the points themselves suggest. Ours: only points that no cheaper or equally cheap
 /// one matches in score count (they are what a budget would buy); phi is log2 of their cost, and
-/// the logarithms of the factors are fitted as multiples of phi by least squares. Nothing if no
-/// such point costs anything but the start.
-std::optional<ScalingRule> fit_scaling_rule(const std::vector<ScaledPoint>& points);
+/// the logarithms of the factors are fitted as multiples of phi by least squares. Nothing with
+/// fewer than two such points dearer or cheaper than the start: one alone lies on any rule.
+std::optional<FittedRule> fit_scaling_rule(const std::vector<ScaledPoint>& points);
 
 /// Factors of `genotype` relative to `start`, read from the texts of genes of group "scale":
 /// numbers such as "0.75" or "64x96x96" (geometric mean). Names say what they scale: "cells",

@@ -324,6 +324,12 @@ bool has_batch_norm(const Graph& graph) {
   });
 }
 
+ScoringWindows scoring_windows(const Extent3& patch, std::uint64_t seed) {
+  constexpr std::int64_t kVoxels = std::int64_t{1} << 24;
+  const std::int64_t count = (kVoxels + volume(patch) - 1) / volume(patch);
+  return {std::clamp<std::int64_t>(count, 4, 16), patch, seed};
+}
+
 Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWindows& windows) {
   TrainOptions options;
   options.batch = windows.count;

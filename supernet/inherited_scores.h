@@ -12,10 +12,14 @@ namespace nas {
 
 /// Patches on which all candidates of a super-network are compared.
 struct ScoringWindows {
-  std::int64_t count = 16;
+  std::int64_t count = 0;
   Extent3 patch{0, 0, 0};  // voxels
   std::uint64_t seed = 1;
 };
+/// As many windows of `patch` as hold 2^24 voxels, but 4 to 16: a large window says more, and costs
+/// as much as many small ones.
+ScoringWindows scoring_windows(const Extent3& patch, std::uint64_t seed);
+
 /// The windows themselves, [count, C, D, H, W] on the CPU, not augmented: cases drawn uniformly,
 /// every second window (of the last half) centred on a labelled voxel. A function of its arguments.
 Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWindows& windows);

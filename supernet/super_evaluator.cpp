@@ -203,7 +203,9 @@ double SuperEvaluator::step_seconds(const Genotype& genotype) {
 }
 
 double SuperEvaluator::scoring_seconds(const Genotype& genotype, std::int64_t paths) {
-  return 1.1 * static_cast<double>(paths * kScoringWindows) * train_.forward_seconds(genotype);
+  const Extent3 patch = train_.setup().space->super_network(genotype).patch;
+  return 1.1 * static_cast<double>(paths * scoring_windows(patch, 0).count) *
+         train_.forward_seconds(genotype);
 }
 
 Probe SuperEvaluator::probe(const Genotype& genotype, TrialPurpose purpose) {
@@ -269,7 +271,10 @@ double SuperEvaluator::super_step_seconds(const Genotype& fixed,
 TrialPlan SuperEvaluator::plan(const Trial& trial) {
   const TrainEvaluatorSetup& setup = train_.setup();
   if (trial.purpose == TrialPurpose::Inherited) {
-    return {0, Json{{"windows", kScoringWindows}, {"seed", trial.seed}}.dump()};
+    const Extent3 patch = setup.space->super_network(trial.genotype).patch;
+    return {
+        0,
+        Json{{"windows", scoring_windows(patch, trial.seed).count}, {"seed", trial.seed}}.dump()};
   }
   if (trial.purpose != TrialPurpose::SuperNet) return train_.plan(trial);
   const auto start = SteadyClock::now();
@@ -407,9 +412,8 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
       paths.push_back(sampler.draw(Rng(trial.seed).split("paths of the score").key(), i, accept));
     }
   }
-  const Batch windows =
-      make_windows(find_cases(*setup.cache, setup.cases.inner_validation),
-                   {.count = kScoringWindows, .patch = open.patch, .seed = trial.seed});
+  const Batch windows = make_windows(find_cases(*setup.cache, setup.cases.inner_validation),
+                                     scoring_windows(open.patch, trial.seed));
   ScoringOptions scoring = scoring_options(setup, setup.base, open.patch, open.graph);
   scoring.should_stop = stop_requested;
   const ScoringReport scores = score_paths(network, paths, windows, scoring);
@@ -445,7 +449,7 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
       "; inherited weights of ",
       differentiable ? "the decoded path" : concat_text(kPathsOfAScore, " drawn paths"),
       ", ",
-      kScoringWindows,
+      windows.image.size(0),
       " windows of inner validation",
       warm_start);
   details["merged_pairs"] = report.merged_pairs;
@@ -495,9 +499,8 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
     loaded->module = GraphModule(loaded->network.graph, trials.front().seed);
     load_weights(source_weights(setup.run_folder, source).string(), *loaded->module);
     const Extent3& patch = loaded->network.patch;
-    loaded->windows =
-        make_windows(find_cases(*setup.cache, setup.cases.inner_validation),
-                     {.count = kScoringWindows, .patch = patch, .seed = trials.front().seed});
+    loaded->windows = make_windows(find_cases(*setup.cache, setup.cases.inner_validation),
+                                   scoring_windows(patch, trials.front().seed));
     loaded->options = scoring_options(setup, setup.base, patch, loaded->network.graph);
     loaded_ = std::move(loaded);
   }
@@ -532,7 +535,7 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
   const std::string how = concat_text("inherited weights of trial ",
                                       source,
                                       ", ",
-                                      kScoringWindows,
+                                      loaded_->windows.image.size(0),
                                       " windows of inner validation, seed ",
                                       trials.front().seed);
   for (std::size_t p = 0; p < paths.size(); ++p) {
@@ -551,7 +554,7 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
     evaluation.status = TrialStatus::Done;
     evaluation.score = score.score;
     add_dice(evaluation, score, setup.preprocessing.label_names);
-    evaluation.metrics["windows"] = static_cast<double>(kScoringWindows);
+    evaluation.metrics["windows"] = static_cast<double>(loaded_->windows.image.size(0));
     evaluation.metrics["prefix_saving"] = report.saving();
   }
   if (!report.stopped) {

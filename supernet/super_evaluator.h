@@ -23,9 +23,10 @@ std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwor
 ///     genotype, within max_parameters if given, and the score that of its path; single path: the
 ///     score is the mean of four drawn paths. `details` holds the alpha and entropy history
 ///     (SuperReport).
-///   Inherited        scores the genotype with the weights of trial `source` on kScoringWindows
-///     fixed windows of the inner validation cases, the same for every trial of a run. Trials come
-///     in batches, whose common prefixes are computed once.
+///   Inherited        scores the genotype with the weights of trial `source` on fixed windows of
+///   the
+///     inner validation cases (scoring_windows() says how many), the same for every trial of a run.
+///     Trials come in batches, whose common prefixes are computed once.
 class SuperEvaluator : public Evaluator {
  public:
   explicit SuperEvaluator(TrainEvaluatorSetup setup);
@@ -43,7 +44,6 @@ class SuperEvaluator : public Evaluator {
   /// What does the own trainings, e.g. for forecasts.
   TrainEvaluator& trainer() { return train_; }
 
-  static constexpr std::int64_t kScoringWindows = 16;
   static constexpr std::int64_t kScoringBatch = 48;  // trials; what a kill makes score again
 
  private:

@@ -120,7 +120,8 @@ std::string verdict_sentence(const Json& data) {
     std::string text = concat_text(
         "On the ",
         cases,
-        " held-out cases the searched network (mean Dice ",
+        cases == 1 ? " held-out case" : " held-out cases",
+        " the searched network (mean Dice ",
         fixed(number_or(c, "best_mean", NAN), 4),
         ") is ",
         verdict == "not distinguishable" ? "not distinguishable from" : verdict + " than",
@@ -136,7 +137,7 @@ std::string verdict_sentence(const Json& data) {
                           "], Wilcoxon ",
                           p_text(c.at("wilcoxon_p").get<double>()));
     }
-    return text + "." + (cases < 5 ? " So few cases allow no verdict." : "");
+    return text + "." + (cases < 5 ? " Fewer than five cases allow no verdict." : "");
   }
   if (!has_best && !has_baseline) {
     return concat_text("The search is not finished: ", data.at("trials").size(), " trials so far.");

@@ -310,7 +310,14 @@ Table scaling_table(const Json& story) {
 
 Table exponent_table(const Json& story) {
   const Json &rule = part(story, "rule"), &fitted = part(story, "fitted");
-  Table table{{"", "fitted here", "EfficientNet's rule"}, {}, "lrr", {}};
+  const double points = number_or(story, "fitted_points", 0);  // older runs do not tell
+  Table table{{"",
+               points > 0 ? concat_text("fitted to ", fixed(points, 0), " networks here")
+                          : std::string("fitted here"),
+               "EfficientNet's rule"},
+              {},
+              "lrr",
+              {}};
   if (!rule.is_object() || !fitted.is_object()) return table;
   for (const auto& [name, value] : rule.items()) {
     table.rows.push_back({name,

@@ -77,9 +77,17 @@ Table gene_table(const Json& data) {
   if (!final_trials.contains("best") || !final_trials.contains("baseline")) return table;
   const auto best = genes_of(final_trials.at("best").at("genotype")),
              planned = genes_of(final_trials.at("baseline").at("genotype"));
+  // Beside the planned network (BesidePlan) all other genes stand still and say nothing.
+  const std::pair<std::string, std::string> beside{"network", "plan"};
+  const bool plan_alone = !planned.empty() && planned[0] == beside;
   for (std::size_t i = 0; i < std::min(best.size(), planned.size()); ++i) {
-    const bool same = best[i].second == planned[i].second;
-    table.rows.push_back({best[i].first, planned[i].second, best[i].second, same ? "" : "changed"});
+    const bool says_nothing = plan_alone && i > 0;
+    if (says_nothing && best[0] == beside) break;
+    const bool same = says_nothing || best[i].second == planned[i].second;
+    table.rows.push_back({best[i].first,
+                          says_nothing ? "–" : planned[i].second,
+                          best[i].second,
+                          same ? "" : "changed"});
     table.classes.emplace_back(same ? "" : "chosen");
   }
   return table;

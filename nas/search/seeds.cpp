@@ -74,7 +74,9 @@ Table size_table(const Json& summary) {
 
 /// Why equal budgets may not be equal work; "" if they are.
 std::string budget_note(const Json& summary) {
-  return budget_is_time(summary) ? "" : "Equal steps: a smaller network had less work for them.";
+  return budget_is_time(summary)
+             ? ""
+             : "Equal steps are not equal work: a larger network has more of it in each step.";
 }
 
 Table difference_table(const Json& summary) {

@@ -995,7 +995,10 @@ TEST(CompoundScaling, TheFittedRuleIsTheOneThatMadeThePoints) {
   EXPECT_NEAR(fitted->alpha, rule.alpha, 1e-12);
   EXPECT_NEAR(fitted->beta, rule.beta, 1e-12);
   EXPECT_NEAR(fitted->gamma, rule.gamma, 1e-12);
+  EXPECT_EQ(fitted->points, 4) << "those on the rule but the start";
   EXPECT_FALSE(fit_scaling_rule({{{1, 1, 1}, 1, 0.8}})) << "nothing but the start";
+  EXPECT_FALSE(fit_scaling_rule({{{1, 1, 1}, 1, 0.8}, {{1.2, 1, 1}, 1.2, 0.9}}))
+      << "one network alone lies on any rule";
   EXPECT_FALSE(fit_scaling_rule({}));
 
   const Walk walk;

@@ -938,6 +938,9 @@ TEST(InheritedScores, DiceIsThatOfTheClosedNetworkAndStatisticsAreTheBatchesOwn)
   const test::SmallPhantom phantom(folder.path());
   const Graph graph = open_network("batch_norm");
   GraphModule super(graph, 6);
+  EXPECT_EQ(scoring_windows({40, 56, 40}, 1).count, 16);
+  EXPECT_EQ(scoring_windows({128, 128, 128}, 1).count, 8);
+  EXPECT_EQ(scoring_windows({320, 320, 320}, 1).count, 4);
   const Batch windows = make_windows(phantom.cases, {.count = 3, .patch = {16, 16, 16}, .seed = 5});
   const Batch statistics = make_batch(phantom.cases, small_training(1), 7);
   const Picks picks{1, 2, 1, 0, 1};
