@@ -103,7 +103,9 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
       page.raw("<div>").element("b", value).element("span", what).raw("</div>");
     };
     tile(fixed(number_or(t, "score", NAN), 4),
-         concat_text("mean Dice, ", part(t, "cases").size(), " held-out cases"));
+         part(t, "cases").size() == 1
+             ? std::string("Dice, the only held-out case")
+             : concat_text("mean Dice, ", part(t, "cases").size(), " held-out cases"));
     tile(count_text(t.at("parameters")), "parameters");
     tile(count_text(t.at("macs")), "multiply-adds a patch");
     tile(budget_is_time(data) ? format_duration(data.at("clock")) : t.at("steps_done").dump(),
@@ -115,20 +117,22 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   if (compared) {
     const Json& c = data.at("comparison");
     page.element("h2", "Searched network against the planned baseline");
-    page.element(
-        "p",
-        concat_text("Both were trained on the same cases, those of the fold without the inner "
-                    "validation cases, with equal shares of the budget, and compared case "
-                    "by case. Mean difference ",
-                    with_sign(c.at("mean_difference").get<double>(), 4),
-                    " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
-                    "signed-rank test over ",
-                    c.at("wilcoxon_pairs").dump(),
-                    " pairs that differ, two-sided, ",
-                    c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
-                    ": ",
-                    p_text(c.at("wilcoxon_p").get<double>()),
-                    "."));
+    std::string how =
+        "Both were trained on the same cases, those of the fold without the inner validation "
+        "cases, with equal shares of the budget, and compared case by case.";
+    if (c.at("interval")[0].is_number()) {
+      how += concat_text(" Mean difference ",
+                         with_sign(c.at("mean_difference").get<double>(), 4),
+                         " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
+                         "signed-rank test over ",
+                         c.at("wilcoxon_pairs").dump(),
+                         " pairs that differ, two-sided, ",
+                         c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
+                         ": ",
+                         p_text(c.at("wilcoxon_p").get<double>()),
+                         ".");
+    }
+    page.element("p", how);
     page.raw(scatter_svg(c)).raw(difference_svg(c));
   }
   auto section = [&](const char* title, const Table& table) {

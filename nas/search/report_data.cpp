@@ -117,11 +117,17 @@ std::string verdict_sentence(const Json& data) {
     const Json& c = data.at("comparison");
     const std::string verdict = c.at("verdict");
     const std::size_t cases = c.at("cases").size();
+    if (cases == 1) {
+      return concat_text("On the only held-out case the searched network has a Dice of ",
+                         fixed(number_or(c, "best_mean", NAN), 4),
+                         ", the planned baseline ",
+                         fixed(number_or(c, "baseline_mean", NAN), 4),
+                         ": not distinguishable, since one case allows no verdict.");
+    }
     std::string text = concat_text(
         "On the ",
         cases,
-        cases == 1 ? " held-out case" : " held-out cases",
-        " the searched network (mean Dice ",
+        " held-out cases the searched network (mean Dice ",
         fixed(number_or(c, "best_mean", NAN), 4),
         ") is ",
         verdict == "not distinguishable" ? "not distinguishable from" : verdict + " than",

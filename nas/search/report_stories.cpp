@@ -71,7 +71,13 @@ Table stage_table(const Json& data) {
   }
   for (const Json& s : data.at("stages")) {
     const std::string name = s.at("name");
-    const double seconds = s.at("ended").get<double>() - s.at("started").get<double>();
+    double seconds = s.at("ended").get<double>() - s.at("started").get<double>();
+    if (!clock) {  // a budget of steps has no clock: what the trials took
+      seconds = 0;
+      for (const Json& t : data.at("trials")) {
+        if (t.at("stage") == name) seconds += t.at("seconds").get<double>();
+      }
+    }
     const double steps = steps_of(data, name);
     const double share = clock ? seconds / all_seconds : steps / all_steps;
     const auto trials = std::count_if(data.at("trials").begin(),
@@ -82,7 +88,7 @@ Table stage_table(const Json& data) {
     table.rows.push_back({name + (s.value("control", false) ? " (control)" : ""),
                           kind_words(text_or(s, "kind")),
                           std::to_string(trials),
-                          clock && done ? format_duration(seconds) : "–",
+                          done && seconds > 0 ? format_duration(seconds) : "–",
                           fixed(steps, 0),
                           done && std::isfinite(share) ? fixed(100 * share, 0) + " %" : "–",
                           winner.is_object() ? short_genotype(text_or(winner, "genotype")) : "–",

@@ -72,22 +72,21 @@ Table gene_table(const Json& data) {
     }
     return genes;
   };
-  Table table{{"gene", "planned", "searched", ""}, {}, "llll", {}};
+  Table table{{"gene", "planned", "searched", ""}, {}, "llwl", {}};
   const Json& final_trials = data.at("final");
   if (!final_trials.contains("best") || !final_trials.contains("baseline")) return table;
-  const auto best = genes_of(final_trials.at("best").at("genotype")),
-             planned = genes_of(final_trials.at("baseline").at("genotype"));
-  // Beside the planned network (BesidePlan) all other genes stand still and say nothing.
-  const std::pair<std::string, std::string> beside{"network", "plan"};
-  const bool plan_alone = !planned.empty() && planned[0] == beside;
+  const std::string best_text = final_trials.at("best").at("genotype"),
+                    planned_text = final_trials.at("baseline").at("genotype");
+  if (planned_text.starts_with("network=plan ")) {  // its other genes say nothing (BesidePlan)
+    table.rows.push_back(
+        {"all", short_genotype(planned_text), short_genotype(best_text), "changed"});
+    table.classes.emplace_back("");
+    return table;
+  }
+  const auto best = genes_of(best_text), planned = genes_of(planned_text);
   for (std::size_t i = 0; i < std::min(best.size(), planned.size()); ++i) {
-    const bool says_nothing = plan_alone && i > 0;
-    if (says_nothing && best[0] == beside) break;
-    const bool same = says_nothing || best[i].second == planned[i].second;
-    table.rows.push_back({best[i].first,
-                          says_nothing ? "–" : planned[i].second,
-                          best[i].second,
-                          same ? "" : "changed"});
+    const bool same = best[i].second == planned[i].second;
+    table.rows.push_back({best[i].first, planned[i].second, best[i].second, same ? "" : "changed"});
     table.classes.emplace_back(same ? "" : "chosen");
   }
   return table;

@@ -157,7 +157,11 @@ PairedComparison compare_paired(std::span<const double> a,
   result.verdict = "not distinguishable";
   if (differences.empty()) return result;
   result.mean_difference = mean(differences);
-  result.interval = paired_bootstrap(differences, Rng(seed).split("bootstrap"));
+  if (differences.size() == 1) {
+    result.interval = {NAN, NAN};  // one case has no spread
+  } else {
+    result.interval = paired_bootstrap(differences, Rng(seed).split("bootstrap"));
+  }
   result.wilcoxon = wilcoxon_signed_rank(differences);
   // An interval from two or three cases says nothing, whatever it excludes.
   if (differences.size() >= 5) {

@@ -45,7 +45,7 @@ WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences);
 struct PairedComparison {
   std::int64_t cases = 0;
   double mean_difference = 0;
-  Interval interval;  // 95 %
+  Interval interval;  // 95 %; NaN from a single case
   WilcoxonResult wilcoxon;
   std::string verdict;
 };

@@ -933,6 +933,9 @@ TEST(Statistics, AVerdictNeedsAnIntervalThatExcludesZeroAndFiveCases) {
   EXPECT_EQ(compare_paired(a, a, 1).verdict, "not distinguishable");
   EXPECT_EQ(compare_paired(std::span(a).first(4), std::span(b).first(4), 1).verdict,
             "not distinguishable");
+  EXPECT_FALSE(
+      std::isfinite(compare_paired(std::span(a).first(1), std::span(b).first(1), 1).interval.low))
+      << "one case has no spread";
 }
 
 TEST(Delivered, IsChosenByTheInnerValidationAlone) {
