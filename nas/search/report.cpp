@@ -158,7 +158,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   add_stories(page, data);
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
-  add_drawing(page, run_folder, data);
+  add_drawings(page, run_folder, data);
 
   section("Budget: forecast and spent", budget_table(data));
   if (const Json& cannot = part(data.at("forecast"), "cannot_buy");

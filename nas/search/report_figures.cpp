@@ -270,29 +270,37 @@ void add_pictures(Html& page,
   }
 }
 
-void add_drawing(Html& page, const fs::path& run_folder, const Json& data) {
-  const fs::path network = run_folder / "model" / "network.json";
-  if (!fs::exists(network)) return;
-  page.element("h2", "The delivered network");
-  const fs::path drawing = temporary_name(run_folder / "network.svg").string() + ".svg";
-  try {
-    const Graph graph = read_graph(network.string());
-    Extent3 patch{};
-    for (std::size_t i = 0; i < 3; ++i)
-      patch[i] = part(data.at("plan"), "patch").at(i).get<std::int64_t>();
-    write_drawing(graph, patch, drawing);
-    const std::string svg = read_file(drawing, 32 << 20);
-    page.raw(concat_text("<details><summary>Drawing (",
-                         graph.nodes.size(),
-                         " nodes)</summary>\n<img class=\"network\" alt=\"network\" "
-                         "src=\"data:image/svg+xml;base64,",
-                         base64(svg),
-                         "\"></details>\n"));
-  } catch (const Error& error) {
-    page.element("p", concat_text("No drawing: ", error.what()), "class=\"note\"");
+void add_drawings(Html& page, const fs::path& run_folder, const Json& data) {
+  for (const auto& [label, title] : {std::pair{"best", "The searched network"},
+                                     std::pair{"control", "The control's network"},
+                                     std::pair{"baseline", "The planned network"}}) {
+    const bool delivered = data.at("delivered") == label;
+    const fs::path model = run_folder / label;
+    if (!data.at("final").contains(label) || (label != std::string_view("best") && !delivered)) {
+      continue;
+    }
+    page.element("h2", concat_text(title, delivered ? ", delivered" : ""));
+    const fs::path drawing = temporary_name(run_folder / "network.svg").string() + ".svg";
+    try {
+      const Graph graph = read_graph((model / "network.json").string());
+      const std::string where = (model / "preprocessing.json").string();
+      const Json preprocessing = parse_json(read_file(where, 16 << 20), where);
+      const std::vector<std::int64_t> edges =
+          JsonReader(preprocessing, where).at("patch").integers();
+      NAS_CHECK(edges.size() == 3, where, ": patch: expected 3 edges, found ", edges.size());
+      write_drawing(graph, {edges[0], edges[1], edges[2]}, drawing);
+      page.raw(concat_text("<details><summary>Drawing (",
+                           graph.nodes.size(),
+                           " nodes)</summary>\n<img class=\"network\" alt=\"network\" "
+                           "src=\"data:image/svg+xml;base64,",
+                           base64(read_file(drawing, 32 << 20)),
+                           "\"></details>\n"));
+    } catch (const Error& error) {
+      page.element("p", concat_text("No drawing: ", error.what()), "class=\"note\"");
+    }
+    std::error_code ignored;
+    fs::remove(drawing, ignored);
   }
-  std::error_code ignored;
-  fs::remove(drawing, ignored);
 }
 
 }  // namespace nas

@@ -25,7 +25,8 @@ void add_pictures(Html& page,
                   const std::filesystem::path& run_folder,
                   const Json& data,
                   const std::string& label);
-/// RUN/model/network.json drawn by Graphviz; a note where that fails, nothing before there is one.
-void add_drawing(Html& page, const std::filesystem::path& run_folder, const Json& data);
+/// The searched network and the delivered one, drawn by Graphviz; a note where that fails, nothing
+/// before there is one.
+void add_drawings(Html& page, const std::filesystem::path& run_folder, const Json& data);
 
 }  // namespace nas
