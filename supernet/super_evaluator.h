@@ -23,10 +23,9 @@ std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwor
 ///     genotype, within max_parameters if given, and the score that of its path; single path: the
 ///     score is the mean of four drawn paths. `details` holds the alpha and entropy history
 ///     (SuperReport).
-///   Inherited        scores the genotype with the weights of trial `source` on fixed windows of
-///   the
-///     inner validation cases (scoring_windows() says how many), the same for every trial of a run.
-///     Trials come in batches, whose common prefixes are computed once.
+///   Inherited        scores the genotype with the weights of trial `source` on fixed windows
+///     (scoring_windows() says how many) of the inner validation cases, the same for every trial of
+///     a run. Trials come in batches, whose common prefixes are computed once.
 class SuperEvaluator : public Evaluator {
  public:
   explicit SuperEvaluator(TrainEvaluatorSetup setup);

@@ -136,11 +136,9 @@ std::string verdict_sentence(const Json& data) {
         "): mean difference ",
         with_sign(c.at("mean_difference").get<double>(), 4));
     if (c.at("interval")[0].is_number()) {
-      text += concat_text(", 95 % interval [",
-                          with_sign(c.at("interval")[0].get<double>(), 4),
-                          ", ",
-                          with_sign(c.at("interval")[1].get<double>(), 4),
-                          "], Wilcoxon ",
+      text += concat_text(", 95 % interval ",
+                          interval_text(c.at("interval"), 4),
+                          ", Wilcoxon ",
                           p_text(c.at("wilcoxon_p").get<double>()));
     }
     return text + "." + (cases < 5 ? " Fewer than five cases allow no verdict." : "");

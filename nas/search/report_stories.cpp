@@ -28,11 +28,11 @@ const char* kind_words(const std::string& kind) {
   return "";
 }
 
-/// Steps that all trials of a stage did.
-double steps_of(const Json& data, const std::string& stage) {
+/// Sum of `key` over all trials of a stage.
+double total_of(const char* key, const Json& data, const std::string& stage) {
   double sum = 0;
   for (const Json& t : data.at("trials")) {
-    if (t.at("stage") == stage) sum += t.at("steps_done").get<double>();
+    if (t.at("stage") == stage) sum += t.at(key).get<double>();
   }
   return sum;
 }
@@ -67,18 +67,14 @@ Table stage_table(const Json& data) {
   double all_seconds = 0, all_steps = 0;
   for (const Json& s : data.at("stages")) {
     all_seconds += std::max(0.0, s.at("ended").get<double>() - s.at("started").get<double>());
-    all_steps += steps_of(data, s.at("name"));
+    all_steps += total_of("steps_done", data, s.at("name"));
   }
   for (const Json& s : data.at("stages")) {
     const std::string name = s.at("name");
-    double seconds = s.at("ended").get<double>() - s.at("started").get<double>();
-    if (!clock) {  // a budget of steps has no clock: what the trials took
-      seconds = 0;
-      for (const Json& t : data.at("trials")) {
-        if (t.at("stage") == name) seconds += t.at("seconds").get<double>();
-      }
-    }
-    const double steps = steps_of(data, name);
+    // A budget of steps has no clock: what the trials took.
+    const double seconds = clock ? s.at("ended").get<double>() - s.at("started").get<double>()
+                                 : total_of("seconds", data, name);
+    const double steps = total_of("steps_done", data, name);
     const double share = clock ? seconds / all_seconds : steps / all_steps;
     const auto trials = std::count_if(data.at("trials").begin(),
                                       data.at("trials").end(),
@@ -107,17 +103,10 @@ Table comparison_table(const Json& data) {
   const Json& comparisons = part(data, "comparisons");
   if (!comparisons.is_object() || comparisons.size() < 2) return table;
   for (const auto& [label, c] : comparisons.items()) {
-    const Json& interval = c.at("interval");
     table.rows.push_back({label == "best" ? "searched" : label,
                           fixed(number_or(c, "best_mean", NAN), 4),
                           with_sign(number_or(c, "mean_difference", NAN), 4),
-                          interval[0].is_number()
-                              ? concat_text("[",
-                                            with_sign(interval[0].get<double>(), 4),
-                                            ", ",
-                                            with_sign(interval[1].get<double>(), 4),
-                                            "]")
-                              : "–",
+                          interval_text(c.at("interval"), 4),
                           p_text(number_or(c, "wilcoxon_p", NAN)),
                           c.at("verdict").get<std::string>()});
   }
@@ -357,11 +346,7 @@ std::string rank_sentence(const Json& story) {
       fixed(number_or(story, "tau", NAN), 2));
   const Json& interval = part(story, "interval");
   if (interval.is_array() && interval.size() == 2 && interval[0].is_number()) {
-    text += concat_text(", 95 % interval [",
-                        with_sign(interval[0].get<double>(), 2),
-                        ", ",
-                        with_sign(interval[1].get<double>(), 2),
-                        "]");
+    text += ", 95 % interval " + interval_text(interval, 2);
   }
   return text + ". Chosen: " + text_or(story, "decision") + ".";
 }

@@ -25,6 +25,15 @@ std::string fixed(double value, int digits) {
 std::string with_sign(double value, int digits) {
   return (value >= 0 ? "+" : "") + fixed(value, digits);
 }
+std::string interval_text(const Json& interval, int digits) {
+  if (!interval.is_array() || interval.size() != 2 || !interval[0].is_number()) return "–";
+  return concat_text("[",
+                     with_sign(interval[0].get<double>(), digits),
+                     ", ",
+                     with_sign(interval[1].get<double>(), digits),
+                     "]");
+}
+
 std::string p_text(double p) { return p < 0.0001 ? "p < 0.0001" : "p = " + fixed(p, 4); }
 
 double number_or(const Json& object, const char* key, double otherwise) {

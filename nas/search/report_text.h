@@ -17,6 +17,8 @@ namespace nas {
 std::string fixed(double value, int digits);
 std::string with_sign(double value, int digits);
 std::string p_text(double p);
+/// "[-0.0016, +0.0031]"; "–" for an interval that is missing or not finite.
+std::string interval_text(const Json& interval, int digits);
 /// A number with its unit letter ("1.2 M"); "–" for anything else.
 std::string count_text(const Json& value);
 std::string join(const Json& words, const char* separator = ", ");

@@ -23,16 +23,6 @@ std::string shown(const std::string& label) { return label == "best" ? "searched
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-std::string interval_text(const Json& c) {
-  const Json& interval = c.at("interval");
-  if (!interval[0].is_number()) return "–";
-  return concat_text("[",
-                     with_sign(interval[0].get<double>(), 4),
-                     ", ",
-                     with_sign(interval[1].get<double>(), 4),
-                     "]");
-}
-
 Table score_table(const Json& summary) {
   Table table{{"network"}, {}, "l", {}};
   for (const Json& run : summary.at("runs")) {
@@ -93,7 +83,7 @@ Table difference_table(const Json& summary) {
       table.rows.push_back({name,
                             seed,
                             with_sign(number_or(c, "mean_difference", NAN), 4),
-                            interval_text(c),
+                            interval_text(c.at("interval"), 4),
                             p_text(number_or(c, "wilcoxon_p", NAN)),
                             c.at("verdict").get<std::string>()});
       table.classes.emplace_back(seed == "pooled" ? "chosen" : "");
@@ -222,7 +212,7 @@ std::string seeds_sentence(const Json& summary) {
       " times; mean difference ",
       with_sign(pooled.at("mean_difference").get<double>(), 4),
       ", 95 % interval over cases ",
-      interval_text(pooled),
+      interval_text(pooled.at("interval"), 4),
       ": ",
       pooled.at("verdict") == "not distinguishable"
           ? "not distinguishable from the baseline"

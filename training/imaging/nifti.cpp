@@ -163,21 +163,23 @@ Inflated inflate_all(std::span<const std::byte> packed,
   std::uint32_t stated = 0;  // inflated size of the last member modulo 2^32
   if (packed.size() >= 4) std::memcpy(&stated, packed.data() + packed.size() - 4, 4);
   const std::uint64_t candidate = need + (stated - static_cast<std::uint32_t>(need));
-  const std::string damaged = concat_text(where,
-                                          ": expected gzip data of ",
-                                          need,
-                                          " bytes of header and voxels, found ",
-                                          packed.size(),
-                                          " compressed bytes that are damaged or truncated");
+  const auto damaged = [&] {
+    return concat_text(where,
+                       ": expected gzip data of ",
+                       need,
+                       " bytes of header and voxels, found ",
+                       packed.size(),
+                       " compressed bytes that are damaged or truncated");
+  };
   Inflated out;
   if (candidate - need <= kSlack && candidate <= kUsualExpansion * packed.size() + kSlack) {
     const auto result = inflate_members(packed, candidate, out);
     if (result == LIBDEFLATE_SUCCESS && out.size >= need) return out;
-    NAS_CHECK(result != LIBDEFLATE_BAD_DATA, damaged);
+    NAS_CHECK(result != LIBDEFLATE_BAD_DATA, damaged());
   }
   // Several members, padding at the end, a nearly empty image, or a lie.
   const auto counted = count_inflated(packed, need + kSlack);
-  NAS_CHECK(counted, damaged);
+  NAS_CHECK(counted, damaged());
   NAS_CHECK(*counted >= need,
             where,
             ": expected ",
@@ -192,7 +194,7 @@ Inflated inflate_all(std::span<const std::byte> packed,
             kSlack,
             " more");
   const auto result = inflate_members(packed, *counted, out);
-  NAS_CHECK(result == LIBDEFLATE_SUCCESS && out.size >= need, damaged);
+  NAS_CHECK(result == LIBDEFLATE_SUCCESS && out.size >= need, damaged());
   return out;
 }
 
