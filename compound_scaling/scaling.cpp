@@ -5,7 +5,9 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <tuple>
 
 #include "nas/core/error.h"
@@ -85,27 +87,10 @@ class CompoundScaling : public LedgerStrategy {
                    kMostCombinations,
                    "; expected groups such as [\"scale\"]");
     grid_ = static_cast<std::int64_t>(grid->size());
-    struct Place {
-      double distance, length;
-      const Genotype* genotype;
-    };
-    std::vector<Place> order;
-    for (const Genotype& genotype : *grid) {
-      const ScaleFactors factors = scale_factors(*context.space, context.start, genotype);
-      const Logs logs = logs_of(factors);
-      // Distances that differ by rounding only are equal: then the smaller step comes first.
-      const double distance = std::round(distance_to_rule(factors) * 1e9) / 1e9;
-      order.push_back({distance, std::round(std::sqrt(dot(logs, logs)) * 1e9) / 1e9, &genotype});
-    }
-    std::ranges::stable_sort(order, [&](const Place& a, const Place& b) {
-      const bool a_starts = *a.genotype == context_.start, b_starts = *b.genotype == context_.start;
-      return std::tuple(!a_starts, a.distance, a.length) <
-             std::tuple(!b_starts, b.distance, b.length);
-    });
     std::vector<Genotype> chosen;
-    for (const Place& place : order) {
+    for (const std::size_t place : scaling_order(*context.space, context.start, *grid)) {
       if (std::ssize(chosen) == wanted) break;
-      if (draws_.take(*place.genotype)) chosen.push_back(*place.genotype);
+      if (draws_.take((*grid)[place])) chosen.push_back((*grid)[place]);
     }
     draws_.check_any();
     for (const Genotype& genotype : chosen) {
@@ -211,6 +196,59 @@ std::optional<FittedRule> fit_scaling_rule(const std::vector<ScaledPoint>& point
                      std::exp(weighted[1] / squares),
                      std::exp(weighted[2] / squares)},
                     count};
+}
+
+std::vector<std::size_t> scaling_order(const SearchSpace& space,
+                                       const Genotype& start,
+                                       const std::vector<Genotype>& grid) {
+  // Logarithms that differ by rounding only are equal.
+  const auto rounded = [](double x) { return std::round(x * 1e9) / 1e9; };
+  std::vector<Logs> logs;
+  std::array<double, 3> up, down;  // the smallest step of each factor alone
+  up.fill(std::numeric_limits<double>::infinity());
+  down.fill(-std::numeric_limits<double>::infinity());
+  const auto only = [](const Logs& l) -> int {  // the factor that alone changes, else -1
+    int changed = -1;
+    for (int i = 0; i < 3; ++i) {
+      if (l[static_cast<std::size_t>(i)] != 0) changed = changed == -1 ? i : 3;
+    }
+    return changed == 3 ? -1 : changed;
+  };
+  for (const Genotype& genotype : grid) {
+    Logs& l = logs.emplace_back(logs_of(scale_factors(space, start, genotype)));
+    for (double& x : l) x = rounded(x);
+    if (const int i = only(l); i >= 0) {
+      const auto at = static_cast<std::size_t>(i);
+      if (l[at] > 0) up[at] = std::min(up[at], l[at]);
+      if (l[at] < 0) down[at] = std::max(down[at], l[at]);
+    }
+  }
+  struct Place {
+    bool starts;
+    int group;
+    double distance, length;
+  };
+  std::vector<Place> places;
+  for (std::size_t g = 0; g < grid.size(); ++g) {
+    const Logs& l = logs[g];
+    Place place{grid[g] == start, 2, 0, rounded(std::sqrt(dot(l, l)))};
+    if (const int i = only(l); i >= 0) {
+      const auto at = static_cast<std::size_t>(i);
+      if (l[at] == up[at]) place.group = 0;
+      if (l[at] == down[at]) place.group = 1;
+    }
+    if (place.group == 2) {
+      place.distance = rounded(distance_to_rule({std::exp(l[0]), std::exp(l[1]), std::exp(l[2])}));
+    }
+    places.push_back(place);
+  }
+  std::vector<std::size_t> order(grid.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t g) {
+    const Place& p = places[g];
+    return std::tuple(!p.starts, p.group, p.distance, p.length);
+  });
+  return order;
 }
 
 ScaleFactors scale_factors(const SearchSpace& space,

@@ -51,12 +51,19 @@ ScaleFactors scale_factors(const SearchSpace& space,
                            const Genotype& start,
                            const Genotype& genotype);
 
+/// In which order a grid around `start` is tried, as indices of `grid`: the start; the smallest
+/// step up of each factor alone, shortest first, since what one factor brings is what a rule is
+/// fitted from and few trials would else never change the width; the smallest steps down; the
+/// others, nearest to EfficientNet's rule first.
+std::vector<std::size_t> scaling_order(const SearchSpace& space,
+                                       const Genotype& start,
+                                       const std::vector<Genotype>& grid);
+
 /// Compound scaling, kind "scaling": every combination of the genes of group "scale" (or of
-/// stage.groups) around the stage's start, those within the limits, nearest to EfficientNet's rule
-/// first (the start itself lies on it), as many as the stage has trials. Each gets own training
-/// with an equal share, from the super-network's weights where stage.warm_start says so. The best
-/// score wins. C2FNAS does a grid search over about 20 networks (Yu et al., CVPR 2020); its order,
-/// and what is fitted from it, are ours.
+/// stage.groups) around the stage's start, those within the limits, in scaling_order, as many as
+/// the stage has trials. Each gets own training with an equal share, from the super-network's
+/// weights where stage.warm_start says so. The best score wins. C2FNAS does a grid search over
+/// about 20 networks (Yu et al., CVPR 2020); its order, and what is fitted from it, are ours.
 std::unique_ptr<Strategy> make_compound_scaling(const StrategyContext& context);
 
 }  // namespace nas

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <numbers>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -941,9 +942,55 @@ void save_weights(const std::string& file, const torch::nn::Module& module) {
 
 namespace {
 
-void copy_values(const TensorView& view, at::Tensor target) {
+at::Tensor to_tensor(const TensorView& view) {
   std::vector<float> values = to_floats(view);
-  target.copy_(torch::from_blob(values.data(), target.sizes(), at::kFloat));
+  return torch::from_blob(values.data(), view.shape, at::kFloat).clone();
+}
+
+/// Channels of a wide network's value that the narrow one has too, ascending; empty: not known.
+using SharedChannels = std::vector<std::int64_t>;
+
+SharedChannels first_channels(std::int64_t count) {
+  SharedChannels channels(static_cast<std::size_t>(count));
+  std::iota(channels.begin(), channels.end(), 0);
+  return channels;
+}
+
+/// Those of a merge.
+SharedChannels merged_channels(const Node& node,
+                               const std::vector<SharedChannels>& shared,
+                               const std::vector<std::int64_t>& channels) {
+  SharedChannels result;
+  std::int64_t offset = 0;
+  for (const int input : node.inputs) {
+    const auto i = static_cast<std::size_t>(input);
+    if (shared[i].empty()) return {};
+    if (node.op == "concat") {
+      for (const std::int64_t channel : shared[i]) result.push_back(offset + channel);
+      offset += channels[i];
+    } else {
+      if (input != node.inputs.front() && shared[i] != result) return {};
+      result = shared[i];
+    }
+  }
+  return result;
+}
+
+/// Puts the weight of a convolution into the part of a wider one that belongs to shared channels,
+/// and 0 where a shared result would read another channel. \returns whether it fits.
+bool widen(const at::Tensor& narrow,
+           const at::Tensor& wide,
+           std::int64_t out_axis,
+           const SharedChannels& in) {
+  const std::int64_t in_axis = 1 - out_axis, out = narrow.size(out_axis);
+  const bool fits = !in.empty() && narrow.dim() == wide.dim() && out <= wide.size(out_axis) &&
+                    narrow.size(in_axis) == std::ssize(in) &&
+                    narrow.sizes().slice(2) == wide.sizes().slice(2);
+  if (!fits) return false;
+  at::Tensor results = wide.narrow(out_axis, 0, out);
+  results.zero_();
+  results.index_copy_(in_axis, torch::tensor(in), narrow);
+  return true;
 }
 
 }  // namespace
@@ -961,7 +1008,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 item.key(),
                 " is missing; this is not a file of this network");
       const TensorView& view = stored.at(item.key());
-      const at::Tensor& target = item.value();
+      at::Tensor target = item.value();
       NAS_CHECK(at::IntArrayRef(view.shape) == target.sizes(),
                 file,
                 ": tensor ",
@@ -970,7 +1017,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 target.sizes(),
                 ", found ",
                 at::IntArrayRef(view.shape));
-      copy_values(view, target);
+      target.copy_(to_tensor(view));
     }
   }
   for (const auto& [name, view] : stored.tensors()) {
@@ -986,10 +1033,70 @@ WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module&
     for (const auto& item : list) {
       const bool agrees = stored.has(item.key()) &&
                           at::IntArrayRef(stored.at(item.key()).shape) == item.value().sizes();
-      if (agrees) copy_values(stored.at(item.key()), item.value());
+      if (agrees) item.value().copy_(to_tensor(stored.at(item.key())));
       (agrees ? transfer.copied : transfer.own_start).push_back(item.key());
     }
   }
+  return transfer;
+}
+
+WeightTransfer load_narrower_weights(const std::string& file, GraphModuleImpl& module) {
+  WeightTransfer transfer = load_matching_weights(file, module);
+  const Graph& graph = module.graph();
+  if (transfer.own_start.empty() || !graph.is_closed()) return transfer;
+  const SafetensorsFile stored(file);
+  const std::set<std::string> copied(transfer.copied.begin(), transfer.copied.end());
+  const std::vector<std::int64_t> channels = channel_counts(graph);
+  const auto state = graph_state(graph);
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
+    for (const auto& item : list) tensors.emplace(item.key(), item.value());
+  }
+
+  const at::NoGradGuard no_grad;
+  std::vector<SharedChannels> shared(graph.nodes.size());
+  std::set<std::string> widened;
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    const OperationKind kind = operation(node).kind;
+    if (kind == OperationKind::Input) {
+      shared[n] = first_channels(channels[n]);
+      continue;
+    }
+    const auto input = static_cast<std::size_t>(node.inputs[0]);
+    const SharedChannels& in = shared[input];
+    const bool convolves = kind == OperationKind::Convolution;
+    if (kind == OperationKind::Merge) {
+      shared[n] = merged_channels(node, shared, channels);
+    } else if (!convolves && channels[n] == channels[input]) {
+      shared[n] = in;
+    }
+    for (const StateTensor& item : state[n]) {  // of a convolution: the weight, then the bias
+      const std::string name = node.name + "." + item.name;
+      if (!stored.has(name)) continue;
+      if (copied.contains(name)) {
+        if (convolves) shared[n] = first_channels(channels[n]);
+        continue;
+      }
+      const at::Tensor narrow = to_tensor(stored.at(name));
+      const SharedChannels& results = narrow.dim() == 1 && convolves ? shared[n] : in;
+      bool fits = false;
+      if (narrow.dim() > 1) {
+        const std::int64_t out_axis = node.op == "conv_transpose" ? 1 : 0;
+        const bool mixes = node.op != "conv" || attribute_int(node, "groups") == 1;
+        fits = mixes && widen(narrow, tensors.at(name), out_axis, in);
+        if (fits) shared[n] = first_channels(narrow.size(out_axis));
+      } else if (narrow.dim() == 1 && narrow.size(0) == std::ssize(results)) {
+        tensors.at(name).index_copy_(0, torch::tensor(results), narrow);
+        fits = true;
+      }
+      if (fits) widened.insert(name);
+    }
+  }
+  transfer.widened = std::ssize(widened);
+  transfer.copied.insert(transfer.copied.end(), widened.begin(), widened.end());
+  std::erase_if(transfer.own_start,
+                [&](const std::string& name) { return widened.contains(name); });
   return transfer;
 }
 

@@ -164,19 +164,21 @@ std::filesystem::path source_weights(const std::filesystem::path& run_folder, st
   return file;
 }
 
-std::string warm_start_from_source(torch::nn::Module& module,
+std::string warm_start_from_source(GraphModuleImpl& network,
                                    const std::filesystem::path& run_folder,
                                    const Trial& trial) {
   if (trial.source == 0) return "";
   const WeightTransfer transfer =
-      load_matching_weights(source_weights(run_folder, trial.source).string(), module);
-  return concat_text(", warm-started from trial ",
-                     trial.source,
-                     ": ",
-                     transfer.copied.size(),
-                     " of ",
-                     transfer.copied.size() + transfer.own_start.size(),
-                     " tensors");
+      load_narrower_weights(source_weights(run_folder, trial.source).string(), network);
+  return concat_text(
+      ", warm-started from trial ",
+      trial.source,
+      ": ",
+      transfer.copied.size(),
+      " of ",
+      transfer.copied.size() + transfer.own_start.size(),
+      " tensors",
+      transfer.widened ? concat_text(", ", transfer.widened, " of them widened") : "");
 }
 
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}

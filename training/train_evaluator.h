@@ -18,11 +18,9 @@
 #include "training/options.h"
 #include "training/preprocessing.h"
 
-namespace torch::nn {
-class Module;
-}
-
 namespace nas {
+
+class GraphModuleImpl;
 
 /// Who learns from which cases. The held-out cases score retrain trials only, that is, the final
 /// comparison; search trials never see them.
@@ -63,9 +61,10 @@ std::string lacks_memory(const std::string& device, std::int64_t forecast_bytes)
 
 /// Weights that trial `trial` left for others. \throws Error(Input) if they are not there.
 std::filesystem::path source_weights(const std::filesystem::path& run_folder, std::int64_t trial);
-/// Starts `module` from the weights of trial.source where names and shapes agree. \returns what to
-/// say of it (", warm-started from trial 7: 80 of 96 tensors"), "" without a source.
-std::string warm_start_from_source(torch::nn::Module& module,
+/// Starts `network` from the weights of trial.source (load_narrower_weights). \returns what to say
+/// of it (", warm-started from trial 7: 80 of 96 tensors, 12 of them widened"), "" without a
+/// source.
+std::string warm_start_from_source(GraphModuleImpl& network,
                                    const std::filesystem::path& run_folder,
                                    const Trial& trial);
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/predict.h"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -15,6 +13,7 @@
 
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
@@ -181,14 +180,8 @@ int run_predict(const PredictArguments& arguments) {
 
   // A place that cannot be written is better found before the work than after it.
   const fs::path target = out_is_file ? fs::absolute(out).parent_path() : out;
-  std::error_code problem;
-  fs::create_directories(target, problem);
-  NAS_CHECK_KIND(Io,
-                 !problem && ::access(target.c_str(), W_OK | X_OK) == 0,
-                 "cannot write to ",
-                 target.string(),
-                 ": ",
-                 problem ? problem.message() : "no permission");
+  check_writable(target);
+  create_folder(target);
 
   DataSet description;  // what the reader needs to know
   description.folder = folder ? fs::path(arguments.in) : fs::path(arguments.in).parent_path();

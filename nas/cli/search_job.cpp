@@ -360,6 +360,7 @@ SearchEnd start_search(const SearchJobOptions& options) {
                  (options.budget.seconds > 0) != (options.budget.steps > 0),
                  "give either --budget or --steps");
   const fs::path& run_folder = options.run_folder;
+  check_writable(run_folder);  // now, not after the forecast
   NAS_CHECK_KIND(Usage,
                  !fs::exists(run_folder / kDatabase),
                  run_folder.string(),
@@ -470,7 +471,7 @@ SearchEnd start_search(const SearchJobOptions& options) {
   run.seed = options.seed;
   run.code_version = options.code_version;
   run.created_unix = static_cast<std::int64_t>(std::time(nullptr));
-  fs::create_directories(run_folder);
+  create_folder(run_folder);
   const RunLock lock(run_folder);
   ResultsDb db = ResultsDb::create(run_folder / kDatabase, run);
   if (has_clock) db.set_clock(clock());
@@ -563,7 +564,7 @@ SearchEnd start_seeds(const SearchJobOptions& options, std::int64_t seeds) {
                  folder.string(),
                  "` goes on with what is there");
   const Json job = to_json(options);
-  fs::create_directories(folder);
+  create_folder(folder);
   write_json(folder / "recipe.json", job.at("recipe"));
   write_json(folder / kSeedsFile,
              {{"format", "voxnas.seeds"}, {"version", 1}, {"seeds", seeds}, {"job", job}});

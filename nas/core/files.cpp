@@ -98,12 +98,25 @@ std::string read_file(const fs::path& file, std::int64_t max_bytes) {
   return content;
 }
 
+void create_folder(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) fail(ErrorKind::Io, "cannot create folder ", folder.string(), ": ", code.message());
+}
+
+void check_writable(const fs::path& folder) {
+  const fs::path wanted = fs::absolute(folder);
+  fs::path there = wanted;
+  std::error_code code;
+  while (!fs::exists(there, code) && there.has_relative_path()) there = there.parent_path();
+  const bool is_folder = fs::is_directory(there, code);
+  if (is_folder && ::access(there.c_str(), W_OK | X_OK) == 0) return;
+  fail_io(there == wanted ? "write to" : "create", folder, is_folder ? errno : ENOTDIR);
+}
+
 void create_parent_folder(const fs::path& file) {
   const fs::path parent = file.parent_path();
-  if (parent.empty()) return;
-  std::error_code code;
-  fs::create_directories(parent, code);
-  if (code) fail(ErrorKind::Io, "cannot create folder ", parent.string(), ": ", code.message());
+  if (!parent.empty()) create_folder(parent);
 }
 
 fs::path temporary_name(const fs::path& file) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/search/draws.h"
 #include "nas/search/limits.h"
@@ -241,7 +242,7 @@ std::vector<Evaluation> evaluate(const SearchSetup& setup,
                                  std::vector<Trial>& trials) {
   TrialContext context;
   context.folder = setup.folder / trials.front().checkpoint;
-  std::filesystem::create_directories(context.folder);
+  create_folder(context.folder);
   context.clock = setup.clock;
   context.heartbeat = [&setup] { setup.database->set_clock(setup.clock()); };
   try {

@@ -221,6 +221,29 @@ TEST(Files, AtomicWriteCreatesFoldersAndLeavesNoTraceOfAFailure) {
   EXPECT_EQ(read_file(folder / std::string(250, 'n'), kMiB), "x");
 }
 
+TEST(Files, APlaceForResultsIsCheckedBeforeThereAreAny) {
+  const TempFolder folder;
+  const fs::path place = folder / "runs/one";
+  check_writable(place);
+  EXPECT_EQ(files_in(folder.path()), 0u);
+  create_folder(place);
+  create_folder(place);  // one that is there will do
+  check_writable(place);
+  write_file_atomic(place / "file", "x");
+  for (const auto& refused : {caught([&] { check_writable(place / "file/below"); }),
+                              caught([&] { create_folder(place / "file/below"); })}) {
+    EXPECT_EQ(refused.kind, ErrorKind::Io);
+    EXPECT_THAT(refused.message, AllOf(HasSubstr("one/file/below"), HasSubstr("directory")));
+  }
+  if (::geteuid() == 0) return;  // root may write anywhere
+  fs::permissions(place, fs::perms::owner_read | fs::perms::owner_exec);
+  for (const fs::path& refused : {place, place / "below"}) {
+    EXPECT_THAT(caught([&] { check_writable(refused); }).message,
+                AllOf(HasSubstr(refused.string()), HasSubstr("Permission denied")));
+  }
+  fs::permissions(place, fs::perms::owner_all);
+}
+
 TEST(Files, AFullDiskIsAnErrorAndKeepsTheOldFile) {
   const TempFolder folder;
   write_file_atomic(folder / "f", "old");

@@ -956,7 +956,7 @@ TEST(CompoundScaling, TheRuleItselfIsAtDistanceZero) {
       distance_to_rule({2, 1, 1}), x * std::sqrt((b * b + c * c) / (a * a + b * b + c * c)), 1e-12);
 }
 
-TEST(CompoundScaling, TrainsTheStartThenWhatLiesNearestToTheRule) {
+TEST(CompoundScaling, TrainsTheStartThenSingleStepsThenWhatLiesNearestToTheRule) {
   const Walk walk;
   StrategyContext context = walk.context("scaling", {}, 36);
   context.stage.warm_start = true;
@@ -964,10 +964,19 @@ TEST(CompoundScaling, TrainsTheStartThenWhatLiesNearestToTheRule) {
   const std::vector<Proposal> all = drive(*strategy);
   ASSERT_EQ(all.size(), 36u);
   EXPECT_EQ(all[0].genotype, context.start);
+  const std::vector<ScaleFactors> steps = {
+      {14.0 / 12, 1, 1}, {1, 1, 1.25}, {1, 1.5, 1}, {1, 0.75, 1}, {1, 1, 0.75}};
   double before = 0;
-  for (const Proposal& p : all) {
-    EXPECT_TRUE(p.warm_start);
-    const double distance = distance_to_rule(scale_factors(walk.space, context.start, p.genotype));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_TRUE(all[i].warm_start);
+    const ScaleFactors factors = scale_factors(walk.space, context.start, all[i].genotype);
+    if (i >= 1 && i <= steps.size()) {
+      EXPECT_NEAR(factors.depth, steps[i - 1].depth, 1e-9) << i;
+      EXPECT_NEAR(factors.width, steps[i - 1].width, 1e-9) << i;
+      EXPECT_NEAR(factors.resolution, steps[i - 1].resolution, 1e-9) << i;
+      continue;
+    }
+    const double distance = distance_to_rule(factors);
     EXPECT_GE(distance, before - 1e-8);
     before = distance;
   }

@@ -19,6 +19,7 @@
 #include "nas/network/graph.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "search_spaces/c2fnas.h"
 #include "search_spaces/plan.h"
 #include "search_spaces/search_space.h"
 #include "search_spaces/unet.h"
@@ -266,6 +267,60 @@ TEST(GraphModuleWeights, MatchingOnesAreCopiedForAnotherTask) {
   other.add("output", "seg", {x});
   GraphModule unrelated(other);
   EXPECT_TRUE(load_matching_weights(file, *unrelated).copied.empty());
+}
+
+TEST(GraphModuleWeights, AWiderNetworkBeginsWithTheNarrowersFunction) {
+  UnetArchitecture plain = oracle_architecture(false), residual = oracle_architecture(true);
+  const auto unet = [](UnetArchitecture a, std::int64_t more) {
+    for (std::int64_t& features : a.features) features += more;
+    return make_unet(a);
+  };
+  const auto c2fnas = [](std::int64_t filters) {
+    C2fnasNetwork network = c2fnas_panc(2, 3);  // concatenations, sums, sizes that change
+    network.base_filters = filters;
+    network.deep_supervision = true;
+    return make_c2fnas(network);
+  };
+  const std::pair<Graph, Graph> pairs[] = {{unet(plain, 0), unet(plain, 3)},
+                                           {unet(residual, 0), unet(residual, 4)},
+                                           {c2fnas(2), c2fnas(3)}};
+  for (const auto& [narrow, wide] : pairs) {
+    const test::TempFolder folder;
+    const std::string file = (folder / "weights.safetensors").string();
+    GraphModule from(narrow, 1), to(wide, 2);
+    save_weights(file, *from);
+    const WeightTransfer transfer = load_narrower_weights(file, *to);
+    EXPECT_TRUE(transfer.own_start.empty()) << narrow.name << ": " << transfer.own_start.front();
+    EXPECT_GT(transfer.widened, 20);
+    // Nothing of a wider network goes into a narrower one.
+    GraphModule back(narrow, 3);
+    save_weights(file, *to);
+    EXPECT_EQ(load_narrower_weights(file, *back).widened, 0);
+
+    from->to(at::kDouble);
+    to->to(at::kDouble);
+    const at::Tensor input = random_tensor({2, 2, 16, 32, 32}, 3).to(at::kDouble);
+    const std::vector<at::Tensor> before = from->forward(input), after = to->forward(input);
+    ASSERT_EQ(before.size(), after.size());
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      EXPECT_LT((before[i] - after[i]).abs().max().item<double>(), 1e-9) << narrow.name << i;
+    }
+    // The new channels are read with weight 0 as yet, but that weight learns.
+    after[0].square().sum().backward();
+    const auto old = from->named_parameters();
+    int read = 0;
+    for (const auto& item : to->named_parameters()) {
+      const at::Tensor& was = old[item.key()];
+      if (!item.key().ends_with("conv.weight") || was.size(1) == item.value().size(1)) continue;
+      const auto last = [&](const at::Tensor& x) {
+        return x.narrow(0, 0, was.size(0)).select(1, x.size(1) - 1).abs().max().item<double>();
+      };
+      EXPECT_EQ(last(item.value()), 0) << item.key();
+      EXPECT_GT(last(item.value().grad()), 0) << item.key();
+      ++read;
+    }
+    EXPECT_GT(read, 4);
+  }
 }
 
 TEST(CustomFunctions, GradientsEqualFiniteDifferences) {
