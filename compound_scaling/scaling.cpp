@@ -5,10 +5,10 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <tuple>
+#include <set>
+#include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
@@ -203,50 +203,34 @@ std::vector<std::size_t> scaling_order(const SearchSpace& space,
                                        const std::vector<Genotype>& grid) {
   // Logarithms that differ by rounding only are equal.
   const auto rounded = [](double x) { return std::round(x * 1e9) / 1e9; };
-  std::vector<Logs> logs;
-  std::array<double, 3> up, down;  // the smallest step of each factor alone
-  up.fill(std::numeric_limits<double>::infinity());
-  down.fill(-std::numeric_limits<double>::infinity());
-  const auto only = [](const Logs& l) -> int {  // the factor that alone changes, else -1
-    int changed = -1;
-    for (int i = 0; i < 3; ++i) {
-      if (l[static_cast<std::size_t>(i)] != 0) changed = changed == -1 ? i : 3;
-    }
-    return changed == 3 ? -1 : changed;
-  };
+  std::vector<ScaleFactors> factors;
+  std::vector<double> length;
   for (const Genotype& genotype : grid) {
-    Logs& l = logs.emplace_back(logs_of(scale_factors(space, start, genotype)));
-    for (double& x : l) x = rounded(x);
-    if (const int i = only(l); i >= 0) {
-      const auto at = static_cast<std::size_t>(i);
-      if (l[at] > 0) up[at] = std::min(up[at], l[at]);
-      if (l[at] < 0) down[at] = std::max(down[at], l[at]);
-    }
-  }
-  struct Place {
-    bool starts;
-    int group;
-    double distance, length;
-  };
-  std::vector<Place> places;
-  for (std::size_t g = 0; g < grid.size(); ++g) {
-    const Logs& l = logs[g];
-    Place place{grid[g] == start, 2, 0, rounded(std::sqrt(dot(l, l)))};
-    if (const int i = only(l); i >= 0) {
-      const auto at = static_cast<std::size_t>(i);
-      if (l[at] == up[at]) place.group = 0;
-      if (l[at] == down[at]) place.group = 1;
-    }
-    if (place.group == 2) {
-      place.distance = rounded(distance_to_rule({std::exp(l[0]), std::exp(l[1]), std::exp(l[2])}));
-    }
-    places.push_back(place);
+    factors.push_back(scale_factors(space, start, genotype));
+    const Logs logs = logs_of(factors.back());
+    length.push_back(rounded(std::sqrt(dot(logs, logs))));
   }
   std::vector<std::size_t> order(grid.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t g) { return length[g]; });
+
+  enum Group { Start, StepUp, StepDown, Other };
+  std::vector<Group> group(grid.size(), Other);
+  std::set<std::pair<std::size_t, Group>> found;  // steps of each factor alone; shortest is first
+  for (const std::size_t g : order) {
+    const Logs logs = logs_of(factors[g]);
+    std::vector<std::size_t> changed;
+    for (std::size_t i = 0; i < logs.size(); ++i) {
+      if (rounded(logs[i]) != 0) changed.push_back(i);
+    }
+    if (changed.size() == 1) {
+      const Group step = logs[changed[0]] > 0 ? StepUp : StepDown;
+      if (found.emplace(changed[0], step).second) group[g] = step;
+    }
+    if (grid[g] == start) group[g] = Start;
+  }
   std::ranges::stable_sort(order, {}, [&](std::size_t g) {
-    const Place& p = places[g];
-    return std::tuple(!p.starts, p.group, p.distance, p.length);
+    return std::pair(group[g], group[g] == Other ? rounded(distance_to_rule(factors[g])) : 0.0);
   });
   return order;
 }

@@ -978,19 +978,33 @@ SharedChannels merged_channels(const Node& node,
 
 /// Puts the weight of a convolution into the part of a wider one that belongs to shared channels,
 /// and 0 where a shared result would read another channel. \returns whether it fits.
-bool widen(const at::Tensor& narrow,
+bool widen(const TensorView& narrow,
            const at::Tensor& wide,
            std::int64_t out_axis,
            const SharedChannels& in) {
-  const std::int64_t in_axis = 1 - out_axis, out = narrow.size(out_axis);
-  const bool fits = !in.empty() && narrow.dim() == wide.dim() && out <= wide.size(out_axis) &&
-                    narrow.size(in_axis) == std::ssize(in) &&
-                    narrow.sizes().slice(2) == wide.sizes().slice(2);
+  const at::IntArrayRef shape(narrow.shape);
+  if (in.empty() || std::ssize(shape) != wide.dim()) return false;
+  const auto out = static_cast<std::size_t>(out_axis);
+  const bool fits = shape[out] <= wide.size(out_axis) && shape[1 - out] == std::ssize(in) &&
+                    shape.slice(2) == wide.sizes().slice(2);
   if (!fits) return false;
-  at::Tensor results = wide.narrow(out_axis, 0, out);
+  at::Tensor results = wide.narrow(out_axis, 0, shape[out]);
   results.zero_();
-  results.index_copy_(in_axis, torch::tensor(in), narrow);
+  results.index_copy_(1 - out_axis, torch::tensor(in), to_tensor(narrow));
   return true;
+}
+
+WeightTransfer copy_matching(const SafetensorsFile& stored, torch::nn::Module& module) {
+  WeightTransfer transfer;
+  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
+    for (const auto& item : list) {
+      const bool agrees = stored.has(item.key()) &&
+                          at::IntArrayRef(stored.at(item.key()).shape) == item.value().sizes();
+      if (agrees) item.value().copy_(to_tensor(stored.at(item.key())));
+      (agrees ? transfer.copied : transfer.own_start).push_back(item.key());
+    }
+  }
+  return transfer;
 }
 
 }  // namespace
@@ -1026,25 +1040,16 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
 }
 
 WeightTransfer load_matching_weights(const std::string& file, torch::nn::Module& module) {
-  const SafetensorsFile stored(file);
-  WeightTransfer transfer;
   const at::NoGradGuard no_grad;
-  for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
-    for (const auto& item : list) {
-      const bool agrees = stored.has(item.key()) &&
-                          at::IntArrayRef(stored.at(item.key()).shape) == item.value().sizes();
-      if (agrees) item.value().copy_(to_tensor(stored.at(item.key())));
-      (agrees ? transfer.copied : transfer.own_start).push_back(item.key());
-    }
-  }
-  return transfer;
+  return copy_matching(SafetensorsFile(file), module);
 }
 
 WeightTransfer load_narrower_weights(const std::string& file, GraphModuleImpl& module) {
-  WeightTransfer transfer = load_matching_weights(file, module);
+  const at::NoGradGuard no_grad;
+  const SafetensorsFile stored(file);
+  WeightTransfer transfer = copy_matching(stored, module);
   const Graph& graph = module.graph();
   if (transfer.own_start.empty() || !graph.is_closed()) return transfer;
-  const SafetensorsFile stored(file);
   const std::set<std::string> copied(transfer.copied.begin(), transfer.copied.end());
   const std::vector<std::int64_t> channels = channel_counts(graph);
   const auto state = graph_state(graph);
@@ -1053,7 +1058,6 @@ WeightTransfer load_narrower_weights(const std::string& file, GraphModuleImpl& m
     for (const auto& item : list) tensors.emplace(item.key(), item.value());
   }
 
-  const at::NoGradGuard no_grad;
   std::vector<SharedChannels> shared(graph.nodes.size());
   std::set<std::string> widened;
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -1078,16 +1082,16 @@ WeightTransfer load_narrower_weights(const std::string& file, GraphModuleImpl& m
         if (convolves) shared[n] = first_channels(channels[n]);
         continue;
       }
-      const at::Tensor narrow = to_tensor(stored.at(name));
-      const SharedChannels& results = narrow.dim() == 1 && convolves ? shared[n] : in;
+      const TensorView& narrow = stored.at(name);
+      const SharedChannels& results = convolves ? shared[n] : in;  // that a bias or norm belongs to
       bool fits = false;
-      if (narrow.dim() > 1) {
+      if (narrow.shape.size() > 1) {
         const std::int64_t out_axis = node.op == "conv_transpose" ? 1 : 0;
         const bool mixes = node.op != "conv" || attribute_int(node, "groups") == 1;
         fits = mixes && widen(narrow, tensors.at(name), out_axis, in);
-        if (fits) shared[n] = first_channels(narrow.size(out_axis));
-      } else if (narrow.dim() == 1 && narrow.size(0) == std::ssize(results)) {
-        tensors.at(name).index_copy_(0, torch::tensor(results), narrow);
+        if (fits) shared[n] = first_channels(narrow.shape[static_cast<std::size_t>(out_axis)]);
+      } else if (narrow.shape.size() == 1 && narrow.shape[0] == std::ssize(results)) {
+        tensors.at(name).index_copy_(0, torch::tensor(results), to_tensor(narrow));
         fits = true;
       }
       if (fits) widened.insert(name);

@@ -274,7 +274,7 @@ void write_monai_bundle(const Model& model, const fs::path& folder) {
       "The owner of this model has not chosen a licence for it yet. Until then all "
       "rights are reserved;\nthe software that exported it (VoxNAS, Apache-2.0) makes "
       "no claim on it.\n");
-  fs::create_directories(folder / "models");
+  create_folder(folder / "models");
   write_model_torchscript(model, folder / "models" / "model.ts");
   c10::Dict<std::string, at::Tensor> state;
   for (const auto& list : {model.network->named_parameters(), model.network->named_buffers()}) {

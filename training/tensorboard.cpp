@@ -10,6 +10,7 @@
 #include <isa-l/crc.h>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "training/tensorboard.pb.h"
 
 namespace nas {
@@ -52,9 +53,7 @@ std::uint32_t masked_crc32c(std::string_view bytes) {
 }
 
 EventWriter::EventWriter(const std::filesystem::path& folder, double wall_time) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  NAS_CHECK_KIND(Io, !error, folder.string(), ": cannot create the folder: ", error.message());
+  create_folder(folder);
   // Readers take the files of a folder in the order of their names: time first.
   const std::string stem =
       "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(wall_time)) + ".voxnas.";

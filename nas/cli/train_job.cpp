@@ -41,6 +41,7 @@ void check_new(const TrainJob& job) {
   NAS_CHECK_KIND(Usage,
                  (job.budget_seconds > 0) != (job.steps > 0),
                  "expected either --budget TIME or --steps N");
+  check_writable(job.run_folder);
 }
 
 void check_resume(const TrainJob& job) {

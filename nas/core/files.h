@@ -24,7 +24,6 @@ void create_folder(const std::filesystem::path& folder);
 /// Whether files can be written to `folder`, or it can be created; changes nothing. For before long
 /// work, whose result needs a place. \throws Error(Io) naming it and the reason.
 void check_writable(const std::filesystem::path& folder);
-void create_writable_folder(const std::filesystem::path& folder);
 
 /// Creates the folder that `file` is to lie in. \throws Error(Io).
 void create_parent_folder(const std::filesystem::path& file);

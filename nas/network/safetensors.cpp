@@ -324,7 +324,6 @@ void write_safetensors(const std::filesystem::path& file,
             " bytes, at most ",
             kMaxHeaderBytes,
             " are allowed");
-  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
   write_path_atomic(file, [&](const std::filesystem::path& temporary) {
     std::ofstream out(temporary, std::ios::binary);
     const std::uint64_t length = text.size();

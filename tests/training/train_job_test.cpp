@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "search_spaces/unet.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
@@ -78,6 +79,22 @@ TEST(TrainJob, FoldsScoreEveryCaseOnceAndGoOnWhereTheyStopped) {
   EXPECT_EQ(resumed.at("cases"), metrics.at("cases"));
   again.steps = 5;
   EXPECT_THROW(train_all_folds(again), Error);
+}
+
+TEST(TrainJob, AnOutputThatCannotBeWrittenIsRefusedBeforeTheDataIsRead) {
+  const test::TempFolder temp;
+  write_file_atomic(temp / "file", "");
+  TrainJob job;
+  job.data = temp / "no data";
+  job.run_folder = temp / "file/run";
+  job.steps = 1;
+  for (const auto& train : {train_network, train_all_folds}) {
+    ErrorKind kind = ErrorKind::Internal;
+    EXPECT_THAT(
+        test::error_of([&] { train(job); }, &kind),
+        testing::AllOf(testing::HasSubstr("file/run"), testing::HasSubstr("Not a directory")));
+    EXPECT_EQ(kind, ErrorKind::Io);
+  }
 }
 
 }  // namespace

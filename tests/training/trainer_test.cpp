@@ -30,6 +30,7 @@
 #include "training/losses.h"
 #include "training/optimizer.h"
 #include "training/options.h"
+#include "training/train_evaluator.h"
 
 namespace nas {
 namespace {
@@ -321,6 +322,39 @@ TEST(GraphModuleWeights, AWiderNetworkBeginsWithTheNarrowersFunction) {
     }
     EXPECT_GT(read, 4);
   }
+}
+
+TEST(GraphModuleWeights, GroupsAreNotWidenedNorWhatReadsThem) {
+  const auto network = [](std::int64_t width) {
+    Graph g;
+    g.name = "groups";
+    int x = g.add("input", "image", {}, {{"channels", 2}});
+    const Attributes bias = {{"out_channels", width}, {"kernel", 1}, {"bias", true}};
+    x = g.add("conv", "first", {x}, bias);
+    x = g.add("conv", "second", {x}, bias);
+    x = g.add("conv", "each", {x}, {{"out_channels", width}, {"kernel", 3}, {"groups", width}});
+    x = g.add("conv", "last", {x}, {{"out_channels", 3}, {"kernel", 1}, {"bias", true}});
+    g.add("output", "seg", {x});
+    return g;
+  };
+  const test::TempFolder folder;
+  GraphModule from(network(4), 1), to(network(6), 2), fresh(network(6), 2);
+  save_weights((folder / "trials/1/weights.safetensors").string(), *from);
+  Trial trial;
+  trial.source = 1;
+  EXPECT_EQ(warm_start_from_source(*to, folder.path(), trial),
+            ", warm-started from trial 1: 5 of 8 tensors, 4 of them widened");
+  const auto now = to->named_parameters(), was = fresh->named_parameters(),
+             old = from->named_parameters();
+  for (const char* name : {"each.weight", "each.bias", "last.weight"}) {
+    EXPECT_TRUE(now[name].equal(was[name])) << name;
+  }
+  EXPECT_TRUE(now["last.bias"].equal(old["last.bias"]));
+  EXPECT_TRUE(now["first.bias"].narrow(0, 0, 4).equal(old["first.bias"]));
+  EXPECT_TRUE(now["first.bias"].narrow(0, 4, 2).equal(was["first.bias"].narrow(0, 4, 2)));
+  const at::Tensor second = now["second.weight"].narrow(0, 0, 4);
+  EXPECT_TRUE(second.narrow(1, 0, 4).equal(old["second.weight"]));
+  EXPECT_EQ(second.narrow(1, 4, 2).abs().max().item<double>(), 0);
 }
 
 TEST(CustomFunctions, GradientsEqualFiniteDifferences) {

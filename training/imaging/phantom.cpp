@@ -246,8 +246,7 @@ void write_phantom(const fs::path& folder, const PhantomOptions& o) {
          folder.string(),
          ": expected a new or empty folder, found something in its place");
   }
-  fs::create_directories(folder, code);
-  NAS_CHECK_KIND(Io, !code, folder.string(), ": cannot be created: ", code.message());
+  create_folder(folder);
   const std::string name =
       o.name.empty() ? fs::absolute(folder).lexically_normal().filename().string() : o.name;
   const bool nnunet = o.layout == "nnunet";
