@@ -204,11 +204,13 @@ std::vector<std::size_t> scaling_order(const SearchSpace& space,
   // Logarithms that differ by rounding only are equal.
   const auto rounded = [](double x) { return std::round(x * 1e9) / 1e9; };
   std::vector<ScaleFactors> factors;
+  std::vector<Logs> logs;
   std::vector<double> length;
   for (const Genotype& genotype : grid) {
-    factors.push_back(scale_factors(space, start, genotype));
-    const Logs logs = logs_of(factors.back());
-    length.push_back(rounded(std::sqrt(dot(logs, logs))));
+    const ScaleFactors& f = factors.emplace_back(scale_factors(space, start, genotype));
+    Logs& l = logs.emplace_back(logs_of(f));
+    for (double& x : l) x = rounded(x);
+    length.push_back(rounded(std::sqrt(dot(l, l))));
   }
   std::vector<std::size_t> order(grid.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -218,13 +220,12 @@ std::vector<std::size_t> scaling_order(const SearchSpace& space,
   std::vector<Group> group(grid.size(), Other);
   std::set<std::pair<std::size_t, Group>> found;  // steps of each factor alone; shortest is first
   for (const std::size_t g : order) {
-    const Logs logs = logs_of(factors[g]);
     std::vector<std::size_t> changed;
-    for (std::size_t i = 0; i < logs.size(); ++i) {
-      if (rounded(logs[i]) != 0) changed.push_back(i);
+    for (std::size_t i = 0; i < logs[g].size(); ++i) {
+      if (logs[g][i] != 0) changed.push_back(i);
     }
     if (changed.size() == 1) {
-      const Group step = logs[changed[0]] > 0 ? StepUp : StepDown;
+      const Group step = logs[g][changed[0]] > 0 ? StepUp : StepDown;
       if (found.emplace(changed[0], step).second) group[g] = step;
     }
     if (grid[g] == start) group[g] = Start;

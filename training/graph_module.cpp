@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <memory>
 #include <numbers>
 #include <numeric>
 #include <optional>
@@ -943,8 +944,9 @@ void save_weights(const std::string& file, const torch::nn::Module& module) {
 namespace {
 
 at::Tensor to_tensor(const TensorView& view) {
-  std::vector<float> values = to_floats(view);
-  return torch::from_blob(values.data(), view.shape, at::kFloat).clone();
+  const auto values = std::make_shared<std::vector<float>>(to_floats(view));
+  return torch::from_blob(
+      values->data(), view.shape, [values](void*) {}, at::kFloat);
 }
 
 /// Channels of a wide network's value that the narrow one has too, ascending; empty: not known.
@@ -1022,7 +1024,7 @@ void load_weights(const std::string& file, torch::nn::Module& module) {
                 item.key(),
                 " is missing; this is not a file of this network");
       const TensorView& view = stored.at(item.key());
-      at::Tensor target = item.value();
+      const at::Tensor& target = item.value();
       NAS_CHECK(at::IntArrayRef(view.shape) == target.sizes(),
                 file,
                 ": tensor ",

@@ -270,6 +270,16 @@ TEST(GraphModuleWeights, MatchingOnesAreCopiedForAnotherTask) {
   EXPECT_TRUE(load_matching_weights(file, *unrelated).copied.empty());
 }
 
+/// Biases and norms begin at 0 and 1, alike in all networks; other values tell them apart.
+void draw_vectors(torch::nn::Module& module) {
+  std::uint64_t seed = 100;
+  for (const auto& item : module.named_parameters()) {
+    if (item.value().dim() == 1) {
+      item.value().set_data(random_tensor(item.value().sizes(), ++seed));
+    }
+  }
+}
+
 TEST(GraphModuleWeights, AWiderNetworkBeginsWithTheNarrowersFunction) {
   UnetArchitecture plain = oracle_architecture(false), residual = oracle_architecture(true);
   const auto unet = [](UnetArchitecture a, std::int64_t more) {
@@ -289,6 +299,7 @@ TEST(GraphModuleWeights, AWiderNetworkBeginsWithTheNarrowersFunction) {
     const test::TempFolder folder;
     const std::string file = (folder / "weights.safetensors").string();
     GraphModule from(narrow, 1), to(wide, 2);
+    draw_vectors(*from);
     save_weights(file, *from);
     const WeightTransfer transfer = load_narrower_weights(file, *to);
     EXPECT_TRUE(transfer.own_start.empty()) << narrow.name << ": " << transfer.own_start.front();
@@ -339,6 +350,7 @@ TEST(GraphModuleWeights, GroupsAreNotWidenedNorWhatReadsThem) {
   };
   const test::TempFolder folder;
   GraphModule from(network(4), 1), to(network(6), 2), fresh(network(6), 2);
+  draw_vectors(*from);
   save_weights((folder / "trials/1/weights.safetensors").string(), *from);
   Trial trial;
   trial.source = 1;
