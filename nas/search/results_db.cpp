@@ -98,7 +98,9 @@ struct ResultsDb::Connection {
   }
 
   void execute(const char* sql) {
-    if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail_sqlite(db, file, sql);
+    if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) != SQLITE_OK) {
+      fail_sqlite(db, file, "reading or writing");  // not the statement: a schema is long
+    }
   }
 };
 
