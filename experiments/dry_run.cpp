@@ -8,12 +8,12 @@
 
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
+#include "nas/report/text.h"
 #include "nas/search/budget.h"
 #include "nas/search/recipe.h"
-#include "nas/search/report_text.h"
 #include "search_spaces/network_file.h"
-#include "search_spaces/unet.h"
-#include "training/options.h"
+#include "search_spaces/planned_unet/unet.h"
+#include "training/settings/options.h"
 
 namespace nas {
 namespace {

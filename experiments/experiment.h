@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "nas/core/json.h"
-#include "search_spaces/plan.h"
-#include "search_spaces/planner.h"
-#include "training/imaging/fingerprint.h"
+#include "nas/imaging/fingerprint.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 

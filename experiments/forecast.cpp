@@ -7,7 +7,7 @@
 
 #include "nas/core/error.h"
 #include "nas/network/output_region.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/planned_unet/unet.h"
 
 namespace nas {
 namespace {

@@ -18,7 +18,7 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "search_spaces/network_file.h"
-#include "search_spaces/planner.h"
+#include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 namespace {

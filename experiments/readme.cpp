@@ -5,8 +5,8 @@
 #include "experiments/dry_run.h"
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
-#include "nas/search/report_text.h"
-#include "search_spaces/unet.h"
+#include "nas/report/text.h"
+#include "search_spaces/planned_unet/unet.h"
 
 namespace nas {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/planned_unet/unet.h"
 
 namespace nas {
 

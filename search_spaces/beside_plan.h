@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "search_spaces/plan.h"
-#include "search_spaces/search_space.h"
+#include "nas/search/search_space.h"
+#include "search_spaces/planned_unet/plan.h"
 
 namespace nas {
 

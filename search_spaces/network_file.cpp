@@ -10,10 +10,10 @@
 
 #include "nas/core/error.h"
 #include "nas/network/operations.h"
-#include "search_spaces/nnunet_plans.h"
-#include "search_spaces/plan.h"
+#include "search_spaces/planned_unet/nnunet_plans.h"
+#include "search_spaces/planned_unet/plan.h"
 #include "search_spaces/reference_networks/reference_networks.h"
-#include "search_spaces/search_space.h"
+#include "search_spaces/spaces.h"
 
 namespace nas {
 namespace {

@@ -148,7 +148,8 @@ Json TrainingGenesSpace::describe() const {
   return description;
 }
 
-std::unique_ptr<SearchSpace> TrainingGenesSpace::make(const Json& description) {
+std::unique_ptr<SearchSpace> TrainingGenesSpace::make(
+    const Json& description, std::unique_ptr<SearchSpace> (*make_inner)(const Json&)) {
   const JsonReader reader(description, "search space training_genes");
   reader.check_keys({"space", "configuration", "inner"});
   Json inner{{"space", "unet"}};
@@ -157,11 +158,7 @@ std::unique_ptr<SearchSpace> TrainingGenesSpace::make(const Json& description) {
     inner = reader.at("inner").json();
   }
   if (reader.has("configuration")) inner["configuration"] = reader.at("configuration").json();
-  return with_training_genes(make_space(inner));
-}
-
-Json TrainingGenesSpace::example() {
-  return with_training_genes(make_space(example_description("unet")))->describe();
+  return with_training_genes(make_inner(inner));
 }
 
 std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space) {

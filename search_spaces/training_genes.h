@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "search_spaces/search_space.h"
+#include "nas/search/search_space.h"
 
 namespace nas {
 
@@ -45,8 +45,9 @@ class TrainingGenesSpace : public SearchSpace {
   /// The part of `genotype` that belongs to the inner space.
   Genotype inner_part(const Genotype& genotype) const;
 
-  static std::unique_ptr<SearchSpace> make(const Json& description);
-  static Json example();
+  /// \param make_inner makes the other space from its description.
+  static std::unique_ptr<SearchSpace> make(const Json& description,
+                                           std::unique_ptr<SearchSpace> (*make_inner)(const Json&));
 
  private:
   Genotype with_planned(Genotype inner) const;

@@ -10,7 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
-#include "training/losses.h"
+#include "training/fit/losses.h"
 
 namespace nas {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "training/fit.h"
+#include "training/fit/fit.h"
 
 namespace nas {
 

@@ -15,7 +15,7 @@
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"
 #include "supernet/super_training.h"
-#include "training/predict.h"
+#include "training/inference/predict.h"
 
 namespace nas {
 namespace {

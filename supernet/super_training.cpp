@@ -9,7 +9,7 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
-#include "training/optimizer.h"
+#include "training/fit/optimizer.h"
 
 namespace nas {
 namespace {

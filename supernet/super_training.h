@@ -7,8 +7,8 @@
 
 #include <nlohmann/json.hpp>  // SuperReport holds a Json
 
-#include "supernet/paths.h"
-#include "training/fit.h"
+#include "supernet/search/paths.h"
+#include "training/fit/fit.h"
 
 namespace nas {
 

@@ -17,11 +17,11 @@
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/imaging/metrics.h"
 #include "nas/search/budget.h"
-#include "training/fit.h"
-#include "training/graph_module.h"
-#include "training/imaging/metrics.h"
-#include "training/predict.h"
+#include "training/fit/fit.h"
+#include "training/inference/predict.h"
+#include "training/model/graph_module.h"
 
 namespace nas {
 namespace {

@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/imaging/dataset.h"
 #include "nas/search/evaluator.h"
-#include "search_spaces/plan.h"
-#include "training/imaging/dataset.h"
-#include "training/options.h"
-#include "training/preprocessing.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "training/data/preprocessing.h"
+#include "training/settings/options.h"
 
 namespace nas {
 

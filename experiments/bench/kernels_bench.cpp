@@ -6,7 +6,7 @@
 #include <benchmark/benchmark.h>
 
 #include "nas/core/rng.h"
-#include "training/augment.h"
+#include "training/data/augment.h"
 #include "training/kernels/kernels.h"
 #include "training/kernels/norm_act.h"
 

@@ -16,9 +16,9 @@
 
 #include "nas/core/rng.h"
 #include "supernet/inherited_scores.h"
-#include "supernet/paths.h"
+#include "supernet/search/paths.h"
 #include "supernet/super_training.h"
-#include "training/losses.h"
+#include "training/fit/losses.h"
 
 namespace {
 

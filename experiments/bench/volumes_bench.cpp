@@ -6,9 +6,9 @@
 #include <cmath>
 
 #include "nas/core/rng.h"
-#include "training/argmax_stream.h"
-#include "training/imaging/metrics.h"
-#include "training/imaging/resample.h"
+#include "nas/imaging/metrics.h"
+#include "nas/imaging/resample.h"
+#include "training/data/argmax_stream.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <iostream>
 
 #include "nas/core/error.h"
-#include "training/imaging/nifti.h"
-#include "training/predict.h"
+#include "nas/imaging/nifti.h"
+#include "training/inference/predict.h"
 
 int main(int argc, char** argv) try {
   NAS_CHECK(argc == 4, "expected MODEL IMAGE OUT.nii.gz");

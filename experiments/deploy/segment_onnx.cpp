@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "training/imaging/nifti.h"
-#include "training/preprocessing.h"
-#include "training/sliding_window.h"
+#include "nas/imaging/nifti.h"
+#include "training/data/preprocessing.h"
+#include "training/data/sliding_window.h"
 
 namespace {
 

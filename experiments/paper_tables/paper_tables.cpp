@@ -11,11 +11,11 @@
 #include "experiments/experiment.h"
 #include "experiments/forecast.h"
 #include "nas/core/error.h"
-#include "nas/search/report.h"
-#include "nas/search/report_text.h"
+#include "nas/report/report.h"
+#include "nas/report/text.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/reference_networks/reference_networks.h"
-#include "search_spaces/search_space.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/spaces.h"
 
 namespace nas {
 namespace {

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "experiments/paper_tables/paper_tables.h"
-#include "nas/search/report_text.h"
+#include "nas/report/text.h"
 
 namespace nas {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "search_spaces/search_space.h"
+#include "nas/search/search_space.h"
 
 namespace nas {
 

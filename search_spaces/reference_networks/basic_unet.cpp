@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/core/error.h"
-#include "search_spaces/plan.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/reference_networks/layers.h"
 #include "search_spaces/reference_networks/networks.h"
-#include "search_spaces/unet.h"
 
 namespace nas {
 

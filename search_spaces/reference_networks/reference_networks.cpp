@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "search_spaces/c2fnas.h"
-#include "search_spaces/vnas.h"
+#include "search_spaces/c2fnas/c2fnas.h"
+#include "search_spaces/vnas/vnas.h"
 
 namespace nas {
 

@@ -19,9 +19,9 @@
 #include "experiments/paper_tables/paper_tables.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
-#include "nas/search/report.h"
+#include "nas/report/report.h"
 #include "nas/search/results_db.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
 
 namespace nas {

@@ -11,10 +11,10 @@
 
 #include "nas/core/files.h"
 #include "nas/core/rng.h"
+#include "nas/imaging/nifti.h"
 #include "nas/network/safetensors.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/support.h"
-#include "training/imaging/nifti.h"
 
 namespace {
 

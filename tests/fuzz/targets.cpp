@@ -18,12 +18,12 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/json.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/nifti.h"
 #include "nas/network/graph.h"
 #include "nas/network/safetensors.h"
 #include "nas/network/torch_file.h"
 #include "tests/support/support.h"
-#include "training/imaging/dataset.h"
-#include "training/imaging/nifti.h"
 
 namespace nas::test {
 namespace {

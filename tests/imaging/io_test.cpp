@@ -21,12 +21,12 @@
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/core/rng.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/doctor.h"
+#include "nas/imaging/nifti.h"
+#include "nas/imaging/phantom.h"
+#include "nas/imaging/png.h"
 #include "tests/support/support.h"
-#include "training/imaging/dataset.h"
-#include "training/imaging/doctor.h"
-#include "training/imaging/nifti.h"
-#include "training/imaging/phantom.h"
-#include "training/imaging/png.h"
 
 namespace {
 std::atomic<std::size_t> largest_request{0};

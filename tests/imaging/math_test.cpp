@@ -11,14 +11,14 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/fingerprint.h"
+#include "nas/imaging/intensity.h"
+#include "nas/imaging/metrics.h"
+#include "nas/imaging/phantom.h"
+#include "nas/imaging/resample.h"
 #include "nas/network/safetensors.h"
 #include "tests/support/support.h"
-#include "training/imaging/dataset.h"
-#include "training/imaging/fingerprint.h"
-#include "training/imaging/intensity.h"
-#include "training/imaging/metrics.h"
-#include "training/imaging/phantom.h"
-#include "training/imaging/resample.h"
 
 namespace nas {
 namespace {

@@ -6,10 +6,10 @@
 #include <gtest/gtest.h>
 
 #include "nas/core/error.h"
-#include "search_spaces/unet.h"
+#include "nas/imaging/phantom.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "tests/interop/interop.h"
-#include "training/imaging/phantom.h"
-#include "training/sliding_window.h"
+#include "training/data/sliding_window.h"
 
 namespace nas {
 namespace {

@@ -21,11 +21,11 @@
 #include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/reference_networks/reference_networks.h"
-#include "search_spaces/search_space.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/spaces.h"
 #include "tests/support/support.h"
-#include "training/export.h"
+#include "training/exchange/export.h"
 
 namespace nas {
 namespace {

@@ -11,13 +11,13 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "nas/cli/train_job.h"
 #include "nas/core/files.h"
+#include "nas/imaging/nifti.h"
+#include "nas/jobs/train_job.h"
 #include "nas/network/graph.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
-#include "training/imaging/nifti.h"
-#include "training/predict.h"
+#include "training/inference/predict.h"
 
 namespace nas::test {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // MONAI runs the bundle that we write.
-#include "training/monai_bundle.h"
+#include "training/exchange/monai_bundle.h"
 
 #include <gmock/gmock.h>
 

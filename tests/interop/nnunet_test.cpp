@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nnU-Net predicts with our models, and we with its.
-#include "training/nnunet.h"
+#include "training/exchange/nnunet.h"
 
 #include <optional>
 

@@ -14,17 +14,17 @@
 #include <set>
 #include <sstream>
 
-#include "evolution/strategies.h"
 #include "nas/core/files.h"
+#include "nas/jobs/strategies.h"
+#include "nas/report/report.h"
+#include "nas/report/seeds.h"
+#include "nas/report/text.h"
 #include "nas/search/budget.h"
 #include "nas/search/forecast.h"
 #include "nas/search/limits.h"
-#include "nas/search/report.h"
-#include "nas/search/report_text.h"
 #include "nas/search/run_search.h"
-#include "nas/search/seeds.h"
 #include "nas/search/statistics.h"
-#include "search_spaces/plan.h"
+#include "search_spaces/planned_unet/plan.h"
 #include "tests/support/support.h"
 #include "tests/support/toy_search.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "search_spaces/planner.h"
+#include "search_spaces/planned_unet/planner.h"
 
 #include <cmath>
 #include <limits>

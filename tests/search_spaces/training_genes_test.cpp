@@ -11,6 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/network/graph.h"
 #include "nas/network/operations.h"
+#include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
 
 namespace nas {

@@ -16,11 +16,11 @@
 #include "nas/core/json.h"
 #include "nas/core/rng.h"
 #include "supernet/inherited_scores.h"
-#include "supernet/paths.h"
+#include "supernet/search/paths.h"
 #include "supernet/super_training.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/losses.h"
+#include "training/fit/losses.h"
 
 namespace nas {
 namespace {

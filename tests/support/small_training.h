@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "search_spaces/plan.h"
-#include "training/fit.h"
-#include "training/imaging/dataset.h"
-#include "training/imaging/phantom.h"
-#include "training/options.h"
-#include "training/preprocessing.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/phantom.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "training/data/preprocessing.h"
+#include "training/fit/fit.h"
+#include "training/settings/options.h"
 
 /// What tests above the torch line train: a phantom, a U-Net and options so small that a training
 /// takes a second.

@@ -16,7 +16,7 @@
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
 #include "nas/search/run_search.h"
-#include "search_spaces/search_space.h"
+#include "nas/search/search_space.h"
 
 namespace nas::test {
 

@@ -13,17 +13,17 @@
 #include <set>
 #include <thread>
 
-#include "nas/cli/search_job.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
-#include "nas/search/report.h"
+#include "nas/jobs/search_job.h"
+#include "nas/report/report.h"
 #include "nas/search/results_db.h"
-#include "search_spaces/unet_space.h"
+#include "search_spaces/planned_unet/unet_space.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/predict.h"
+#include "training/inference/predict.h"
 #include "training/train_evaluator.h"
 
 namespace nas {

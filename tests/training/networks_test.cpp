@@ -7,8 +7,8 @@
 
 #include "nas/network/output_region.h"
 #include "search_spaces/reference_networks/reference_networks.h"
-#include "training/graph_module.h"
-#include "training/losses.h"
+#include "training/fit/losses.h"
+#include "training/model/graph_module.h"
 
 namespace nas {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "training/predict.h"
+#include "training/inference/predict.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,10 +12,10 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
-#include "search_spaces/unet.h"
+#include "nas/imaging/nifti.h"
+#include "nas/imaging/resample.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
-#include "training/imaging/nifti.h"
-#include "training/imaging/resample.h"
 
 namespace nas {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training over folds: every case scored by the fold that held it out, gone on with after a stop.
-#include "nas/cli/train_job.h"
+#include "nas/jobs/train_job.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,10 +11,10 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
-#include "search_spaces/unet.h"
+#include "search_spaces/planned_unet/unet.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
-#include "training/predict.h"
+#include "training/inference/predict.h"
 
 namespace nas {
 namespace {

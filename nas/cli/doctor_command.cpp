@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/imaging/doctor.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "nas/cli/command.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+
+namespace nas {
+
+Command doctor_command() {
+  return {
+      .name = "doctor",
+      .summary = "Check a data set: files, grids, labels, values, copies, outliers",
+      .example = "voxnas doctor data/Task04_Hippocampus",
+      .setup = [](CLI::App& app) -> std::function<int()> {
+        struct Options {
+          std::string data;
+          bool json = false;
+          int threads = 0;
+        };
+        auto o = std::make_shared<Options>();
+        app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)")->required();
+        app.add_flag("--json", o->json, "Findings as JSON on stdout");
+        app.add_option("--threads", o->threads, "0: all processors")->check(CLI::Range(0, 1024));
+        return [o] {
+          std::unique_ptr<Progress> bar;
+          const auto findings = examine(
+              o->data,
+              [&](std::int64_t done, std::int64_t total) {
+                if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
+                bar->set(done);
+              },
+              o->threads);
+          bar.reset();
+          if (o->json) std::cout << to_json(findings).dump(2) << "\n";
+          const auto count = [&](Severity s) {
+            return std::count_if(findings.begin(), findings.end(), [s](const Finding& f) {
+              return f.severity == s;
+            });
+          };
+          if (!o->json) {
+            for (const Finding& finding : findings) std::cerr << to_text(finding) << "\n";
+          }
+          log_info(o->data,
+                   ": ",
+                   count(Severity::Fatal),
+                   " fatal, ",
+                   count(Severity::Warning),
+                   " warnings, ",
+                   count(Severity::Note),
+                   " notes");
+          return any_fatal(findings) ? 1 : 0;
+        };
+      }};
+}
+
+}  // namespace nas

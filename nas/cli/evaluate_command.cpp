@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "nas/cli/command.h"
+#include "nas/core/error.h"
+#include "nas/core/files.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+#include "nas/core/threads.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/metrics.h"
+#include "nas/imaging/nifti.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct EvaluateArguments {
+  std::string prediction, reference, output;
+  int labels = 0;
+  double tolerance_mm = 1;
+  bool json = false;
+  int threads = 0;
+};
+
+struct Pair {
+  std::string id;
+  fs::path prediction, reference;
+};
+
+/// NIfTI files of a folder by case name.
+std::map<std::string, fs::path> files_of(const fs::path& folder) {
+  std::map<std::string, fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!entry.is_regular_file() || !is_nifti_name(entry.path())) continue;
+    const auto [place, added] = files.emplace(nifti_stem(entry.path()), entry.path());
+    NAS_CHECK(added, entry.path().string(), ": the same case as ", place->second.string());
+  }
+  NAS_CHECK(!files.empty(), folder.string(), ": expected .nii or .nii.gz files, found none");
+  return files;
+}
+
+/// Label names of the dataset.json beside the reference folder, if there is one.
+std::vector<std::string> names_beside(const fs::path& reference) {
+  const fs::path place = fs::absolute(reference).lexically_normal();
+  for (const fs::path& folder : {place, place.parent_path(), place.parent_path().parent_path()}) {
+    if (!fs::is_regular_file(folder / "dataset.json")) continue;
+    try {
+      return open_data_set(folder).label_names;
+    } catch (const Error& error) {
+      log_warning("its label names are not used: ", error.what());
+      return {};
+    }
+  }
+  return {};
+}
+
+std::string cell(const std::optional<double>& value, const char* format = "%8.3f") {
+  char text[32];
+  if (!value) return std::string(5, ' ') + "-  ";
+  std::snprintf(text, sizeof text, format, *value);
+  return text;
+}
+
+void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::string>& names) {
+  const std::span<const MetricInfo> metrics = metric_table();
+  std::size_t case_width = 8;
+  std::size_t label_width = 5;
+  for (const CaseMetrics& one : cases) case_width = std::max(case_width, one.id.size());
+  for (const std::string& name : names) label_width = std::max(label_width, name.size());
+  const auto line = [&](const std::string& what, const std::string& label, auto&& cell_of) {
+    std::cerr << what << std::string(case_width + 2 - what.size(), ' ') << label
+              << std::string(label_width + 2 - label.size(), ' ');
+    for (const MetricInfo& metric : metrics) {
+      const std::string text = cell_of(metric);
+      const std::size_t width = std::max<std::size_t>(8, std::string(metric.title).size() + 2);
+      std::cerr << std::string(width - std::min(width, text.size()), ' ') << text;
+    }
+    std::cerr << "\n";
+  };
+  line("case", "label", [](const MetricInfo& metric) { return std::string(metric.title); });
+  for (const CaseMetrics& one : cases) {
+    for (std::size_t k = 0; k < one.classes.size(); ++k) {
+      line(k == 0 ? one.id : "", names[k + 1], [&](const MetricInfo& metric) {
+        return cell(one.classes[k].*metric.value);
+      });
+    }
+  }
+  const std::size_t classes = names.size() - 1;
+  for (std::size_t k = 0; k < classes; ++k) {
+    line(k == 0 ? std::string("mean") : "", names[k + 1], [&](const MetricInfo& metric) {
+      double sum = 0;
+      std::int64_t count = 0;
+      for (const CaseMetrics& one : cases) {
+        if (const auto& value = one.classes[k].*metric.value) {
+          sum += *value;
+          ++count;
+        }
+      }
+      return cell(count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt);
+    });
+  }
+}
+
+int run_evaluate(const EvaluateArguments& arguments) {
+  const fs::path prediction = arguments.prediction;
+  const fs::path reference = arguments.reference;
+  for (const fs::path& path : {prediction, reference}) {
+    NAS_CHECK(fs::exists(path), path.string(), ": expected a file or folder, found nothing");
+  }
+  std::vector<Pair> pairs;
+  std::vector<std::string> failures;
+  if (fs::is_directory(reference)) {
+    NAS_CHECK_KIND(Usage,
+                   fs::is_directory(prediction),
+                   "PRED: expected a folder, since REF is one, got ",
+                   prediction.string());
+    std::map<std::string, fs::path> predictions = files_of(prediction);
+    for (const auto& [id, file] : files_of(reference)) {
+      const auto found = predictions.find(id);
+      if (found == predictions.end()) {
+        failures.push_back(concat_text(id, ": no prediction in ", prediction.string()));
+        continue;
+      }
+      pairs.push_back({id, found->second, file});
+      predictions.erase(found);
+    }
+    for (const auto& [id, file] : predictions)
+      log_warning(file.string(), ": no reference of this name, not scored");
+  } else {
+    fs::path file = prediction;
+    if (fs::is_directory(prediction)) file = files_of(prediction)[nifti_stem(reference)];
+    NAS_CHECK(!file.empty(), prediction.string(), ": no prediction for ", reference.string());
+    pairs.push_back({nifti_stem(reference), file, reference});
+  }
+
+  std::vector<std::string> names;
+  if (arguments.labels == 0) names = names_beside(reference);
+  std::vector<std::optional<CaseMetrics>> results(pairs.size());
+  std::mutex mutex;
+  const auto each = [&](const std::function<void(std::size_t)>& body) {
+    parallel_for(
+        static_cast<std::int64_t>(pairs.size()),
+        [&](std::int64_t i) { body(static_cast<std::size_t>(i)); },
+        arguments.threads);
+  };
+  std::int64_t classes = arguments.labels;
+  if (!names.empty()) classes = static_cast<std::int64_t>(names.size()) - 1;
+  if (classes == 0) {
+    // Nobody says how many labels there are: the largest one found, over all files.
+    each([&](std::size_t i) {
+      for (const fs::path& file : {pairs[i].prediction, pairs[i].reference}) {
+        std::int64_t largest = 0;
+        try {
+          for (const std::int16_t label : read_nifti_label(file).voxels)
+            largest = std::max<std::int64_t>(largest, label);
+        } catch (const Error&) {
+          continue;  // told below
+        }
+        const std::lock_guard lock(mutex);
+        classes = std::max(classes, largest);
+      }
+    });
+    classes = std::max<std::int64_t>(classes, 1);
+  }
+  if (names.empty()) {
+    names.push_back("background");
+    for (std::int64_t k = 1; k <= classes; ++k) names.push_back(concat_text("label ", k));
+  }
+
+  {
+    Progress progress("evaluating", static_cast<std::int64_t>(pairs.size()), "cases");
+    each([&](std::size_t i) {
+      if (stop_requested()) return;
+      try {
+        const LabelMap predicted = read_nifti_label(pairs[i].prediction);
+        const LabelMap truth = read_nifti_label(pairs[i].reference);
+        NAS_CHECK_KIND(Shape,
+                       predicted.geometry.shape == truth.geometry.shape,
+                       "prediction of ",
+                       to_text(predicted.geometry.shape),
+                       " voxels, reference of ",
+                       to_text(truth.geometry.shape));
+        const double apart = grid_distance_mm(predicted.geometry, truth.geometry);
+        if (apart > 0.1) {
+          log_warning(pairs[i].id,
+                      ": prediction and reference lie up to ",
+                      apart,
+                      " mm apart; compared voxel by voxel");
+        }
+        for (const auto* map : {&predicted, &truth}) {
+          for (const std::int16_t label : map->voxels) {
+            NAS_CHECK(label >= 0 && label <= classes,
+                      map == &truth ? pairs[i].reference.string() : pairs[i].prediction.string(),
+                      ": expected labels 0 to ",
+                      classes,
+                      ", found ",
+                      label);
+          }
+        }
+        CaseMetrics metrics = compute_metrics(
+            predicted, truth, classes, {.nsd_tolerance_mm = arguments.tolerance_mm});
+        metrics.id = pairs[i].id;
+        results[i] = std::move(metrics);
+      } catch (const std::exception& error) {
+        const std::lock_guard lock(mutex);
+        failures.push_back(concat_text(pairs[i].id, ": ", error.what()));
+      }
+      progress.advance(1, pairs[i].id);
+    });
+  }
+  NAS_CHECK_KIND(Io, !stop_requested(), "stopped while evaluating");
+
+  std::vector<CaseMetrics> cases;
+  for (auto& one : results) {
+    if (one) cases.push_back(std::move(*one));
+  }
+  const Json json = metrics_json(cases, names);
+  if (!arguments.output.empty()) write_json(arguments.output, json);
+  if (arguments.json) {
+    std::cout << json.dump(2) << "\n";
+  } else if (!cases.empty()) {
+    print_table(cases, names);
+  }
+  std::sort(failures.begin(), failures.end());
+  for (const std::string& failure : failures) log_line(LogLevel::Error, failure);
+  return failures.empty() ? 0 : 1;
+}
+
+}  // namespace
+
+Command evaluate_command() {
+  return {
+      .name = "evaluate",
+      .summary = "Score predictions against references: Dice, HD95, HD, NSD",
+      .example = "voxnas evaluate predictions data/Task04_Hippocampus/labelsTr -o metrics.json",
+      .setup = [](CLI::App& app) -> std::function<int()> {
+        auto a = std::make_shared<EvaluateArguments>();
+        app.add_option("PRED", a->prediction, "Predicted label file or folder")->required();
+        app.add_option("REF", a->reference, "Reference label file or folder; files match by name")
+            ->required();
+        app.add_option("--labels",
+                       a->labels,
+                       "Number of foreground labels; default: the dataset.json beside REF, else "
+                       "the largest label found")
+            ->check(CLI::Range(1, 32767));
+        app.add_option("--tolerance", a->tolerance_mm, "Of the surface Dice (NSD), mm")
+            ->check(CLI::Range(0.001, 1e6));
+        app.add_option("--threads", a->threads, "0: all processors")->check(CLI::Range(0, 1024));
+        app.add_flag("--json", a->json, "Metrics as JSON on stdout instead of the table");
+        app.add_option("-o,--output", a->output, "Write the metrics to this JSON file");
+        return [a] { return run_evaluate(*a); };
+      }};
+}
+
+}  // namespace nas

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "nas/cli/command.h"
+#include "nas/core/error.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+#include "nas/jobs/search_job.h"
+#include "nas/jobs/train_job.h"
+#include "nas/report/report.h"
+#include "nas/search/limits.h"
+#include "nas/search/recipe.h"
+#include "search_spaces/planned_unet/planner.h"
+
+namespace nas {
+namespace {
+
+/// A word as a shell would need it, for the command that repeats a run.
+std::string quoted(const std::string& word) {
+  if (!word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "-_=./:,@+%") == std::string::npos) {
+    return word;
+  }
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+struct Arguments {
+  SearchJobOptions job;
+  std::string data, budget, run, resume, control, search;
+  std::int64_t seeds = 1;
+  std::string max_parameters, max_macs, max_memory, max_step_time;
+  bool json = false, folds = false;
+};
+
+std::string command_of(const Arguments& a) {
+  const SearchJobOptions& job = a.job;
+  const SearchJobOptions plain;
+  std::ostringstream out;
+  out << "voxnas search " << quoted(a.data) << " --fold " << job.fold;
+  if (job.budget.has_clock()) {
+    out << " --budget " << quoted(a.budget);
+  } else {
+    out << " --steps " << job.budget.steps;
+  }
+  if (job.recipe != plain.recipe) out << " --recipe " << quoted(job.recipe);
+  if (!job.space.empty()) out << " --space " << quoted(job.space);
+  if (!a.control.empty()) out << " --control " << a.control;
+  if (!a.search.empty()) out << " --search " << a.search;
+  for (const auto& [option, text] : {std::pair("--max-params", &a.max_parameters),
+                                     std::pair("--max-macs", &a.max_macs),
+                                     std::pair("--max-memory", &a.max_memory),
+                                     std::pair("--max-step-time", &a.max_step_time)}) {
+    if (!text->empty()) out << ' ' << option << ' ' << quoted(*text);
+  }
+  if (job.limits.parameters_of_plan > 0) {
+    out << " --max-params-of-plan " << job.limits.parameters_of_plan;
+  }
+  if (job.trials != plain.trials) out << " --trials " << job.trials;
+  if (job.planner != plain.planner) out << " --planner " << job.planner;
+  if (job.device != plain.device) out << " --device " << job.device;
+  if (job.precision != plain.precision) out << " --precision " << job.precision;
+  if (job.threads != plain.threads) out << " --threads " << job.threads;
+  if (a.seeds > 1) out << " --seeds " << a.seeds;
+  out << " --seed " << job.seed << " -o " << quoted(a.run);
+  return out.str();
+}
+
+int run(Arguments& a) {
+  SearchEnd end{};
+  if (!a.resume.empty()) {
+    NAS_CHECK_KIND(Usage,
+                   a.data.empty() && a.run.empty() && a.budget.empty() && a.job.budget.steps == 0,
+                   "--resume RUN takes everything from the run; leave out DATA, --budget, --steps "
+                   "and -o");
+    end = resume_search(a.resume);
+  } else {
+    NAS_CHECK_KIND(
+        Usage, !a.data.empty() && !a.run.empty(), "expected DATA and -o RUN (or --resume RUN)");
+    NAS_CHECK_KIND(Usage,
+                   !std::filesystem::exists(a.run) || std::filesystem::is_directory(a.run),
+                   a.run,
+                   ": expected a new or empty folder, found a file");
+    if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
+    NAS_CHECK_KIND(Usage,
+                   (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
+                   "expected either --budget TIME or --steps N");
+    Limits& limits = a.job.limits;
+    if (!a.max_parameters.empty()) {
+      limits.max_parameters = parse_count(a.max_parameters, "--max-params");
+    }
+    if (!a.max_macs.empty()) limits.max_macs = parse_count(a.max_macs, "--max-macs");
+    if (!a.max_memory.empty()) limits.max_memory_bytes = parse_bytes(a.max_memory, "--max-memory");
+    if (!a.max_step_time.empty()) {
+      limits.max_step_seconds = parse_step_time(a.max_step_time, "--max-step-time");
+    }
+    a.job.random_control = !a.control.empty();
+    a.job.search_training = !a.search.empty();
+    a.job.data = a.data;
+    a.job.run_folder = a.run;
+    a.job.command = command_of(a);
+    a.job.code_version = NAS_VERSION;
+    end = a.seeds > 1 ? start_seeds(a.job, a.seeds) : start_search(a.job);
+  }
+  if (end == SearchEnd::Stopped) return 1;
+  if (a.folds) {
+    // Beyond the budget, which was for the search: as many steps per fold as the final training
+    // had.
+    const TrainJob job = winner_job(a.resume.empty() ? a.run : a.resume);
+    log_info("training what the search delivered on every fold: ", job.run_folder.string());
+    if (train_all_folds(job).stopped) return 1;
+  }
+  if (a.json) {
+    const std::filesystem::path folder = a.resume.empty() ? a.run : a.resume;
+    const std::filesystem::path summary = folder / "summary.json";
+    const Json result = std::filesystem::exists(summary) ? read_json(summary) : report_data(folder);
+    std::cout << result.dump(2) << '\n';
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command search_command() {
+  return {
+      .name = "search",
+      .summary = "Find and train the best network that a budget can buy",
+      .example = "voxnas search Task04_Hippocampus --fold 0 --budget 20m -o RUN",
+      .setup = [](CLI::App& app) -> std::function<int()> {
+        auto a = std::make_shared<Arguments>();
+        app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
+        app.add_option("--budget", a->budget, "Time for everything: 90s, 20m, 2h, 1d");
+        app.add_option(
+               "--steps",
+               a->job.budget.steps,
+               "Instead of a time: steps of each final training; repeatable to the last digit")
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+        app.add_option("-o,--output", a->run, "Run folder to write, new or empty");
+        app.add_flag("--folds",
+                     a->folds,
+                     "Then train what was delivered on every fold, in RUN/folds, with the steps of "
+                     "the final training each; beyond the budget");
+        app.add_option("--resume", a->resume, "Go on with a run that was stopped or killed");
+        app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
+            ->capture_default_str();
+        app.add_option("--recipe",
+                       a->job.recipe,
+                       "random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
+            ->capture_default_str();
+        app.add_option("--space", a->job.space, "Search space instead of the recipe's");
+        app.add_option("--control", a->control, "Retrain the best of an equally dear search too")
+            ->check(CLI::IsMember({"random"}));
+        app.add_option("--search", a->search, "Search the training options after the architecture")
+            ->check(CLI::IsMember({"training"}));
+        app.add_option("--max-params", a->max_parameters, "Limit of parameters: 4M, 750k");
+        app.add_option("--max-params-of-plan",
+                       a->job.limits.parameters_of_plan,
+                       "The same as a share of the planned network's: 0.5")
+            ->check(CLI::Range(1e-6, 1e6));
+        app.add_option("--max-macs", a->max_macs, "Limit of multiply-adds of a patch: 20G");
+        app.add_option("--max-memory", a->max_memory, "Limit of a training step's memory: 2GB");
+        app.add_option("--max-step-time", a->max_step_time, "Limit of a training step: 50ms, 2s");
+        app.add_option("--trials",
+                       a->job.trials,
+                       "Networks to train in the first stage, the planned one included (default: "
+                       "from the budget)")
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
+        app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
+            ->check(CLI::IsMember(planner_names()))
+            ->capture_default_str();
+        app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
+        app.add_option("--seeds",
+                       a->seeds,
+                       "Repeat the whole with that many seeds and report mean, deviation and tests")
+            ->check(CLI::Range(1, 1000))
+            ->capture_default_str();
+        app.add_option("--device", a->job.device, "auto, cpu, cuda, cuda:1")->capture_default_str();
+        app.add_option("--precision", a->job.precision, "auto, fp32, bf16, fp16")
+            ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+            ->capture_default_str();
+        app.add_option("--threads", a->job.threads, "Compute threads, 0: all")
+            ->check(CLI::Range(0, 1024))
+            ->capture_default_str();
+        app.add_flag("--json", a->json, "Print the results as JSON on stdout");
+        return [a] { return run(*a); };
+      }};
+}
+
+}  // namespace nas

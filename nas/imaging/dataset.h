@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "nas/core/json.h"
+#include "nas/imaging/volume.h"
+
+namespace nas {
+
+/// One case of a data set: its files, absolute.
+struct CaseFiles {
+  std::string id;                             // "hippocampus_001"
+  std::vector<std::filesystem::path> images;  // one per channel, or one 4D file with all channels
+  std::filesystem::path label;                // empty for test cases
+};
+
+struct Split {
+  std::vector<std::string> train, val;  // case ids
+};
+
+/// A data set folder, as found on disk. Layouts: MSD (dataset.json with "training") and nnU-Net v2
+/// raw (dataset.json with "channel_names"), recognised by themselves.
+struct DataSet {
+  std::filesystem::path folder;
+  std::string name;                        // "Task04_Hippocampus"
+  std::string layout;                      // "msd" or "nnunet"
+  std::vector<std::string> channel_names;  // per channel: "MRI", "CT", "FLAIR", ...
+  std::vector<std::string> label_names;    // index = class id, background first
+  std::vector<CaseFiles> training;         // sorted by id
+  std::vector<CaseFiles> test;             // sorted by id
+  std::vector<Split> splits;  // of splits.json / splits_final.json, else nnU-Net's five folds
+  std::string splits_source;  // file name, or "nnU-Net's 5-fold rule"
+  const CaseFiles& find(const std::string& id) const;  // \throws Error(Input)
+};
+
+/// \throws Error(Input|Io) naming the file, the key, what was expected and what was found. Reads no
+/// image.
+DataSet open_data_set(const std::filesystem::path& folder);
+/// The same from the content of a dataset.json that would lie in `folder`.
+DataSet data_set_from_json(const Json& json, const std::filesystem::path& folder);
+
+/// Validation indices of nnU-Net's `folds`-fold split of n sorted cases (KFold, shuffle, random
+/// state 12345: MT19937 as NumPy's RandomState shuffles).
+std::vector<std::vector<std::int64_t>> nnunet_folds(std::int64_t cases,
+                                                    int folds = 5,
+                                                    std::uint32_t seed = 12345);
+
+/// All channels of a case as one image; checks that channels share one grid. \throws Error(Input)
+/// naming the file.
+Image read_case_image(const DataSet& data, const CaseFiles& files);
+/// Labels of a case, checked to be integers in [0, classes).
+LabelMap read_case_label(const DataSet& data, const CaseFiles& files);
+
+/// nnU-Net's dataset.json content for this data set (channel_names, labels, numTraining,
+/// file_ending).
+Json nnunet_dataset_json(const DataSet& data);
+
+}  // namespace nas

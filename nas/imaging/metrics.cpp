@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/imaging/metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+constexpr auto kMetrics = std::to_array<MetricInfo>({
+    {"dice", "Dice", true, &ClassMetrics::dice},
+    {"hd95_mm", "HD95 mm", false, &ClassMetrics::hd95_mm},
+    {"hd_mm", "HD mm", false, &ClassMetrics::hd_mm},
+    {"nsd", "NSD", true, &ClassMetrics::nsd},
+    {"assd_mm", "ASSD mm", false, &ClassMetrics::assd_mm},
+});
+
+constexpr float kFar = std::numeric_limits<float>::infinity();
+
+/// Half-open box of voxels; empty until something is added.
+struct Box {
+  Extent3 begin{INT64_MAX, INT64_MAX, INT64_MAX}, end{0, 0, 0};
+  void add(const Extent3& low, const Extent3& high) {
+    for (std::size_t a = 0; a < 3; ++a) {
+      begin[a] = std::min(begin[a], low[a]);
+      end[a] = std::max(end[a], high[a]);
+    }
+  }
+  Extent3 shape() const { return {end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]}; }
+};
+
+/// One class of one label map inside a box.
+struct Mask {
+  Extent3 shape{0, 0, 0};
+  std::vector<std::uint8_t> voxels;
+};
+
+Mask extract(const LabelMap& labels, std::int16_t label, const Box& box) {
+  const Extent3& full = labels.geometry.shape;
+  Mask mask{box.shape(), {}};
+  mask.voxels.resize(static_cast<std::size_t>(volume(mask.shape)));
+  std::uint8_t* target = mask.voxels.data();
+  for (std::int64_t z = box.begin[0]; z < box.end[0]; ++z) {
+    for (std::int64_t y = box.begin[1]; y < box.end[1]; ++y) {
+      const std::int16_t* row = labels.voxels.data() + (z * full[1] + y) * full[2] + box.begin[2];
+      target = std::transform(row, row + mask.shape[2], target, [label](std::int16_t v) {
+        return static_cast<std::uint8_t>(v == label);
+      });
+    }
+  }
+  return mask;
+}
+
+/// Voxels of the mask with a face neighbour outside it; beyond the box there is nothing of the
+/// mask.
+std::vector<std::size_t> boundary(const Mask& mask) {
+  std::vector<std::size_t> result;
+  const auto [depth, height, width] = mask.shape;
+  const std::int64_t plane = height * width;
+  std::int64_t i = 0;
+  for (std::int64_t z = 0; z < depth; ++z) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      const bool edge_row = z == 0 || z == depth - 1 || y == 0 || y == height - 1;
+      for (std::int64_t x = 0; x < width; ++x, ++i) {
+        const std::uint8_t* v = mask.voxels.data() + i;
+        if (*v == 0) continue;
+        const bool inner = !edge_row && x > 0 && x < width - 1 && v[-1] != 0 && v[1] != 0 &&
+                           v[-width] != 0 && v[width] != 0 && v[-plane] != 0 && v[plane] != 0;
+        if (!inner) result.push_back(static_cast<std::size_t>(i));
+      }
+    }
+  }
+  return result;
+}
+
+/// Lower envelope of the parabolas f[v] + (step * (q - v))^2, evaluated at every q; in place for
+/// one line.
+class Envelope {
+ public:
+  explicit Envelope(std::int64_t longest)
+      : centre_(static_cast<std::size_t>(longest)), from_(static_cast<std::size_t>(longest)) {}
+
+  /// \param line `n` squared distances, infinite where nothing is near; \param result may not be
+  /// `line`.
+  void run(const float* line, float* result, std::int64_t n, double step) {
+    const double square = step * step;
+    std::int64_t last = -1;
+    for (std::int64_t q = 0; q < n; ++q) {
+      if (line[q] == kFar) continue;
+      const double height = line[q] + square * static_cast<double>(q) * static_cast<double>(q);
+      double start = -std::numeric_limits<double>::infinity();
+      while (last >= 0) {
+        // Where the parabola at q starts to lie below the last one that is kept.
+        const auto k = static_cast<std::size_t>(last);
+        const std::int64_t v = centre_[k];
+        const double v_height = line[v] + square * static_cast<double>(v) * static_cast<double>(v);
+        start = (height - v_height) / (2 * square * static_cast<double>(q - v));
+        if (start > from_[k]) break;
+        --last;
+        start = -std::numeric_limits<double>::infinity();
+      }
+      ++last;
+      centre_[static_cast<std::size_t>(last)] = q;
+      from_[static_cast<std::size_t>(last)] = start;
+    }
+    if (last < 0) {
+      std::fill_n(result, n, kFar);
+      return;
+    }
+    std::int64_t k = 0;
+    for (std::int64_t q = 0; q < n; ++q) {
+      while (k < last && from_[static_cast<std::size_t>(k) + 1] < static_cast<double>(q)) ++k;
+      const std::int64_t v = centre_[static_cast<std::size_t>(k)];
+      const double away = step * static_cast<double>(q - v);
+      result[q] = static_cast<float>(away * away + line[v]);
+    }
+  }
+
+ private:
+  std::vector<std::int64_t> centre_;
+  std::vector<double> from_;
+};
+
+/// Completes squared distances along W (0 at seeds, infinite elsewhere): two sweeps a row.
+void sweep_rows(std::vector<float>& squared, const Extent3& shape, double step) {
+  const std::int64_t width = shape[2];
+  for (std::int64_t row = 0; row < shape[0] * shape[1]; ++row) {
+    float* line = squared.data() + row * width;
+    std::int64_t nearest = -1;
+    for (std::int64_t x = 0; x < width; ++x) {
+      if (line[x] == 0) nearest = x;
+      if (nearest >= 0) {
+        const double away = step * static_cast<double>(x - nearest);
+        line[x] = static_cast<float>(away * away);
+      }
+    }
+    if (nearest < 0) continue;
+    for (std::int64_t x = width - 1; x >= 0; --x) {
+      if (line[x] == 0) nearest = x;
+      const double away = step * static_cast<double>(nearest - x);
+      // Right of the last seed `nearest` is still that seed: the distance is the same.
+      line[x] = std::min(line[x], static_cast<float>(away * away));
+    }
+  }
+}
+
+/// Runs the envelope along an axis of [outer, n, inner] with inner > 1 lines side by side; tiles
+/// keep the cache warm.
+void envelope_axis(std::vector<float>& squared,
+                   std::int64_t outer,
+                   std::int64_t n,
+                   std::int64_t inner,
+                   double step) {
+  constexpr std::int64_t kTile = 16;
+  if (n <= 1) return;
+  Envelope envelope(n);
+  std::vector<float> lines(static_cast<std::size_t>(n * kTile)),
+      result(static_cast<std::size_t>(n * kTile));
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t first = 0; first < inner; first += kTile) {
+      const std::int64_t count = std::min(kTile, inner - first);
+      float* base = squared.data() + o * n * inner + first;
+      for (std::int64_t k = 0; k < n; ++k) {
+        for (std::int64_t b = 0; b < count; ++b)
+          lines[static_cast<std::size_t>(b * n + k)] = base[k * inner + b];
+      }
+      for (std::int64_t b = 0; b < count; ++b)
+        envelope.run(lines.data() + b * n, result.data() + b * n, n, step);
+      for (std::int64_t k = 0; k < n; ++k) {
+        for (std::int64_t b = 0; b < count; ++b)
+          base[k * inner + b] = result[static_cast<std::size_t>(b * n + k)];
+      }
+    }
+  }
+}
+
+/// \param squared 0 at seeds, infinite elsewhere.
+void complete_distances(std::vector<float>& squared, const Extent3& shape, const Vec3& spacing) {
+  sweep_rows(squared, shape, spacing[2]);
+  envelope_axis(squared, shape[0], shape[1], shape[2], spacing[1]);
+  envelope_axis(squared, 1, shape[0], shape[1] * shape[2], spacing[0]);
+}
+
+void check_spacing(const Vec3& spacing) {
+  for (const double s : spacing) {
+    NAS_CHECK(std::isfinite(s) && s > 0, "distances: spacing must be > 0 mm, got ", s);
+  }
+}
+
+/// Distances in mm from every voxel of `from` to the nearest of `to`.
+std::vector<float> distances(const std::vector<std::size_t>& from,
+                             const std::vector<std::size_t>& to,
+                             const Extent3& shape,
+                             const Vec3& spacing) {
+  std::vector<float> squared(static_cast<std::size_t>(volume(shape)), kFar);
+  for (const std::size_t i : to) squared[i] = 0;
+  complete_distances(squared, shape, spacing);
+  std::vector<float> result;
+  result.reserve(from.size());
+  for (const std::size_t i : from) result.push_back(std::sqrt(squared[i]));
+  return result;
+}
+
+/// Linear interpolation between order statistics. \param values are reordered.
+double quantile(std::vector<float>& values, double q) {
+  const double at = q * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::ptrdiff_t>(at);
+  std::nth_element(values.begin(), values.begin() + below, values.end());
+  const double low = values[static_cast<std::size_t>(below)];
+  const double rest = at - static_cast<double>(below);
+  if (rest <= 0) return low;
+  const double high = *std::min_element(values.begin() + below + 1, values.end());
+  return low + (high - low) * rest;
+}
+
+void measure_distances(ClassMetrics& metrics,
+                       const Mask& prediction,
+                       const Mask& reference,
+                       const Vec3& spacing,
+                       const MetricOptions& options) {
+  const std::vector<std::size_t> predicted = boundary(prediction), expected = boundary(reference);
+  std::vector<float> there = distances(predicted, expected, prediction.shape, spacing);
+  std::vector<float> back = distances(expected, predicted, prediction.shape, spacing);
+  // A distance that equals the tolerance counts, whatever the last bit of the square root.
+  const double tolerance = options.nsd_tolerance_mm * (1 + 1e-6);
+  const auto within = [&](const std::vector<float>& values) {
+    return static_cast<double>(
+        std::ranges::count_if(values, [&](float d) { return d <= tolerance; }));
+  };
+  metrics.nsd = (within(there) + within(back)) / static_cast<double>(there.size() + back.size());
+  const double sum = std::accumulate(there.begin(), there.end(), 0.0) +
+                     std::accumulate(back.begin(), back.end(), 0.0);
+  metrics.assd_mm = sum / static_cast<double>(there.size() + back.size());
+  metrics.hd_mm = std::max(std::ranges::max(there), std::ranges::max(back));
+  metrics.hd95_mm = std::max(quantile(there, 0.95), quantile(back, 0.95));
+}
+
+Json value_or_null(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+/// Mean over the entries that are present; null if none is.
+class Mean {
+ public:
+  void add(const std::optional<double>& value) {
+    if (!value) return;
+    sum_ += *value;
+    ++count_;
+  }
+  std::optional<double> value() const {
+    return count_ == 0 ? std::nullopt : std::optional<double>(sum_ / static_cast<double>(count_));
+  }
+
+ private:
+  double sum_ = 0;
+  std::int64_t count_ = 0;
+};
+
+/// A mean for every metric of the table.
+class MeanMetrics {
+ public:
+  void add(const ClassMetrics& metrics) {
+    for (std::size_t i = 0; i < means_.size(); ++i) means_[i].add(metrics.*kMetrics[i].value);
+  }
+  ClassMetrics value() const {
+    ClassMetrics result;
+    for (std::size_t i = 0; i < means_.size(); ++i) result.*kMetrics[i].value = means_[i].value();
+    return result;
+  }
+
+ private:
+  std::array<Mean, kMetrics.size()> means_;
+};
+
+Json values_json(const ClassMetrics& metrics) {
+  Json result = Json::object();
+  for (const MetricInfo& metric : kMetrics)
+    result[metric.name] = value_or_null(metrics.*metric.value);
+  return result;
+}
+
+}  // namespace
+
+std::span<const MetricInfo> metric_table() { return kMetrics; }
+
+double CaseMetrics::mean_dice() const {
+  Mean mean;
+  for (const ClassMetrics& c : classes) mean.add(c.dice);
+  return mean.value().value_or(1);
+}
+
+CaseMetrics compute_metrics(const LabelMap& prediction,
+                            const LabelMap& reference,
+                            std::int64_t classes,
+                            const MetricOptions& options) {
+  const Extent3& shape = reference.geometry.shape;
+  NAS_CHECK_KIND(Shape,
+                 prediction.geometry.shape == shape,
+                 "metrics: prediction of ",
+                 to_text(prediction.geometry.shape),
+                 " for a reference of ",
+                 to_text(shape));
+  NAS_CHECK_KIND(Shape,
+                 prediction.voxels.size() == static_cast<std::size_t>(volume(shape)) &&
+                     reference.voxels.size() == prediction.voxels.size(),
+                 "metrics: expected one label a voxel, found ",
+                 prediction.voxels.size(),
+                 " and ",
+                 reference.voxels.size(),
+                 " for ",
+                 to_text(shape));
+  NAS_CHECK(classes >= 1 && classes <= INT16_MAX,
+            "metrics: expected at least one foreground class, got ",
+            classes);
+  if (options.distances) check_spacing(reference.geometry.spacing_mm);
+
+  CaseMetrics result;
+  result.classes.resize(static_cast<std::size_t>(classes));
+  std::vector<Box> boxes(static_cast<std::size_t>(classes));  // of both masks together
+  const auto index = [classes](std::int16_t label) {
+    return label >= 1 && label <= classes ? static_cast<std::ptrdiff_t>(label) - 1
+                                          : std::ptrdiff_t{-1};
+  };
+  std::size_t i = 0;
+  for (std::int64_t z = 0; z < shape[0]; ++z) {
+    for (std::int64_t y = 0; y < shape[1]; ++y) {
+      for (std::int64_t x = 0; x < shape[2]; ++x, ++i) {
+        const std::int16_t p = prediction.voxels[i], r = reference.voxels[i];
+        if (p == 0 && r == 0) continue;
+        const Extent3 here{z, y, x}, next{z + 1, y + 1, x + 1};
+        if (const auto k = index(p); k >= 0) {
+          ++result.classes[static_cast<std::size_t>(k)].predicted_voxels;
+          if (p == r) ++result.classes[static_cast<std::size_t>(k)].common_voxels;
+          boxes[static_cast<std::size_t>(k)].add(here, next);
+        }
+        if (const auto k = index(r); k >= 0) {
+          ++result.classes[static_cast<std::size_t>(k)].reference_voxels;
+          if (p != r) boxes[static_cast<std::size_t>(k)].add(here, next);
+        }
+      }
+    }
+  }
+
+  for (std::size_t k = 0; k < result.classes.size(); ++k) {
+    ClassMetrics& m = result.classes[k];
+    const std::int64_t both = m.predicted_voxels + m.reference_voxels;
+    if (both == 0) continue;
+    m.dice = 2 * static_cast<double>(m.common_voxels) / static_cast<double>(both);
+    if (!options.distances) continue;
+    if (m.predicted_voxels == 0 || m.reference_voxels == 0) {
+      m.nsd = 0;
+      continue;
+    }
+    const auto label = static_cast<std::int16_t>(k + 1);
+    measure_distances(m,
+                      extract(prediction, label, boxes[k]),
+                      extract(reference, label, boxes[k]),
+                      reference.geometry.spacing_mm,
+                      options);
+  }
+  return result;
+}
+
+std::vector<float> squared_distance_transform(const std::vector<std::uint8_t>& mask,
+                                              const Extent3& shape,
+                                              const Vec3& spacing_mm) {
+  NAS_CHECK_KIND(Shape,
+                 mask.size() == static_cast<std::size_t>(volume(shape)),
+                 "distance transform: ",
+                 mask.size(),
+                 " voxels for ",
+                 to_text(shape));
+  check_spacing(spacing_mm);
+  std::vector<float> squared(mask.size());
+  std::ranges::transform(
+      mask, squared.begin(), [](std::uint8_t v) { return v != 0 ? 0.0f : kFar; });
+  complete_distances(squared, shape, spacing_mm);
+  return squared;
+}
+
+Json metrics_json(const std::vector<CaseMetrics>& cases,
+                  const std::vector<std::string>& label_names) {
+  std::size_t classes = label_names.empty() ? 0 : label_names.size() - 1;
+  for (const CaseMetrics& c : cases) classes = std::max(classes, c.classes.size());
+  std::vector<MeanMetrics> means(classes);
+  MeanMetrics overall;  // mean over classes of the class means
+  Json case_list = Json::array();
+  const auto name_of = [&](std::size_t k) {
+    return k + 1 < label_names.size() ? label_names[k + 1] : std::to_string(k + 1);
+  };
+  for (const CaseMetrics& c : cases) {
+    Json class_list = Json::array();
+    for (std::size_t k = 0; k < c.classes.size(); ++k) {
+      const ClassMetrics& m = c.classes[k];
+      Json entry = values_json(m);
+      entry["label"] = name_of(k);
+      entry["predicted_voxels"] = m.predicted_voxels;
+      entry["reference_voxels"] = m.reference_voxels;
+      class_list.push_back(std::move(entry));
+      means[k].add(m);
+    }
+    case_list.push_back({{"id", c.id}, {"classes", std::move(class_list)}});
+  }
+  Json mean_list = Json::array();
+  for (std::size_t k = 0; k < means.size(); ++k) {
+    const ClassMetrics mean = means[k].value();
+    Json entry = values_json(mean);
+    entry["label"] = name_of(k);
+    mean_list.push_back(std::move(entry));
+    overall.add(mean);
+  }
+  return {{"cases", std::move(case_list)},
+          {"mean", std::move(mean_list)},
+          {"foreground_mean", values_json(overall.value())}};
+}
+
+std::vector<CaseMetrics> case_metrics_from_json(const Json& value, const std::string& where) {
+  const JsonReader reader(value, where);
+  const JsonReader list = reader.at("cases");
+  std::vector<CaseMetrics> cases;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    CaseMetrics one;
+    one.id = list.at(i).at("id").text();
+    const JsonReader classes = list.at(i).at("classes");
+    for (std::size_t k = 0; k < classes.size(); ++k) {
+      const JsonReader entry = classes.at(k);
+      ClassMetrics metrics;
+      for (const MetricInfo& metric : kMetrics) {
+        const JsonReader number = entry.at(metric.name);
+        if (!number.json().is_null()) metrics.*metric.value = number.number();
+      }
+      metrics.predicted_voxels = entry.at("predicted_voxels").integer();
+      metrics.reference_voxels = entry.at("reference_voxels").integer();
+      one.classes.push_back(metrics);
+    }
+    cases.push_back(std::move(one));
+  }
+  return cases;
+}
+
+}  // namespace nas

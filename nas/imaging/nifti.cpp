@@ -1,0 +1,819 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/imaging/nifti.h"
+
+#include <libdeflate.h>
+#include <nifti1.h>
+#include <nifti2.h>
+#include <zlib.h>
+
+#include <Eigen/Geometry>
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "nas/core/error.h"
+#include "nas/core/files.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(sizeof(nifti_1_header) == 348 && sizeof(nifti_2_header) == 540);
+static_assert(std::endian::native == std::endian::little, "the writer leaves the byte order as is");
+static_assert(std::numeric_limits<float>::is_iec559);
+
+constexpr std::int64_t kLargestHeader = 540;
+constexpr std::int64_t kPrefixOfFile = 128 << 10;  // a gzip header may carry 64 KiB of names
+constexpr std::uint64_t kMaxExpansion = 1032;      // of deflate: 258 bytes from two bits
+constexpr std::uint64_t kUsualExpansion = 64;  // beyond it a file is counted before it is believed
+constexpr std::uint64_t kSlack = 1 << 20;      // bytes after the voxels that we put up with
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 44;
+
+// ---- bytes -------------------------------------------------------------------------------------
+
+template <class T>
+T swapped(T value) {
+  auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+  std::reverse(bytes.begin(), bytes.end());
+  return std::bit_cast<T>(bytes);
+}
+
+bool is_gzip(std::span<const std::byte> bytes) {
+  return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
+}
+
+/// Streams gzip members through `sink(piece)` until it returns false or the members end. What
+/// follows the last member (padding) is ignored, as gzip does. Damaged data ends the stream;
+/// `damaged` tells.
+template <class Sink>
+bool stream_gzip(std::span<const std::byte> packed,
+                 std::span<std::byte> scratch,
+                 const Sink& sink) {
+  z_stream stream{};
+  NAS_CHECK_KIND(
+      Internal, inflateInit2(&stream, 16 + MAX_WBITS) == Z_OK, "zlib: inflateInit2 failed");
+  const std::unique_ptr<z_stream, int (*)(z_stream*)> guard(&stream, inflateEnd);
+  constexpr std::size_t kPiece = std::size_t{1} << 30;  // zlib counts in 32 bits
+  std::size_t fed = 0;
+  while (true) {
+    if (stream.avail_in == 0) {
+      if (fed == packed.size()) return false;
+      const std::size_t piece = std::min(kPiece, packed.size() - fed);
+      stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(packed.data() + fed));
+      stream.avail_in = static_cast<uInt>(piece);
+      fed += piece;
+    }
+    stream.next_out = reinterpret_cast<Bytef*>(scratch.data());
+    stream.avail_out = static_cast<uInt>(scratch.size());
+    const int result = inflate(&stream, Z_NO_FLUSH);
+    const std::size_t got = scratch.size() - stream.avail_out;
+    if (got > 0 && !sink(std::span<const std::byte>(scratch.data(), got))) return true;
+    if (result == Z_STREAM_END) {
+      const std::size_t at = fed - stream.avail_in;
+      if (!is_gzip(packed.subspan(at))) return true;
+      if (inflateReset(&stream) != Z_OK) return false;
+    } else if (result != Z_OK && result != Z_BUF_ERROR) {
+      return false;
+    }
+  }
+}
+
+/// The first at most `count` inflated bytes; fewer if the data ends or is damaged before.
+std::vector<std::byte> inflate_prefix(std::span<const std::byte> packed, std::int64_t count) {
+  std::vector<std::byte> out;
+  std::array<std::byte, 1024> scratch;
+  stream_gzip(packed, scratch, [&](std::span<const std::byte> piece) {
+    const auto room = static_cast<std::size_t>(count) - out.size();
+    out.insert(out.end(),
+               piece.begin(),
+               piece.begin() + static_cast<std::ptrdiff_t>(std::min(room, piece.size())));
+    return out.size() < static_cast<std::size_t>(count);
+  });
+  return out;
+}
+
+/// Bytes that the members inflate to, counting no further than just beyond `limit`; nothing if
+/// damaged.
+std::optional<std::uint64_t> count_inflated(std::span<const std::byte> packed,
+                                            std::uint64_t limit) {
+  const auto scratch = std::make_unique_for_overwrite<std::byte[]>(256 << 10);
+  std::uint64_t total = 0;
+  const bool whole =
+      stream_gzip(packed, {scratch.get(), 256 << 10}, [&](std::span<const std::byte> piece) {
+        total += piece.size();
+        return total <= limit;
+      });
+  return whole ? std::optional(total) : std::nullopt;
+}
+
+struct Inflated {
+  std::unique_ptr<std::byte[]> bytes;
+  std::uint64_t size = 0;
+};
+
+/// Inflates all members into a buffer of exactly `capacity` bytes at most.
+libdeflate_result inflate_members(std::span<const std::byte> packed,
+                                  std::uint64_t capacity,
+                                  Inflated& out) {
+  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
+      libdeflate_alloc_decompressor(), libdeflate_free_decompressor);
+  NAS_CHECK_KIND(Internal, decompressor != nullptr, "libdeflate: no decompressor");
+  // Not value-initialised: pages that the data does not reach are never touched.
+  out.bytes = std::make_unique_for_overwrite<std::byte[]>(capacity);
+  out.size = 0;
+  while (is_gzip(packed)) {
+    std::size_t consumed = 0, produced = 0;
+    const auto result = libdeflate_gzip_decompress_ex(decompressor.get(),
+                                                      packed.data(),
+                                                      packed.size(),
+                                                      out.bytes.get() + out.size,
+                                                      capacity - out.size,
+                                                      &consumed,
+                                                      &produced);
+    if (result != LIBDEFLATE_SUCCESS) return result;
+    out.size += produced;
+    packed = packed.subspan(consumed);
+  }
+  return LIBDEFLATE_SUCCESS;
+}
+
+/// Inflates a file whose header asks for `need` bytes. The size of the buffer is the one that the
+/// file's own trailer states if that agrees with the header and is nothing unusual for the packed
+/// size, else the counted one.
+Inflated inflate_all(std::span<const std::byte> packed,
+                     std::uint64_t need,
+                     const std::string& where) {
+  NAS_CHECK(
+      need / kMaxExpansion <= packed.size() + 64,
+      where,
+      ": expected ",
+      need,
+      " bytes of header and voxels, but the ",
+      packed.size(),
+      " compressed bytes cannot hold that many: the header is wrong or the file is truncated");
+  std::uint32_t stated = 0;  // inflated size of the last member modulo 2^32
+  if (packed.size() >= 4) std::memcpy(&stated, packed.data() + packed.size() - 4, 4);
+  const std::uint64_t candidate = need + (stated - static_cast<std::uint32_t>(need));
+  const auto damaged = [&] {
+    return concat_text(where,
+                       ": expected gzip data of ",
+                       need,
+                       " bytes of header and voxels, found ",
+                       packed.size(),
+                       " compressed bytes that are damaged or truncated");
+  };
+  Inflated out;
+  if (candidate - need <= kSlack && candidate <= kUsualExpansion * packed.size() + kSlack) {
+    const auto result = inflate_members(packed, candidate, out);
+    if (result == LIBDEFLATE_SUCCESS && out.size >= need) return out;
+    NAS_CHECK(result != LIBDEFLATE_BAD_DATA, damaged());
+  }
+  // Several members, padding at the end, a nearly empty image, or a lie.
+  const auto counted = count_inflated(packed, need + kSlack);
+  NAS_CHECK(counted, damaged());
+  NAS_CHECK(*counted >= need,
+            where,
+            ": expected ",
+            need,
+            " bytes of header and voxels, found ",
+            *counted);
+  NAS_CHECK(*counted <= need + kSlack,
+            where,
+            ": expected ",
+            need,
+            " bytes of header and voxels, found over ",
+            kSlack,
+            " more");
+  const auto result = inflate_members(packed, *counted, out);
+  NAS_CHECK(result == LIBDEFLATE_SUCCESS && out.size >= need, damaged());
+  return out;
+}
+
+// ---- header ------------------------------------------------------------------------------------
+
+/// The fields that we use, of either version, in machine byte order.
+struct Fields {
+  std::int64_t datatype = 0, bitpix = 0, qform_code = 0, sform_code = 0, units = 0;
+  std::array<std::int64_t, 8> dim{};
+  std::array<double, 8> pixdim{};
+  double vox_offset = 0, slope = 0, inter = 0;
+  std::array<double, 3> quaternion{}, offset{};
+  std::array<double, 12> srow{};
+};
+
+template <class Raw>
+Fields fields_of(const Raw& raw, bool swap) {
+  // Arguments by value: no references into a packed struct.
+  const auto whole = [swap](auto v) { return static_cast<std::int64_t>(swap ? swapped(v) : v); };
+  const auto real = [swap](auto v) { return static_cast<double>(swap ? swapped(v) : v); };
+  Fields f;
+  f.datatype = whole(raw.datatype);
+  f.bitpix = whole(raw.bitpix);
+  f.qform_code = whole(raw.qform_code);
+  f.sform_code = whole(raw.sform_code);
+  f.units = whole(raw.xyzt_units);
+  for (std::size_t i = 0; i < 8; ++i) {
+    f.dim[i] = whole(raw.dim[i]);
+    f.pixdim[i] = real(raw.pixdim[i]);
+  }
+  f.vox_offset = real(raw.vox_offset);
+  f.slope = real(raw.scl_slope);
+  f.inter = real(raw.scl_inter);
+  f.quaternion = {real(raw.quatern_b), real(raw.quatern_c), real(raw.quatern_d)};
+  f.offset = {real(raw.qoffset_x), real(raw.qoffset_y), real(raw.qoffset_z)};
+  for (std::size_t i = 0; i < 4; ++i) {
+    f.srow[i] = real(raw.srow_x[i]);
+    f.srow[4 + i] = real(raw.srow_y[i]);
+    f.srow[8 + i] = real(raw.srow_z[i]);
+  }
+  return f;
+}
+
+bool all_finite(std::span<const double> values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+}
+
+double determinant(const std::array<double, 12>& a) {
+  return a[0] * (a[5] * a[10] - a[6] * a[9]) - a[1] * (a[4] * a[10] - a[6] * a[8]) +
+         a[2] * (a[4] * a[9] - a[5] * a[8]);
+}
+
+/// Source: the qform section of nifti1.h. Spacing in x, y, z order.
+std::optional<std::array<double, 12>> affine_of_quaternion(const Fields& f,
+                                                           const Vec3& spacing_xyz) {
+  auto [b, c, d] = f.quaternion;
+  if (!all_finite(f.quaternion) || !all_finite(f.offset)) return std::nullopt;
+  const double rest = 1 - (b * b + c * c + d * d);
+  if (rest < -1e-3) return std::nullopt;
+  double a = 0;
+  if (rest > 1e-7) {
+    a = std::sqrt(rest);
+  } else {  // a half turn, rounded in the file
+    const double norm = std::sqrt(b * b + c * c + d * d);
+    b /= norm, c /= norm, d /= norm;
+  }
+  const Eigen::Matrix3d r = Eigen::Quaterniond(a, b, c, d).toRotationMatrix();
+  const double qfac = f.pixdim[0] < 0 ? -1 : 1;
+  std::array<double, 12> affine{};
+  for (int row = 0; row < 3; ++row) {
+    const auto at = 4 * static_cast<std::size_t>(row);
+    affine[at] = r(row, 0) * spacing_xyz[0];
+    affine[at + 1] = r(row, 1) * spacing_xyz[1];
+    affine[at + 2] = r(row, 2) * spacing_xyz[2] * qfac;
+    affine[at + 3] = f.offset[static_cast<std::size_t>(row)];
+  }
+  return affine;
+}
+
+NiftiHeader checked_header(const Fields& f, int version, bool swap, const std::string& where) {
+  NiftiHeader h;
+  h.version = version;
+  h.byte_swapped = swap;
+
+  switch (f.datatype) {
+    case NIFTI_TYPE_UINT8:
+    case NIFTI_TYPE_INT16:
+    case NIFTI_TYPE_INT32:
+    case NIFTI_TYPE_FLOAT32:
+    case NIFTI_TYPE_FLOAT64:
+    case NIFTI_TYPE_INT8:
+    case NIFTI_TYPE_UINT16:
+    case NIFTI_TYPE_UINT32:
+    case NIFTI_TYPE_INT64:
+    case NIFTI_TYPE_UINT64:
+      h.type = static_cast<VoxelType>(f.datatype);
+      break;
+    case NIFTI_TYPE_COMPLEX64:
+    case NIFTI_TYPE_COMPLEX128:
+    case NIFTI_TYPE_COMPLEX256:
+      fail(ErrorKind::Input,
+           where,
+           ": datatype: expected an integer or float type, found complex numbers (",
+           f.datatype,
+           "); write magnitudes");
+    case NIFTI_TYPE_RGB24:
+    case NIFTI_TYPE_RGBA32:
+      fail(ErrorKind::Input,
+           where,
+           ": datatype: expected an integer or float type, found RGB colours (",
+           f.datatype,
+           "); write one channel per colour");
+    default:
+      fail(ErrorKind::Input,
+           where,
+           ": datatype: expected an integer or float type, found code ",
+           f.datatype);
+  }
+  NAS_CHECK(f.bitpix == 8 * bytes_per_voxel(h.type),
+            where,
+            ": bitpix: expected ",
+            8 * bytes_per_voxel(h.type),
+            " for ",
+            to_text(h.type),
+            ", found ",
+            f.bitpix);
+
+  const std::int64_t dims = f.dim[0];
+  NAS_CHECK(dims >= 1 && dims <= 7, where, ": dim[0]: expected 1 to 7 dimensions, found ", dims);
+  std::array<std::int64_t, 8> edge;
+  edge.fill(1);
+  std::int64_t total = bytes_per_voxel(h.type);
+  for (std::size_t i = 1; i <= static_cast<std::size_t>(dims); ++i) {
+    NAS_CHECK(f.dim[i] >= 1 && f.dim[i] <= kMostBytes / total,
+              where,
+              ": dim[",
+              i,
+              "]: expected a positive edge of a volume under 16 TB, found ",
+              f.dim[i]);
+    edge[i] = f.dim[i];
+    total *= edge[i];
+  }
+  h.geometry.shape = {edge[3], edge[2], edge[1]};
+  h.channels = 1;
+  for (std::size_t i = 4; i < 8; ++i) {
+    NAS_CHECK(edge[i] == 1 || h.channels == 1,
+              where,
+              ": dim: expected at most one dimension beside x, y, z, found ",
+              "two (",
+              h.channels,
+              " and ",
+              edge[i],
+              ")");
+    h.channels = std::max(h.channels, edge[i]);
+  }
+
+  const std::int64_t unit = f.units & 7;
+  const double scale = unit == NIFTI_UNITS_METER ? 1e3 : unit == NIFTI_UNITS_MICRON ? 1e-3 : 1;
+  Vec3 xyz{1, 1, 1};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const double size = std::abs(f.pixdim[i + 1]);
+    if (static_cast<std::int64_t>(i) >= dims && !(size > 0 && std::isfinite(size))) continue;
+    NAS_CHECK(std::isfinite(size) && size > 0,
+              where,
+              ": pixdim[",
+              i + 1,
+              "]: expected a positive voxel size, found ",
+              f.pixdim[i + 1]);
+    xyz[i] = size;
+  }
+
+  std::optional<std::array<double, 12>> affine;
+  if (f.sform_code > 0 && all_finite(f.srow) && determinant(f.srow) != 0) affine = f.srow;
+  if (!affine && f.qform_code > 0) affine = affine_of_quaternion(f, xyz);
+  if (!affine) affine = {xyz[0], 0, 0, 0, 0, xyz[1], 0, 0, 0, 0, xyz[2], 0};
+  for (double& v : *affine) v *= scale;
+  h.geometry.affine = *affine;
+  h.geometry.spacing_mm = {xyz[2] * scale, xyz[1] * scale, xyz[0] * scale};
+  NAS_CHECK(
+      all_finite(h.geometry.affine) && all_finite(h.geometry.spacing_mm) &&
+          std::min({h.geometry.spacing_mm[0], h.geometry.spacing_mm[1], h.geometry.spacing_mm[2]}) >
+              0,
+      where,
+      ": expected finite spacing and affine, found values out of range");
+
+  if (std::isfinite(f.slope) && f.slope != 0) {
+    h.slope = f.slope;
+    h.inter = std::isfinite(f.inter) ? f.inter : 0;
+  }
+
+  const std::int64_t least = version == 1 ? 352 : 544;
+  if (f.vox_offset == 0) {
+    h.data_offset = least;  // some writers leave it open
+  } else {
+    NAS_CHECK(f.vox_offset >= static_cast<double>(least) &&
+                  f.vox_offset <= static_cast<double>(kMostBytes) &&
+                  f.vox_offset == std::floor(f.vox_offset),
+              where,
+              ": vox_offset: expected an integer from ",
+              least,
+              " on, found ",
+              f.vox_offset);
+    h.data_offset = static_cast<std::int64_t>(f.vox_offset);
+  }
+  return h;
+}
+
+/// \param bytes the first inflated bytes of the file.
+NiftiHeader header_of(std::span<const std::byte> bytes, const std::string& where) {
+  NAS_CHECK(bytes.size() >= sizeof(nifti_1_header),
+            where,
+            ": expected a NIfTI header of at least 348 bytes, found ",
+            bytes.size());
+  std::int32_t size = 0;
+  std::memcpy(&size, bytes.data(), 4);
+  const bool swap = size == swapped(std::int32_t{348}) || size == swapped(std::int32_t{540});
+  if (swap) size = swapped(size);
+  if (size == 348) {
+    nifti_1_header raw;
+    std::memcpy(&raw, bytes.data(), sizeof(raw));
+    const std::string_view magic(raw.magic, 3);
+    NAS_CHECK(magic != "ni1",
+              where,
+              ": found the header of an .hdr/.img pair; convert it to one .nii file");
+    NAS_CHECK(magic == "n+1",
+              where,
+              ": magic: expected \"n+1\", found something else (an ANALYZE 7.5 file?)");
+    return checked_header(fields_of(raw, swap), 1, swap, where);
+  }
+  if (size == 540) {
+    NAS_CHECK(bytes.size() >= sizeof(nifti_2_header),
+              where,
+              ": expected a NIfTI-2 header of 540 bytes, found ",
+              bytes.size());
+    nifti_2_header raw;
+    std::memcpy(&raw, bytes.data(), sizeof(raw));
+    const std::string_view magic(raw.magic, 3);
+    NAS_CHECK(magic != "ni2",
+              where,
+              ": found the header of an .hdr/.img pair; convert it to one .nii file");
+    NAS_CHECK(magic == "n+2", where, ": magic: expected \"n+2\", found something else");
+    return checked_header(fields_of(raw, swap), 2, swap, where);
+  }
+  fail(ErrorKind::Input,
+       where,
+       ": sizeof_hdr: expected 348 (NIfTI-1) or 540 (NIfTI-2), found ",
+       size,
+       ": not a NIfTI file");
+}
+
+// ---- voxels ------------------------------------------------------------------------------------
+
+/// Calls visit(T{}) with the C++ type of `type`.
+template <class Visit>
+decltype(auto) with_type(VoxelType type, const Visit& visit) {
+  switch (type) {
+    case VoxelType::UInt8:
+      return visit(std::uint8_t{});
+    case VoxelType::Int16:
+      return visit(std::int16_t{});
+    case VoxelType::Int32:
+      return visit(std::int32_t{});
+    case VoxelType::Float32:
+      return visit(float{});
+    case VoxelType::Float64:
+      return visit(double{});
+    case VoxelType::Int8:
+      return visit(std::int8_t{});
+    case VoxelType::UInt16:
+      return visit(std::uint16_t{});
+    case VoxelType::UInt32:
+      return visit(std::uint32_t{});
+    case VoxelType::Int64:
+      return visit(std::int64_t{});
+    case VoxelType::UInt64:
+      return visit(std::uint64_t{});
+  }
+  fail(ErrorKind::Internal, "voxel type ", static_cast<int>(type));
+}
+
+template <class T>
+T load(const std::byte* from, bool swap) {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return swap ? swapped(value) : value;
+}
+
+/// Header and voxel bytes of a whole file in memory.
+struct Loaded {
+  NiftiHeader header;
+  Inflated inflated;  // owns `voxels` of a gzipped file
+  std::span<const std::byte> voxels;
+};
+
+Loaded load_nifti(std::span<const std::byte> bytes, const std::string& where) {
+  Loaded out;
+  out.header = parse_nifti_header(bytes, where);
+  const auto offset = static_cast<std::uint64_t>(out.header.data_offset);
+  const auto size = static_cast<std::uint64_t>(out.header.data_bytes());
+  if (is_gzip(bytes)) {
+    out.inflated = inflate_all(bytes, offset + size, where);
+    out.voxels = {out.inflated.bytes.get() + offset, size};
+  } else {
+    NAS_CHECK(offset + size <= bytes.size(),
+              where,
+              ": truncated: expected ",
+              offset + size,
+              " bytes of header and voxels, found ",
+              bytes.size());
+    out.voxels = bytes.subspan(offset, size);
+  }
+  return out;
+}
+
+/// The file's bytes, with errors that name it.
+MappedFile map_nifti(const fs::path& file) {
+  std::error_code code;
+  NAS_CHECK_KIND(Io, fs::exists(file, code), file.string(), ": no such file");
+  return MappedFile(file);
+}
+
+std::string voxel_place(std::size_t index, const Extent3& shape) {
+  const auto i = static_cast<std::int64_t>(index);
+  return concat_text("voxel (x, y, z) = (",
+                     i % shape[2],
+                     ", ",
+                     i / shape[2] % shape[1],
+                     ", ",
+                     i / shape[2] / shape[1],
+                     ")");
+}
+
+// ---- writing -----------------------------------------------------------------------------------
+
+std::int16_t orientation(const Geometry& g, std::array<double, 3>& quaternion, double& qfac) {
+  // The qform can only say rotation, voxel size and a flip of z.
+  Eigen::Matrix3d r;
+  for (int row = 0; row < 3; ++row) {
+    for (int col = 0; col < 3; ++col) {
+      r(row, col) = g.affine[4 * static_cast<std::size_t>(row) + static_cast<std::size_t>(col)] /
+                    g.spacing_mm[2 - static_cast<std::size_t>(col)];
+    }
+  }
+  qfac = r.determinant() < 0 ? -1 : 1;
+  r.col(2) *= qfac;
+  if (!((r * r.transpose() - Eigen::Matrix3d::Identity()).cwiseAbs().maxCoeff() < 1e-4)) return 0;
+  Eigen::Quaterniond q(r);
+  q.normalize();
+  if (q.w() < 0) q.coeffs() *= -1;
+  quaternion = {q.x(), q.y(), q.z()};
+  return NIFTI_XFORM_SCANNER_ANAT;
+}
+
+template <class Raw>
+void fill_header(Raw& raw, const Geometry& g, std::int64_t channels, VoxelType type) {
+  const auto set = [](auto& field, auto value) {
+    field = static_cast<std::remove_reference_t<decltype(field)>>(value);
+  };
+  raw.sizeof_hdr = sizeof(Raw);
+  set(raw.datatype, type);
+  set(raw.bitpix, 8 * bytes_per_voxel(type));
+  const std::array<std::int64_t, 8> dim{
+      channels > 1 ? 4 : 3, g.shape[2], g.shape[1], g.shape[0], channels, 1, 1, 1};
+  std::array<double, 3> quaternion{};
+  double qfac = 1;
+  set(raw.qform_code, orientation(g, quaternion, qfac));
+  raw.sform_code = NIFTI_XFORM_SCANNER_ANAT;
+  const std::array<double, 8> pixdim{
+      qfac, g.spacing_mm[2], g.spacing_mm[1], g.spacing_mm[0], 1, 1, 1, 1};
+  for (std::size_t i = 0; i < 8; ++i) {
+    raw.dim[i] = static_cast<std::remove_reference_t<decltype(raw.dim[0])>>(dim[i]);
+    raw.pixdim[i] = static_cast<std::remove_reference_t<decltype(raw.pixdim[0])>>(pixdim[i]);
+  }
+  set(raw.quatern_b, quaternion[0]);
+  set(raw.quatern_c, quaternion[1]);
+  set(raw.quatern_d, quaternion[2]);
+  set(raw.qoffset_x, g.affine[3]);
+  set(raw.qoffset_y, g.affine[7]);
+  set(raw.qoffset_z, g.affine[11]);
+  for (std::size_t i = 0; i < 4; ++i) {
+    raw.srow_x[i] = static_cast<std::remove_reference_t<decltype(raw.srow_x[0])>>(g.affine[i]);
+    raw.srow_y[i] = static_cast<std::remove_reference_t<decltype(raw.srow_y[0])>>(g.affine[4 + i]);
+    raw.srow_z[i] = static_cast<std::remove_reference_t<decltype(raw.srow_z[0])>>(g.affine[8 + i]);
+  }
+  raw.scl_slope = 1;
+  raw.xyzt_units = NIFTI_UNITS_MM;
+  set(raw.vox_offset, sizeof(Raw) + 4);
+  std::memcpy(raw.descrip, "VoxNAS", 7);
+}
+
+std::string header_bytes(const Geometry& g, std::int64_t channels, VoxelType type) {
+  const bool wide = std::max({g.shape[0], g.shape[1], g.shape[2], channels}) > 32767;
+  std::string bytes;
+  if (wide) {
+    nifti_2_header raw{};
+    fill_header(raw, g, channels, type);
+    std::memcpy(raw.magic, "n+2\0\r\n\032\n", 8);
+    bytes.assign(reinterpret_cast<const char*>(&raw), sizeof(raw));
+  } else {
+    nifti_1_header raw{};
+    fill_header(raw, g, channels, type);
+    raw.regular = 'r';
+    std::memcpy(raw.magic, "n+1", 4);
+    bytes.assign(reinterpret_cast<const char*>(&raw), sizeof(raw));
+  }
+  return bytes.append(4, '\0');  // no extensions follow
+}
+
+std::string gzip(const std::string& bytes) {
+  const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> compressor(
+      libdeflate_alloc_compressor(6), libdeflate_free_compressor);
+  NAS_CHECK_KIND(Internal, compressor != nullptr, "libdeflate: no compressor");
+  std::string out(libdeflate_gzip_compress_bound(compressor.get(), bytes.size()), '\0');
+  out.resize(libdeflate_gzip_compress(
+      compressor.get(), bytes.data(), bytes.size(), out.data(), out.size()));
+  NAS_CHECK_KIND(Internal, !out.empty(), "libdeflate: gzip failed");
+  return out;
+}
+
+/// Appends each voxel through `convert` and writes the file.
+template <class Out, class In, class Convert>
+void write_voxels(const fs::path& file,
+                  const Volume<In>& v,
+                  VoxelType type,
+                  const Convert& convert) {
+  const std::string name = file.filename().string();
+  NAS_CHECK(name.ends_with(".nii") || name.ends_with(".nii.gz"),
+            file.string(),
+            ": expected a name ending in .nii or .nii.gz");
+  const Geometry& g = v.geometry;
+  NAS_CHECK(g.shape[0] > 0 && g.shape[1] > 0 && g.shape[2] > 0 && v.channels > 0 &&
+                static_cast<std::int64_t>(v.voxels.size()) == v.channels * v.voxels_per_channel(),
+            file.string(),
+            ": expected ",
+            v.channels,
+            " x ",
+            to_text(g.shape),
+            " voxels, found ",
+            v.voxels.size());
+  NAS_CHECK(all_finite(g.affine) && all_finite(g.spacing_mm) && g.spacing_mm[0] > 0 &&
+                g.spacing_mm[1] > 0 && g.spacing_mm[2] > 0,
+            file.string(),
+            ": expected a finite affine and positive spacing");
+  std::string bytes = header_bytes(g, v.channels, type);
+  const std::size_t start = bytes.size();
+  bytes.resize(start + v.voxels.size() * sizeof(Out));
+  for (std::size_t i = 0; i < v.voxels.size(); ++i) {
+    const Out value = convert(v.voxels[i]);
+    std::memcpy(bytes.data() + start + i * sizeof(Out), &value, sizeof(Out));
+  }
+  write_file_atomic(file, name.ends_with(".gz") ? gzip(bytes) : bytes);
+}
+
+}  // namespace
+
+std::string to_text(VoxelType type) {
+  switch (type) {
+    case VoxelType::UInt8:
+      return "uint8";
+    case VoxelType::Int16:
+      return "int16";
+    case VoxelType::Int32:
+      return "int32";
+    case VoxelType::Float32:
+      return "float32";
+    case VoxelType::Float64:
+      return "float64";
+    case VoxelType::Int8:
+      return "int8";
+    case VoxelType::UInt16:
+      return "uint16";
+    case VoxelType::UInt32:
+      return "uint32";
+    case VoxelType::Int64:
+      return "int64";
+    case VoxelType::UInt64:
+      return "uint64";
+  }
+  fail(ErrorKind::Internal, "voxel type ", static_cast<int>(type));
+}
+
+std::int64_t bytes_per_voxel(VoxelType type) {
+  return with_type(type, [](auto zero) { return static_cast<std::int64_t>(sizeof(zero)); });
+}
+
+NiftiHeader parse_nifti_header(std::span<const std::byte> bytes, const std::string& where) {
+  NAS_CHECK(!bytes.empty(), where, ": empty file");
+  return is_gzip(bytes)
+             ? header_of(inflate_prefix(bytes, kLargestHeader), where)
+             : header_of(bytes.first(std::min<std::size_t>(bytes.size(), kLargestHeader)), where);
+}
+
+Image parse_nifti(std::span<const std::byte> bytes, const std::string& where) {
+  const Loaded loaded = load_nifti(bytes, where);
+  const NiftiHeader& h = loaded.header;
+  Image image;
+  image.geometry = h.geometry;
+  image.channels = h.channels;
+  image.voxels.resize(static_cast<std::size_t>(volume(h.geometry.shape) * h.channels));
+  const bool scaled = h.slope != 1 || h.inter != 0;
+  with_type(h.type, [&](auto zero) {
+    using T = decltype(zero);
+    const std::byte* from = loaded.voxels.data();
+    for (float& voxel : image.voxels) {
+      const T value = load<T>(from, h.byte_swapped);
+      voxel = scaled ? static_cast<float>(static_cast<double>(value) * h.slope + h.inter)
+                     : static_cast<float>(value);
+      from += sizeof(T);
+    }
+  });
+  return image;
+}
+
+LabelMap parse_nifti_label(std::span<const std::byte> bytes, const std::string& where) {
+  const NiftiHeader early = parse_nifti_header(bytes, where);
+  NAS_CHECK(early.channels == 1,
+            where,
+            ": expected a label map with one channel, found ",
+            early.channels);
+  const Loaded loaded = load_nifti(bytes, where);
+  const NiftiHeader& h = loaded.header;
+  LabelMap label;
+  label.geometry = h.geometry;
+  label.voxels.resize(static_cast<std::size_t>(volume(h.geometry.shape)));
+  const bool scaled = h.slope != 1 || h.inter != 0;
+  with_type(h.type, [&](auto zero) {
+    using T = decltype(zero);
+    const std::byte* from = loaded.voxels.data();
+    for (std::size_t i = 0; i < label.voxels.size(); ++i, from += sizeof(T)) {
+      double value = static_cast<double>(load<T>(from, h.byte_swapped));
+      if (scaled) value = value * h.slope + h.inter;
+      const double whole = std::nearbyint(value);
+      // Floats that went through a scaling miss the integer by a rounding; NaN fails the
+      // comparison.
+      NAS_CHECK(std::abs(value - whole) <= 1e-4 && whole >= -32768 && whole <= 32767,
+                where,
+                ": ",
+                voxel_place(i, h.geometry.shape),
+                ": expected an integer label in [-32768, 32767], found ",
+                value);
+      label.voxels[i] = static_cast<std::int16_t>(whole);
+    }
+  });
+  return label;
+}
+
+NiftiHeader read_nifti_header(const fs::path& file) {
+  std::error_code code;
+  NAS_CHECK_KIND(Io, fs::exists(file, code), file.string(), ": no such file");
+  std::ifstream in(file, std::ios::binary);
+  NAS_CHECK_KIND(Io, in && !fs::is_directory(file, code), file.string(), ": cannot be read");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(kPrefixOfFile));
+  in.read(reinterpret_cast<char*>(bytes.data()), kPrefixOfFile);
+  return parse_nifti_header(std::span(bytes).first(static_cast<std::size_t>(in.gcount())),
+                            file.string());
+}
+
+Image read_nifti_image(const fs::path& file) {
+  const MappedFile mapped = map_nifti(file);
+  return parse_nifti(mapped.bytes(), file.string());
+}
+
+LabelMap read_nifti_label(const fs::path& file) {
+  const MappedFile mapped = map_nifti(file);
+  return parse_nifti_label(mapped.bytes(), file.string());
+}
+
+void write_nifti(const fs::path& file, const Image& image) {
+  write_voxels<float>(file, image, VoxelType::Float32, [](float v) { return v; });
+}
+
+void write_nifti(const fs::path& file, const LabelMap& label) {
+  const bool small = std::all_of(
+      label.voxels.begin(), label.voxels.end(), [](int v) { return v >= 0 && v <= 255; });
+  if (small) {
+    write_voxels<std::uint8_t>(
+        file, label, VoxelType::UInt8, [](int v) { return static_cast<std::uint8_t>(v); });
+  } else {
+    write_voxels<std::int16_t>(file, label, VoxelType::Int16, [](std::int16_t v) { return v; });
+  }
+}
+
+void write_nifti_int16(const fs::path& file, const Image& image) {
+  write_voxels<std::int16_t>(file, image, VoxelType::Int16, [](float v) {
+    return static_cast<std::int16_t>(std::clamp(std::nearbyint(v), -32768.0f, 32767.0f));
+  });
+}
+
+std::string nifti_stem(const fs::path& file) {
+  std::string name = file.filename().string();
+  for (const std::string_view suffix : {".gz", ".nii"}) {
+    if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
+  }
+  return name;
+}
+
+bool is_nifti_name(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+}
+
+double grid_distance_mm(const Geometry& a, const Geometry& b) {
+  // Affine maps differ most at a corner.
+  double worst = 0;
+  for (int corner = 0; corner < 8; ++corner) {
+    std::array<double, 4> p{0, 0, 0, 1};
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+      if ((corner >> axis & 1) != 0) p[axis] = static_cast<double>(a.shape[2 - axis] - 1);
+    }
+    double squared = 0;
+    for (std::size_t row = 0; row < 3; ++row) {
+      double difference = 0;
+      for (std::size_t col = 0; col < 4; ++col)
+        difference += (a.affine[4 * row + col] - b.affine[4 * row + col]) * p[col];
+      squared += difference * difference;
+    }
+    worst = std::max(worst, std::sqrt(squared));
+  }
+  return worst;
+}
+
+}  // namespace nas

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "nas/core/error.h"
+#include "nas/report/report.h"
+#include "nas/report/text.h"
+#include "nas/search/results_db.h"
+#include "nas/search/statistics.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "search_spaces/spaces.h"
+
+namespace nas {
+namespace {
+
+Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json trial_json(const Trial& t) {
+  Json j = {{"id", t.id},
+            {"stage", t.stage},
+            {"purpose", to_text(t.purpose)},
+            {"label", t.label},
+            {"rung", t.rung},
+            {"genotype", t.genotype_text},
+            {"genotype_id", t.genotype_id},
+            {"graph_id", t.graph_id},
+            {"parameters", t.parameters},
+            {"macs", t.macs},
+            {"memory_bytes", t.memory_bytes},
+            {"steps", t.steps},
+            {"steps_done", t.evaluation.steps},
+            {"seed", t.seed},
+            {"attempts", t.attempt},
+            {"status", to_text(t.status)},
+            {"score", t.status == TrialStatus::Done ? finite(t.evaluation.score) : Json(nullptr)},
+            {"source", t.source},
+            {"how", t.evaluation.how},
+            {"seconds", t.evaluation.seconds},
+            {"metrics", t.evaluation.metrics},
+            {"message", t.evaluation.message},
+            {"started", t.started},
+            {"ended", t.ended}};
+  j["settings"] = t.settings.empty() ? Json(nullptr) : parse_json(t.settings, "settings");
+  return j;
+}
+
+Json fingerprint_summary(const Json& fingerprint) {
+  Json result = Json::object();
+  auto medians = [](const Json& triples) {
+    Json medians_of_axes = Json::array();
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+      std::vector<double> values;
+      for (const Json& triple : triples) {
+        if (triple.is_array() && triple.size() == 3) values.push_back(triple[axis].get<double>());
+      }
+      medians_of_axes.push_back(finite(median(values)));
+    }
+    return medians_of_axes;
+  };
+  result["cases"] = part(fingerprint, "spacings").size();
+  result["median_spacing_mm"] = medians(part(fingerprint, "spacings"));
+  result["median_shape"] = medians(part(fingerprint, "shapes_after_crop"));
+  result["relative_size_after_cropping"] = part(fingerprint, "median_relative_size_after_cropping");
+  result["intensity"] = part(fingerprint, "foreground_intensity_properties_per_channel");
+  return result;
+}
+
+/// Means per class and overall of one final training.
+Json class_means(const Json& details) {
+  Json result = Json::array();
+  for (const Json& mean : part(details, "mean")) result.push_back(mean);
+  return result;
+}
+
+Json compare(const Json& best, const Json& baseline, std::uint64_t seed) {
+  std::map<std::string, const Json*> other;
+  for (const Json& c : part(baseline, "cases")) other[text_or(c, "id")] = &c;
+  std::vector<double> a, b;
+  Json cases = Json::array();
+  for (const Json& c : part(best, "cases")) {
+    const auto found = other.find(text_or(c, "id"));
+    if (found == other.end()) continue;
+    a.push_back(mean_dice(c));
+    b.push_back(mean_dice(*found->second));
+    cases.push_back({{"id", text_or(c, "id")},
+                     {"best", a.back()},
+                     {"baseline", b.back()},
+                     {"difference", a.back() - b.back()},
+                     {"best_classes", part(c, "classes")},
+                     {"baseline_classes", part(*found->second, "classes")}});
+  }
+  const PairedComparison c = compare_paired(a, b, seed);
+  return {{"cases", std::move(cases)},
+          {"best_mean", finite(mean(a))},
+          {"baseline_mean", finite(mean(b))},
+          {"best_sd", finite(standard_deviation(a))},
+          {"baseline_sd", finite(standard_deviation(b))},
+          {"mean_difference", c.mean_difference},
+          {"interval", {finite(c.interval.low), finite(c.interval.high)}},
+          {"wilcoxon_p", c.wilcoxon.p_value},
+          {"wilcoxon_pairs", c.wilcoxon.pairs},
+          {"wilcoxon_exact", c.wilcoxon.exact},
+          {"verdict", c.verdict},
+          {"best_classes", class_means(best)},
+          {"baseline_classes", class_means(baseline)}};
+}
+
+std::string verdict_sentence(const Json& data) {
+  const Json& final_trials = data.at("final");
+  const bool has_best = final_trials.contains("best"),
+             has_baseline = final_trials.contains("baseline");
+  if (data.contains("comparison")) {
+    const Json& c = data.at("comparison");
+    const std::string verdict = c.at("verdict");
+    const std::size_t cases = c.at("cases").size();
+    if (cases == 1) {
+      return concat_text("On the only held-out case the searched network has a Dice of ",
+                         fixed(number_or(c, "best_mean", NAN), 4),
+                         ", the planned baseline ",
+                         fixed(number_or(c, "baseline_mean", NAN), 4),
+                         ": not distinguishable, since one case allows no verdict.");
+    }
+    std::string text = concat_text(
+        "On the ",
+        cases,
+        " held-out cases the searched network (mean Dice ",
+        fixed(number_or(c, "best_mean", NAN), 4),
+        ") is ",
+        verdict == "not distinguishable" ? "not distinguishable from" : verdict + " than",
+        " the planned baseline (",
+        fixed(number_or(c, "baseline_mean", NAN), 4),
+        "): mean difference ",
+        with_sign(c.at("mean_difference").get<double>(), 4));
+    if (c.at("interval")[0].is_number()) {
+      text += concat_text(", 95 % interval ",
+                          interval_text(c.at("interval"), 4),
+                          ", Wilcoxon ",
+                          p_text(c.at("wilcoxon_p").get<double>()));
+    }
+    return text + "." + (cases < 5 ? " Fewer than five cases allow no verdict." : "");
+  }
+  if (!has_best && !has_baseline) {
+    return concat_text("The search is not finished: ", data.at("trials").size(), " trials so far.");
+  }
+  const Json& only = has_best ? final_trials.at("best") : final_trials.at("baseline");
+  const std::string score = fixed(number_or(only, "score", NAN), 4);
+  if (has_best) {
+    return concat_text("The searched network reaches a mean Dice of ",
+                       score,
+                       " on the held-out cases; the planned baseline has not finished, so there is "
+                       "nothing to compare.");
+  }
+  if (data.at("best_is_baseline").get<bool>()) {
+    return concat_text(
+        "The search found nothing better than the planned network on the inner validation cases, "
+        "so the planned "
+        "network is delivered: mean Dice ",
+        score,
+        " on the held-out cases.");
+  }
+  return concat_text(
+      "The final training of the searched network did not finish; the planned network is "
+      "delivered: mean Dice ",
+      score,
+      " on the held-out cases.");
+}
+
+/// Puts "alternatives", the texts of the gene that it is named after, to each decision of a
+/// super-network.
+void name_alternatives(Json& details, const SearchSpace& space) {
+  if (!part(details, "decisions").is_array()) return;
+  for (Json& decision : details["decisions"]) {
+    for (const Gene& gene : space.genes()) {
+      if (gene.name == text_or(decision, "name")) decision["alternatives"] = gene.values;
+    }
+  }
+}
+
+}  // namespace
+
+Json report_data(const std::filesystem::path& run_folder) {
+  const ResultsDb db = ResultsDb::open(run_folder / "results.sqlite");
+  const std::string where = db.file().string();
+  const RunRecord run = db.run();
+  const Json setup = parse_json(run.setup_json, where);
+  const std::vector<Trial> trials = db.trials();
+  Json data = {{"command", run.command},
+               {"data_folder", run.data_folder},
+               {"fold", run.fold},
+               {"seed", run.seed},
+               {"code_version", run.code_version},
+               {"created_unix", run.created_unix},
+               {"clock", db.clock()},
+               {"budget",
+                {{"seconds", run.budget.seconds},
+                 {"steps", run.budget.steps},
+                 {"text", to_text(run.budget)}}},
+               {"recipe", parse_json(run.recipe_json, where)},
+               {"data", part(setup, "data").is_object() ? part(setup, "data") : Json::object()},
+               {"cases", part(setup, "cases")},
+               {"forecast", part(setup, "forecast")},
+               {"fingerprint", fingerprint_summary(part(setup, "fingerprint"))}};
+  data["plan"] = Json::object();
+  const Json plan = parse_json(run.plan_json, where);
+  if (plan.is_object() && !plan.empty()) {
+    const Plan planned = plan_from_json(plan, where);
+    const Configuration& c = planned.configuration("3d_fullres");
+    data["plan"] = {{"patch", c.patch},
+                    {"batch", c.batch},
+                    {"spacing", c.spacing},
+                    {"normalization", c.normalization}};
+  }
+  data["stages"] = Json::array();
+  std::map<std::string, const Json*> specs;
+  for (const Json& spec : part(data.at("recipe"), "stages")) specs[text_or(spec, "name")] = &spec;
+  std::unique_ptr<SearchSpace> space;
+  if (const Json described = parse_json(run.space_json, where); described.is_object()) {
+    try {
+      space = make_space(described);
+    } catch (const Error&) {
+      // A space of another version: genotypes are shown as numbers.
+    }
+  }
+  for (const StageRecord& s : db.stages()) {
+    Json winner;
+    if (s.winner.found) {
+      winner = {{"genotype",
+                 space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump()},
+                {"score", finite(s.winner.score)},
+                {"how", s.winner.how}};
+    }
+    const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;
+    data["stages"].push_back({{"name", s.name},
+                              {"kind", spec ? text_or(*spec, "kind") : ""},
+                              {"control", spec != nullptr && spec->value("control", false)},
+                              {"winner", winner},
+                              {"story", parse_json(s.story, where)},
+                              {"status", s.status},
+                              {"seconds", s.budget.seconds},
+                              {"steps", s.budget.steps},
+                              {"trials", s.budget.trials},
+                              {"rungs", s.budget.rungs},
+                              {"started", s.started},
+                              {"ended", s.ended}});
+  }
+  data["trials"] = Json::array();
+  data["final"] = Json::object();
+  std::map<std::string, Json> details;
+  bool searched_best = false;
+  for (const Trial& t : trials) {
+    data["trials"].push_back(trial_json(t));
+    if (t.purpose == TrialPurpose::SuperNet && !t.evaluation.details.empty()) {
+      data["trials"].back()["details"] = parse_json(t.evaluation.details, where);
+      if (space) name_alternatives(data["trials"].back()["details"], *space);
+    }
+    if (t.purpose != TrialPurpose::Retrain) continue;
+    searched_best |= t.label == "best";
+    if (t.status != TrialStatus::Done || t.evaluation.details.empty()) continue;
+    details[t.label] = parse_json(t.evaluation.details, where);
+    Json row = trial_json(t);
+    row["classes"] = class_means(details[t.label]);
+    row["cases"] = part(details[t.label], "cases");
+    data["final"][t.label] = std::move(row);
+  }
+  data["best_trial"] = nullptr;  // the last trial by own training of the network that was chosen
+  for (const Trial& t : trials) {
+    if (t.purpose != TrialPurpose::Search || t.status != TrialStatus::Done) continue;
+    const auto chosen = std::find_if(trials.begin(), trials.end(), [&](const Trial& last) {
+      return last.purpose == TrialPurpose::Retrain && last.genotype == t.genotype &&
+             (last.label == "best" || (last.label == "baseline" && !searched_best));
+    });
+    if (chosen != trials.end()) data["best_trial"] = t.id;
+  }
+  data["best_is_baseline"] = !searched_best;
+  data["delivered"] = delivered_label(trials);
+  data["comparisons"] = Json::object();
+  for (const char* label : {"best", "control"}) {
+    if (!details.contains(label) || !details.contains("baseline")) continue;
+    data["comparisons"][label] = compare(details.at(label), details.at("baseline"), run.seed);
+  }
+  if (data["comparisons"].contains("best")) data["comparison"] = data["comparisons"]["best"];
+  data["verdict"] = verdict_sentence(data);
+  if (details.contains("best") && details.contains("baseline")) {
+    data["verdict"] = concat_text(data["verdict"].get<std::string>(),
+                                  " Delivered, by the inner validation cases: the ",
+                                  data["delivered"] == "best"      ? "searched"
+                                  : data["delivered"] == "control" ? "control's"
+                                                                   : "planned",
+                                  " network.");
+  }
+  return data;
+}
+
+}  // namespace nas

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>  // Phenotype holds a Json
+
+#include "nas/core/json.h"
+#include "nas/core/rng.h"
+#include "nas/network/graph.h"
+
+namespace nas {
+
+/// One gene: an integer in [0, values) with a meaning for each value.
+struct Gene {
+  std::string name;  // "stages"
+  /// "topology", "operations", "scale", "training"; "network" where a gene says whether this is the
+  /// planned network or one of the space's own kind.
+  std::string group;
+  std::vector<std::string>
+      values;  // text of each value, the planned default where there is one first
+};
+
+/// A point of a search space: one value index per gene, in the space's order.
+struct Genotype {
+  std::vector<int> values;
+  auto operator<=>(const Genotype&) const = default;
+};
+
+/// What a genotype stands for: the network and, where the space searches them, patch size and
+/// training settings.
+struct Phenotype {
+  Graph graph;
+  Extent3 patch{0, 0, 0};  // voxels
+  Json training;           // overrides of training options by name; empty object if none
+};
+
+/// The part of a space that stays open when everything but the genes of group "operations" is
+/// fixed: one network with choices.
+struct SuperNetwork {
+  Graph graph;
+  /// The gene that decides choice i (order of choice_sizes); its value index is the alternative. A
+  /// gene may decide several choices: a repeated cell, the two branches of a decoder block.
+  std::vector<std::size_t> genes;
+  Extent3 patch{0, 0, 0};  // voxels
+};
+
+/// What close_choices() needs to make the network of `genotype` from `network`.
+std::vector<int> picks(const SuperNetwork& network, const Genotype& genotype);
+
+/// Neighbouring genes of which few combinations are valid: drawn and inherited together.
+struct LinkedGenes {
+  std::size_t first = 0;                       // gene
+  std::vector<std::vector<int>> combinations;  // value indices of genes first, first + 1, ...
+};
+
+/// A set of networks described by genes. Subclasses give the genes, validity and the graph; the
+/// rest comes free.
+class SearchSpace {
+ public:
+  virtual ~SearchSpace() = default;
+  virtual std::string name() const = 0;
+  virtual const std::vector<Gene>& genes() const = 0;
+  /// "" if valid, else the reason.
+  virtual std::string invalid_reason(const Genotype& genotype) const = 0;
+  virtual Phenotype build(const Genotype& genotype) const = 0;  // \throws Error(Input) if invalid
+  /// Individual 0: the planned baseline.
+  virtual Genotype baseline() const = 0;
+  /// Where searches start: a genotype of the space's own kind (baseline() where that is one).
+  virtual Genotype start() const { return baseline(); }
+  /// Everything needed to make this space again (with make_space() of search_spaces/spaces.h).
+  virtual Json describe() const = 0;
+
+  virtual bool has_super_network() const { return false; }
+  /// `fixed` with the genes of group "operations" open. Closing the choices by picks(.., g) gives
+  /// build(g).graph exactly, names included, for every g that differs from `fixed` in operations
+  /// only: weights are inherited by name. \throws Error(Usage) where there is none.
+  virtual SuperNetwork super_network(const Genotype& fixed) const;
+  /// nullptr: no gene depends on another so much that drawing them one by one would be slow.
+  virtual const LinkedGenes* linked_genes() const { return nullptr; }
+
+  // Free from the description. `groups` empty means all genes may change; others keep their value
+  // of `parent` (or of start()). \throws Error(Input) where no valid genotype exists within
+  // the groups.
+  Genotype sample(Rng& rng,
+                  const std::vector<std::string>& groups = {},
+                  const Genotype* parent = nullptr) const;
+  Genotype mutate(const Genotype& parent,
+                  Rng& rng,
+                  const std::vector<std::string>& groups = {}) const;  // valid, differs from parent
+  Genotype crossover(const Genotype& a, const Genotype& b, Rng& rng) const;  // valid
+  std::vector<Genotype> neighbours(
+      const Genotype& genotype) const;  // valid ones that differ in one gene
+  /// Product of gene sizes, linked genes together (an upper bound if some are invalid).
+  virtual double count() const;
+  std::vector<double> encode(const Genotype& genotype) const;   // one-hot
+  double distance(const Genotype& a, const Genotype& b) const;  // L1 over value indices
+  std::string to_text(const Genotype& genotype) const;          // "features=32 stages=4 ..."
+  /// Genes that are left out keep the value of start(); no gene at all is the baseline. \throws
+  /// Error(Usage) with the nearest known name.
+  Genotype from_text(const std::string& text) const;
+  std::string genotype_id(const Genotype& genotype) const;  // 16 hex digits, stable
+
+ protected:
+  /// "" if there is one value per gene and each is in range, else the reason: the first part of
+  /// invalid_reason().
+  std::string malformed_reason(const Genotype& genotype) const;
+};
+
+}  // namespace nas

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "search_spaces/planned_unet/nnunet_plans.h"
+
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+constexpr int kMostAncestors = 8;
+
+/// The configuration with what it inherits filled in.
+Json resolved(const JsonReader& all, const std::string& name) {
+  std::vector<JsonReader> line{all.at(name)};
+  while (line.back().has("inherits_from")) {
+    const JsonReader parent = line.back().at("inherits_from");
+    NAS_CHECK(line.size() <= kMostAncestors && all.has(parent.text()),
+              parent.where(),
+              ": expected the name of another configuration, and no circle, found ",
+              parent.text().substr(0, 64));
+    line.push_back(all.at(parent.text()));
+  }
+  Json merged = Json::object();
+  for (auto one = line.rbegin(); one != line.rend(); ++one) {
+    NAS_CHECK(one->json().is_object(), one->where(), ": expected an object");
+    merged.update(one->json());
+  }
+  return merged;
+}
+
+Json find_configuration(const JsonReader& plans, const std::string& name) {
+  const JsonReader all = plans.at("configurations");
+  if (all.has(name)) return resolved(all, name);
+  std::string known;
+  for (const std::string& other : all.keys()) known += (known.empty() ? "" : ", ") + other;
+  fail(ErrorKind::Usage, plans.where(), ": no configuration '", name, "'; it has ", known);
+}
+
+std::string place(const std::string& where, const std::string& name) {
+  return where + ": configurations." + name;
+}
+
+Extent3 extent(const JsonReader& reader) {
+  const std::vector<std::int64_t> values = reader.integers();
+  NAS_CHECK(values.size() == 3,
+            reader.where(),
+            ": expected three integers (a 3D configuration), found ",
+            values.size());
+  for (const std::int64_t value : values) {
+    NAS_CHECK(value >= 1 && value <= 4096,
+              reader.where(),
+              ": expected integers in [1, 4096], found ",
+              value);
+  }
+  return {values[0], values[1], values[2]};
+}
+
+std::vector<Extent3> extents(const JsonReader& list) {
+  std::vector<Extent3> values;
+  for (std::size_t i = 0; i < list.size(); ++i) values.push_back(extent(list.at(i)));
+  return values;
+}
+
+/// One number for all stages, or one per stage.
+std::vector<std::int64_t> per_stage(const JsonReader& value, std::size_t stages) {
+  if (value.json().is_array()) return value.integers();
+  return std::vector<std::int64_t>(stages, value.integer());
+}
+
+/// A key that must have one value or be absent (nnU-Net's default is that value).
+void expect(const JsonReader& object, const char* key, const Json& expected) {
+  if (!object.has(key)) return;
+  const Json& found = object.at(key).json();
+  const bool equal = found.is_number() && expected.is_number()
+                         ? found.get<double>() == expected.get<double>()
+                         : found == expected;
+  NAS_CHECK(equal,
+            object.at(key).where(),
+            ": expected ",
+            expected.dump(),
+            ", found ",
+            found.dump().substr(0, 120));
+}
+
+/// A class given by its path, of which the last part decides.
+void expect_class(const JsonReader& object, const char* key, const std::string& expected) {
+  const std::string found = object.at(key).json().is_null() ? "null" : object.at(key).text();
+  NAS_CHECK(found == expected || found.ends_with("." + expected),
+            object.at(key).where(),
+            ": expected ",
+            expected,
+            ", found ",
+            found.substr(0, 120));
+}
+
+}  // namespace
+
+Configuration nnunet_configuration(const Json& plans,
+                                   const std::string& where,
+                                   const std::string& name,
+                                   std::int64_t classes) {
+  const Json json = find_configuration(JsonReader(plans, where), name);
+  const JsonReader planned(json, place(where, name));
+  NAS_CHECK(planned.has("architecture"),
+            planned.where(),
+            ": expected the key architecture (plans of nnU-Net 2.2 and later); plan anew with a "
+            "current nnU-Net");
+  const JsonReader architecture = planned.at("architecture");
+  const std::string network = architecture.at("network_class_name").text();
+  Configuration c;
+  c.name = name;
+  c.batch = planned.has("batch_size") ? planned.at("batch_size").integer(1, 1 << 20) : 2;
+  c.patch = extent(planned.at("patch_size"));
+  const std::vector<double> spacing = planned.at("spacing").numbers();
+  NAS_CHECK(spacing.size() == 3 && spacing[0] > 0 && spacing[1] > 0 && spacing[2] > 0,
+            planned.at("spacing").where(),
+            ": expected three numbers above 0 (a 3D configuration)");
+  c.spacing = {spacing[0], spacing[1], spacing[2]};
+  c.normalization = planned.at("normalization_schemes").texts();
+  const JsonReader masks = planned.at("use_mask_for_norm");
+  for (std::size_t i = 0; i < masks.size(); ++i) {
+    c.use_mask_for_norm.push_back(masks.at(i).boolean());
+  }
+  NAS_CHECK(c.use_mask_for_norm.size() == c.normalization.size(),
+            masks.where(),
+            ": expected one entry for each of ",
+            c.normalization.size(),
+            " channels, found ",
+            c.use_mask_for_norm.size());
+  if (planned.has("batch_dice")) c.batch_dice = planned.at("batch_dice").boolean();
+  if (planned.has("previous_stage")) c.previous_stage = planned.at("previous_stage").text();
+
+  const JsonReader kwargs = architecture.at("arch_kwargs");
+  UnetArchitecture& a = c.architecture;
+  a.residual = network.ends_with(".ResidualEncoderUNet");
+  NAS_CHECK(a.residual || network.ends_with(".PlainConvUNet"),
+            architecture.at("network_class_name").where(),
+            ": expected PlainConvUNet or ResidualEncoderUNet, found ",
+            network.substr(0, 120));
+  a.in_channels = static_cast<std::int64_t>(c.normalization.size());
+  a.classes = classes;
+  a.strides = extents(kwargs.at("strides"));
+  a.kernels = extents(kwargs.at("kernel_sizes"));
+  const std::size_t stages = a.strides.size();
+  a.features = per_stage(kwargs.at("features_per_stage"), stages);
+  a.blocks = per_stage(kwargs.at(a.residual ? "n_blocks_per_stage" : "n_conv_per_stage"), stages);
+  a.decoder_convs = per_stage(kwargs.at("n_conv_per_stage_decoder"), stages > 0 ? stages - 1 : 0);
+
+  expect_class(kwargs, "conv_op", "Conv3d");
+  expect_class(kwargs, "norm_op", "InstanceNorm3d");
+  expect_class(kwargs, "nonlin", "LeakyReLU");
+  expect(kwargs, "conv_bias", true);
+  expect(kwargs, "dropout_op", nullptr);
+  expect(kwargs, "nonlin_first", false);
+  const JsonReader norm = kwargs.at("norm_op_kwargs");
+  NAS_CHECK(norm.has("affine"), norm.where(), ": expected the key affine, true");
+  expect(norm, "affine", true);
+  expect(norm, "eps", 1e-5);
+  expect(norm, "track_running_stats", false);
+  if (kwargs.has("nonlin_kwargs") && !kwargs.at("nonlin_kwargs").json().is_null()) {
+    expect(kwargs.at("nonlin_kwargs"), "negative_slope", 0.01);
+  }
+  // Variants of the residual encoder that its builder offers and nnU-Net's planners do not use.
+  expect(kwargs, "stem_channels", nullptr);
+  expect(kwargs, "bottleneck_channels", nullptr);
+  expect(kwargs, "stochastic_depth_p", 0);
+  expect(kwargs, "squeeze_excitation", false);
+  return c;
+}
+
+void check_nnunet_preprocessing(const Json& plans,
+                                const std::string& where,
+                                const std::string& name) {
+  const JsonReader all(plans, where);
+  const Json json = find_configuration(all, name);
+  const JsonReader planned(json, place(where, name));
+  NAS_CHECK(!planned.has("previous_stage") || planned.at("previous_stage").json().is_null(),
+            planned.where(),
+            ": a stage of a cascade reads the segmentation of another; that is not supported");
+  expect(planned, "preprocessor_name", "DefaultPreprocessor");
+  const auto resampling = [&](const std::string& key, int order) {
+    expect(planned, key.c_str(), "resample_data_or_seg_to_shape");
+    const JsonReader kwargs = planned.at(key + "_kwargs");
+    expect(kwargs, "is_seg", false);
+    expect(kwargs, "order", order);
+    expect(kwargs, "order_z", 0);
+    expect(kwargs, "force_separate_z", nullptr);
+  };
+  resampling("resampling_fn_data", 3);
+  resampling("resampling_fn_probabilities", 1);
+  const std::string reader = all.at("image_reader_writer").text();
+  NAS_CHECK(reader == "SimpleITKIO" || reader == "NibabelIO",
+            where,
+            ": image_reader_writer: expected SimpleITKIO or NibabelIO (NIfTI files on their own "
+            "grid), found ",
+            reader.substr(0, 64));
+  if (all.has("label_manager")) expect(all, "label_manager", "LabelManager");
+}
+
+}  // namespace nas

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/training/kernels/sample_case.h"
+#include "training/data/augment.h"
+#include "training/kernels/kernels.h"
+
+namespace nas {
+namespace {
+
+using test::sample;
+using test::Sample;
+using test::SampleCase;
+
+/// Device memory with the contents of a vector.
+template <class T>
+class OnDevice {
+ public:
+  explicit OnDevice(const std::vector<T>& host)
+      : count_(host.size()),
+        data_(static_cast<T*>(
+            kernels::cuda::allocate(std::max<std::size_t>(1, count_) * sizeof(T)))) {
+    kernels::cuda::copy_to_device(data_, host.data(), count_ * sizeof(T));
+  }
+  ~OnDevice() { kernels::cuda::release(data_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  T* data() const { return data_; }
+  std::vector<T> host() const {
+    std::vector<T> out(count_);
+    kernels::cuda::copy_to_host(out.data(), data_, count_ * sizeof(T));
+    return out;
+  }
+
+ private:
+  std::size_t count_;
+  T* data_;
+};
+
+Sample sample_on_device(const SampleCase& source,
+                        const PatchChoice& choice,
+                        const Extent3& patch,
+                        const AugmentPlan& plan) {
+  const OnDevice<float> image(source.image);
+  const OnDevice<std::int16_t> label(source.label);
+  const auto n = static_cast<std::size_t>(volume(patch));
+  const OnDevice<float> out_image(
+      std::vector<float>(n * static_cast<std::size_t>(source.cached.channels), 99.0f));
+  const OnDevice<std::int16_t> out_label(std::vector<std::int16_t>(n, 99));
+  const OnDevice<char> scratch(std::vector<char>(device_scratch_bytes(patch)));
+  make_sample_cuda({source.cached.shape, source.cached.channels, image.data(), label.data()},
+                   choice,
+                   patch,
+                   plan,
+                   out_image.data(),
+                   out_label.data(),
+                   scratch.data(),
+                   nullptr);
+  kernels::cuda::wait(nullptr);
+  return {out_image.host(), out_label.host()};
+}
+
+#define NAS_GPU_OR_SKIP()                                                                \
+  if (kernels::cuda::device_count() == 0) {                                              \
+    GTEST_SKIP() << "needs a CUDA device"                                                \
+                 << (kernels::cuda::compiled() ? "" : " and a build with CUDA kernels"); \
+  }                                                                                      \
+  static_assert(true)
+
+TEST(GpuSample, TheCropIsTheCpusToTheBit) {
+  NAS_GPU_OR_SKIP();
+  const SampleCase source({14, 17, 19}, 2, 3);
+  for (int flips = 0; flips < 8; ++flips) {
+    AugmentPlan plan = test::plain_plan(2);
+    plan.flip = {(flips & 4) != 0, (flips & 2) != 0, (flips & 1) != 0};
+    const PatchChoice choice{.begin = {-3, 2, 8}};
+    EXPECT_EQ(sample_on_device(source, choice, {12, 10, 13}, plan),
+              sample(source, choice, {12, 10, 13}, plan));
+  }
+}
+
+TEST(GpuSample, EveryAugmentationEqualsTheCpus) {
+  NAS_GPU_OR_SKIP();
+  const SampleCase source({30, 32, 34}, 2, 4);
+  const Extent3 patch{24, 28, 20};
+  for (int i = 0; i < 40; ++i) {
+    AugmentPlan plan = draw_augmentation({.strength = 2}, patch, 2, Rng(3).split("plan", i));
+    if (i == 0) plan = test::full_plan(2);
+    const PatchChoice choice{.begin = {i % 7 - 3, 2, 5}};
+    const Sample host = sample(source, choice, patch, plan);
+    const Sample device = sample_on_device(source, choice, patch, plan);
+    double worst = 0;
+    for (std::size_t k = 0; k < host.image.size(); ++k) {
+      worst = std::max(worst, std::abs(static_cast<double>(host.image[k] - device.image[k])));
+    }
+    // Logarithm, cosine and power differ in their last bits, sums in their order.
+    EXPECT_LT(worst, 1e-4) << "plan " << i;
+    EXPECT_EQ(host.label, device.label) << "plan " << i;
+  }
+}
+
+TEST(GpuSample, RepeatsItselfToTheBit) {
+  NAS_GPU_OR_SKIP();
+  const SampleCase source({30, 32, 34}, 1, 4);
+  const AugmentPlan plan = test::full_plan(1);
+  const Sample once = sample_on_device(source, {}, {24, 28, 20}, plan);
+  EXPECT_EQ(sample_on_device(source, {}, {24, 28, 20}, plan), once);
+}
+
+}  // namespace
+}  // namespace nas

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "nas/core/files.h"
+#include "nas/core/json.h"
+#include "nas/imaging/dataset.h"
+#include "nas/imaging/volume.h"
+#include "search_spaces/planned_unet/plan.h"
+
+namespace nas {
+
+/// How an image becomes network input, and a result comes back: all of the plan that prediction
+/// needs. Written to `preprocessing.json` of a model folder.
+struct Preprocessing {
+  std::string configuration;  // "3d_fullres"
+  std::array<int, 3> transpose_forward{0, 1, 2};
+  std::array<int, 3> transpose_backward{0, 1, 2};
+  Vec3 spacing{1, 1, 1};                   // mm, transposed order
+  Extent3 patch{0, 0, 0};                  // voxels, transposed order
+  std::vector<std::string> normalization;  // per channel
+  std::vector<bool> use_mask_for_norm;
+  std::vector<IntensityProperties> intensity;  // per channel
+  std::vector<std::string> channel_names;      // per channel
+  std::vector<std::string> label_names;        // index = class id, background first
+  bool operator==(const Preprocessing&) const = default;
+};
+
+Preprocessing make_preprocessing(const Plan& plan,
+                                 const std::string& configuration,
+                                 const std::vector<std::string>& channel_names,
+                                 const std::vector<std::string>& label_names);
+Json to_json(const Preprocessing& preprocessing);
+Preprocessing preprocessing_from_json(const Json& value, const std::string& where);
+
+/// A case as the network sees it (transposed, cropped to non-zero, resampled, normalised) and the
+/// way back.
+struct PreprocessedCase {
+  Image image;  // [C, D, H, W]
+  LabelMap
+      label;  // [1, D, H, W]; empty voxels when there is no label. -1 outside the non-zero mask
+  Geometry original;            // of the file
+  Extent3 crop_begin{0, 0, 0};  // in the transposed original grid
+  Extent3 crop_shape{0, 0, 0};  // in the transposed original grid, before resampling
+};
+/// nnU-Net's order: transpose, crop to non-zero, normalise, resample. \param threads 0: all
+/// processors. \throws Error(Input) on another number of channels or on NaN or infinity;
+/// Error(Shape) if the label has another grid.
+PreprocessedCase preprocess_case(const Image& image,
+                                 const LabelMap* label,
+                                 const Preprocessing& preprocessing,
+                                 int threads = 1);
+/// Shape of the network input for an image of this geometry if nothing is cropped.
+Extent3 preprocessed_shape(const Geometry& geometry, const Preprocessing& preprocessing);
+
+/// One cached case: views into a memory-mapped file.
+struct CachedCase {
+  std::string id;
+  Extent3 shape{0, 0, 0};  // voxels, D H W, transposed order
+  std::int64_t channels = 1;
+  const float* image = nullptr;  // [C, D, H, W]
+  const std::int16_t* label =
+      nullptr;  // [D, H, W]; in [0, classes), as nnU-Net trains: outside is background
+  /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class; empty for absent
+  /// classes and background.
+  std::vector<std::vector<std::int64_t>> class_locations;
+};
+
+/// The preprocessed training cases, memory-mapped, built once per content hash and plan.
+class CaseCache {
+ public:
+  const std::vector<CachedCase>& cases() const { return cases_; }
+  const CachedCase& find(const std::string& id) const;  // \throws Error(Input)
+  std::int64_t channels() const { return channels_; }
+  std::int64_t classes() const { return classes_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  std::string key() const { return key_; }
+
+ private:
+  friend CaseCache open_case_cache(
+      const std::filesystem::path&, const DataSet&, const Preprocessing&, int, bool);
+  std::vector<CachedCase> cases_;
+  std::vector<MappedFile> files_;
+  std::int64_t channels_ = 1, classes_ = 2;
+  std::filesystem::path folder_;
+  std::string key_;
+};
+
+/// Opens `root`/<key>/, preprocessing what is missing on `threads` threads (0: all) with a progress
+/// bar. The key hashes the contents of the image and label files and the preprocessing. A case file
+/// appears by rename only when complete, so a kill leaves either a whole case or none.
+CaseCache open_case_cache(const std::filesystem::path& root,
+                          const DataSet& data,
+                          const Preprocessing& preprocessing,
+                          int threads = 0,
+                          bool show_progress = true);
+
+/// `${XDG_CACHE_HOME:-~/.cache}/voxnas/preprocessed`, or VOXNAS_DATA_CACHE.
+std::filesystem::path default_cache_root();
+
+}  // namespace nas

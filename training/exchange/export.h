@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "training/inference/predict.h"
+
+namespace nas {
+
+/// A form in which a trained model leaves the house.
+struct ExportFormat {
+  std::string name;    // of `voxnas export --to`
+  std::string writes;  // one line: what OUT will be
+  std::string suffix;  // of OUT's default name behind the model's: ".onnx", "-pytorch"
+  bool folder = false;
+  /// Writes all of it to `out`, which does not exist yet (a folder: exists and is empty).
+  void (*write)(const Model& model, const std::filesystem::path& out) = nullptr;
+};
+
+/// The table, in the order of the help text.
+const std::vector<ExportFormat>& export_formats();
+/// \throws Error(Usage) with the nearest known name.
+const ExportFormat& export_format(const std::string& name);
+
+/// Reads the model folder and writes it in another form; OUT appears whole by rename.
+/// \param out empty: the model folder's name with the format's suffix, in the working folder.
+/// \returns where it is. \throws Error(Usage) on an unknown format or if `out` exists, Error(Input)
+/// on an incomplete model folder or a network that the format cannot express, Error(Io).
+std::filesystem::path export_model(const std::filesystem::path& model_folder,
+                                   const std::string& format,
+                                   std::filesystem::path out = {});
+
+/// preprocessing.json as text, naming network and weights of `model` as in a model folder: the
+/// metadata that every single-file export carries under the key "preprocessing.json".
+inline constexpr const char* kPreprocessingKey = "preprocessing.json";
+
+/// A value of dictionaries, lists, texts, numbers and tensors as Python's
+/// `torch.load(..., weights_only=True)` reads it.
+std::vector<char> pickle_for_python(const c10::IValue& value);
+/// model.onnx with the weights and the preprocessing of `model`.
+void write_model_onnx(const Model& model, const std::filesystem::path& file);
+/// A TorchScript module of the finest output: any batch and space, state-dict names of the graph.
+void write_model_torchscript(const Model& model, const std::filesystem::path& file);
+
+}  // namespace nas

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "training/fit/losses.h"
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/Parallel.h>
+
+#include "nas/core/error.h"
+
+namespace nas {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr std::int64_t kSlab =
+    8192;  // voxels a partial sum covers: fixed, so that sums do not depend on threads
+
+/// Softmax probabilities of one voxel into `p`; returns log of the normaliser (for cross-entropy).
+template <class T>
+inline T softmax_voxel(const T* logit, std::int64_t stride, std::int64_t classes, T* p) {
+  T top = logit[0];
+  for (std::int64_t k = 1; k < classes; ++k) top = std::max(top, logit[k * stride]);
+  T sum = 0;
+  for (std::int64_t k = 0; k < classes; ++k) sum += p[k] = std::exp(logit[k * stride] - top);
+  const T inverse = 1 / sum;
+  for (std::int64_t k = 0; k < classes; ++k) p[k] *= inverse;
+  return std::log(sum) + top;
+}
+
+/// Sizes and element strides of logits seen as [N, K, V].
+struct Layout {
+  std::int64_t samples, classes, voxels, sample_stride, class_stride, voxel_stride;
+};
+
+/// `logits` in a form where one stride walks the voxels: NCDHW or NDHWC dense, float or double.
+at::Tensor dense_logits(const at::Tensor& logits, Layout& layout) {
+  at::Tensor x = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+  const bool last = !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast3d);
+  if (!last) x = x.contiguous();
+  const std::int64_t n = x.size(0), k = x.size(1), v = x.size(2) * x.size(3) * x.size(4);
+  layout = {n, k, v, k * v, last ? 1 : v, last ? k : 1};
+  return x;
+}
+
+/// Per sample and class: sum p t, sum p, sum t; per sample: sum of -log p_target, number of voxels.
+struct Sums {
+  at::Tensor overlap, predicted, reference, nll, count;  // double; [N, K] and [N]
+};
+
+template <class T>
+Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, T gamma) {
+  const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab, width = 3 * l.classes + 2;
+  std::vector<double> partial(static_cast<std::size_t>(l.samples * slabs * width), 0.0);
+  at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> p(static_cast<std::size_t>(l.classes));
+    for (std::int64_t job = begin; job < end; ++job) {
+      const std::int64_t n = job / slabs, first = job % slabs * kSlab;
+      const std::int64_t last = std::min(l.voxels, first + kSlab);
+      double* sum = partial.data() + job * width;
+      double nll = 0;
+      std::int64_t count = 0;
+      for (std::int64_t v = first; v < last; ++v) {
+        const std::int16_t t = target[n * l.voxels + v];
+        if (t < 0 || t >= l.classes) continue;
+        const T* logit = logits + n * l.sample_stride + v * l.voxel_stride;
+        const T normaliser = softmax_voxel(logit, l.class_stride, l.classes, p.data());
+        for (std::int64_t k = 0; k < l.classes; ++k)
+          sum[l.classes + k] += p[static_cast<std::size_t>(k)];
+        sum[t] += p[static_cast<std::size_t>(t)];
+        sum[2 * l.classes + t] += 1;
+        const T surprise = normaliser - logit[t * l.class_stride];
+        const T missed = std::max(T(0), 1 - p[static_cast<std::size_t>(t)]);
+        nll += gamma > 0 ? surprise * std::pow(missed, gamma) : surprise;
+        ++count;
+      }
+      sum[3 * l.classes] = nll;
+      sum[3 * l.classes + 1] = static_cast<double>(count);
+    }
+  });
+  const at::Tensor all =
+      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1);
+  const auto columns = [&](std::int64_t from, std::int64_t to) { return all.slice(1, from, to); };
+  return {columns(0, l.classes),
+          columns(l.classes, 2 * l.classes),
+          columns(2 * l.classes, 3 * l.classes),
+          columns(3 * l.classes, 3 * l.classes + 1).squeeze(1),
+          columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
+}
+
+/// loss = ce_weight * sum nll / count - dice_weight * mean dice; a[n, k], b[n, k]: derivatives by
+/// sum p t and sum p.
+double loss_of_sums(const Sums& sums,
+                    const DiceCeOptions& options,
+                    at::Tensor& a,
+                    at::Tensor& b,
+                    double& ce_scale) {
+  at::Tensor overlap = sums.overlap, predicted = sums.predicted, reference = sums.reference;
+  const std::int64_t n = overlap.size(0);
+  if (options.batch_dice) {
+    overlap = overlap.sum(0, true);
+    predicted = predicted.sum(0, true);
+    reference = reference.sum(0, true);
+  }
+  const at::Tensor top = 2 * overlap + options.smooth;
+  const at::Tensor bottom = (predicted + reference + options.smooth).clamp_min(1e-8);
+  const at::Tensor dice = (top / bottom).slice(1, 1);
+  const double terms = static_cast<double>(std::max<std::int64_t>(dice.numel(), 1));
+  a = (2 / bottom).mul(-options.dice_weight / terms);
+  b = (-top / (bottom * bottom)).mul(-options.dice_weight / terms);
+  a.select(1, 0).zero_();  // background is not in the Dice term
+  b.select(1, 0).zero_();
+  a = a.expand({n, a.size(1)}).contiguous();
+  b = b.expand({n, b.size(1)}).contiguous();
+  const double count = sums.count.sum().item<double>();
+  ce_scale = count > 0 ? options.ce_weight / count : 0;
+  return ce_scale * sums.nll.sum().item<double>() -
+         options.dice_weight * dice.sum().item<double>() / terms;
+}
+
+/// Factor of the gradient of cross-entropy that makes it that of -(1 - p)^gamma log p.
+template <class T>
+inline T focal_factor(T p, T gamma) {
+  if (gamma <= 0) return 1;
+  // At the ends the second term goes to 0, but its factors do not.
+  const T rest = std::max(1 - p, std::numeric_limits<T>::epsilon());
+  const T likely = std::max(p, std::numeric_limits<T>::min());
+  return std::pow(rest, gamma) - gamma * likely * std::pow(rest, gamma - 1) * std::log(likely);
+}
+
+/// With g_k = b_k + a_k t_k: d loss / d z_j = p_j (g_j - sum_k g_k p_k) + ce (p_j - t_j).
+template <class T>
+void backward_pass(const T* logits,
+                   const std::int16_t* target,
+                   const Layout& l,
+                   const double* a,
+                   const double* b,
+                   T ce_scale,
+                   T gamma,
+                   T upstream,
+                   T* gradient) {
+  const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab;
+  at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
+    const auto classes = static_cast<std::size_t>(l.classes);
+    std::vector<T> p(classes), by_overlap(classes), by_sum(classes);
+    for (std::int64_t job = begin; job < end; ++job) {
+      const std::int64_t n = job / slabs, first = job % slabs * kSlab;
+      const std::int64_t last = std::min(l.voxels, first + kSlab);
+      for (std::size_t k = 0; k < classes; ++k) {
+        by_overlap[k] = static_cast<T>(a[n * l.classes + static_cast<std::int64_t>(k)]);
+        by_sum[k] = static_cast<T>(b[n * l.classes + static_cast<std::int64_t>(k)]);
+      }
+      for (std::int64_t v = first; v < last; ++v) {
+        const std::int16_t t = target[n * l.voxels + v];
+        const std::int64_t at = n * l.sample_stride + v * l.voxel_stride;
+        if (t < 0 || t >= l.classes) {
+          for (std::int64_t k = 0; k < l.classes; ++k) gradient[at + k * l.class_stride] = 0;
+          continue;
+        }
+        softmax_voxel(logits + at, l.class_stride, l.classes, p.data());
+        T mean = by_overlap[static_cast<std::size_t>(t)] * p[static_cast<std::size_t>(t)];
+        for (std::size_t k = 0; k < classes; ++k) mean += by_sum[k] * p[k];
+        const T ce = ce_scale * focal_factor(p[static_cast<std::size_t>(t)], gamma);
+        for (std::int64_t k = 0; k < l.classes; ++k) {
+          const auto i = static_cast<std::size_t>(k);
+          const T hit = k == t ? T(1) : T(0);
+          const T g = p[i] * (by_sum[i] + hit * by_overlap[i] - mean) + ce * (p[i] - hit);
+          gradient[at + k * l.class_stride] = upstream * g;
+        }
+      }
+    }
+  });
+}
+
+struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
+  static at::Tensor forward(AutogradContext* context,
+                            const at::Tensor& logits,
+                            const at::Tensor& target,
+                            const DiceCeOptions& options) {
+    Layout l{};
+    const at::Tensor x = dense_logits(logits, l);
+    at::Tensor a, b;
+    double ce_scale = 0, loss = 0;
+    const std::int16_t* t = target.const_data_ptr<std::int16_t>();
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
+      const auto gamma = static_cast<scalar_t>(options.focal_gamma);
+      loss = loss_of_sums(
+          forward_sums(x.const_data_ptr<scalar_t>(), t, l, gamma), options, a, b, ce_scale);
+    });
+    context->save_for_backward({x, target, a, b});
+    context->saved_data["ce_scale"] = ce_scale;
+    context->saved_data["gamma"] = options.focal_gamma;
+    context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
+    return at::scalar_tensor(loss, x.options());
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& upstream) {
+    const variable_list saved = context->get_saved_variables();
+    Layout l{};
+    const at::Tensor x = dense_logits(saved[0], l);
+    at::Tensor gradient = at::empty_like(x);
+    const double ce_scale = context->saved_data["ce_scale"].toDouble();
+    const double gamma = context->saved_data["gamma"].toDouble();
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
+      backward_pass<scalar_t>(x.const_data_ptr<scalar_t>(),
+                              saved[1].const_data_ptr<std::int16_t>(),
+                              l,
+                              saved[2].const_data_ptr<double>(),
+                              saved[3].const_data_ptr<double>(),
+                              static_cast<scalar_t>(ce_scale),
+                              static_cast<scalar_t>(gamma),
+                              upstream[0].item<scalar_t>(),
+                              gradient.data_ptr<scalar_t>());
+    });
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    return {gradient.to(type), at::Tensor(), at::Tensor()};
+  }
+};
+
+/// The same in LibTorch's operators, for devices other than the CPU.
+at::Tensor dice_ce_composed(const at::Tensor& logits,
+                            const at::Tensor& target,
+                            const DiceCeOptions& options) {
+  const at::Tensor z = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+  const at::Tensor valid = target.ge(0);
+  const at::Tensor index = target.clamp_min(0).to(at::kLong).unsqueeze(1);
+  const at::Tensor mask = valid.unsqueeze(1).to(z.scalar_type());
+  const at::Tensor log_p = at::log_softmax(z, 1);
+  const at::Tensor p = log_p.exp() * mask;
+  const at::Tensor hot = at::zeros_like(p).scatter_(1, index, 1.0) * mask;
+  at::Tensor overlap = (p * hot).sum({2, 3, 4}), predicted = p.sum({2, 3, 4}),
+             reference = hot.sum({2, 3, 4});
+  if (options.batch_dice) {
+    overlap = overlap.sum(0, true);
+    predicted = predicted.sum(0, true);
+    reference = reference.sum(0, true);
+  }
+  const at::Tensor dice =
+      ((2 * overlap + options.smooth) / (predicted + reference + options.smooth).clamp_min(1e-8))
+          .slice(1, 1);
+  at::Tensor nll = -(log_p * hot).sum(1);
+  if (options.focal_gamma > 0)
+    nll = nll * (1 - (p * hot).sum(1)).clamp_min(0).pow(options.focal_gamma);
+  const at::Tensor ce = nll.sum() / mask.sum().clamp_min(1);
+  return options.ce_weight * ce - options.dice_weight * dice.mean();
+}
+
+}  // namespace
+
+DiceCeOptions loss_options(const TrainOptions& options) {
+  DiceCeOptions result;
+  result.batch_dice = options.batch_dice;
+  if (options.loss == "dice_ce") return result;
+  if (options.loss == "dice_focal") {
+    result.focal_gamma = 2;
+  } else {
+    NAS_CHECK_KIND(
+        Usage, options.loss == "ce", "training option loss: unknown '", options.loss, "'");
+    result.dice_weight = 0;
+  }
+  return result;
+}
+
+at::Tensor dice_ce_loss(const at::Tensor& logits,
+                        const at::Tensor& target,
+                        const DiceCeOptions& options) {
+  NAS_CHECK_KIND(
+      Shape,
+      logits.dim() == 5 && target.dim() == 4 && logits.size(0) == target.size(0) &&
+          logits.sizes().slice(2) == target.sizes().slice(1) && logits.size(1) >= 2,
+      "dice_ce_loss: expected logits [N, K >= 2, D, H, W] and target [N, D, H, W], found ",
+      logits.sizes(),
+      " and ",
+      target.sizes());
+  if (!logits.device().is_cpu()) return dice_ce_composed(logits, target, options);
+  return DiceCeFunction::apply(logits, target.to(at::kShort).contiguous(), options);
+}
+
+std::vector<double> deep_supervision_weights(std::size_t outputs) {
+  std::vector<double> weights(outputs);
+  double sum = 0;
+  for (std::size_t i = 0; i < outputs; ++i) {
+    const bool left_out = outputs > 1 && i + 1 == outputs;
+    weights[i] = left_out ? 0 : std::ldexp(1.0, -static_cast<int>(i));
+    sum += weights[i];
+  }
+  for (double& weight : weights) weight /= sum;
+  return weights;
+}
+
+at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size) {
+  at::Tensor result = target;
+  for (std::int64_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t from = target.size(axis + 1), to = size[static_cast<std::size_t>(axis)];
+    if (from == to) continue;
+    std::vector<std::int64_t> index(static_cast<std::size_t>(to));
+    for (std::int64_t i = 0; i < to; ++i)
+      index[static_cast<std::size_t>(i)] = (2 * i + 1) * from / (2 * to);
+    result = result.index_select(axis + 1, torch::tensor(index, at::kLong).to(target.device()));
+  }
+  return result;
+}
+
+at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size) {
+  at::Tensor result = target;
+  for (std::int64_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t from = target.size(axis + 1), to = size[static_cast<std::size_t>(axis)];
+    NAS_CHECK_KIND(
+        Shape, to <= from, "crop_target: expected at most ", target.sizes(), " voxels, got ", size);
+    result = result.narrow(axis + 1, (from - to) / 2, to);
+  }
+  return result;
+}
+
+at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
+                             const at::Tensor& target,
+                             bool deep_supervision,
+                             const DiceCeOptions& options) {
+  NAS_CHECK_KIND(Shape, !outputs.empty(), "segmentation_loss: the network has no output");
+  const std::vector<double> weights =
+      deep_supervision_weights(deep_supervision ? outputs.size() : 1);
+  const at::Tensor described = crop_target(target, outputs.front().sizes().slice(2));
+  at::Tensor loss;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
+    const at::Tensor term =
+        dice_ce_loss(outputs[i], resize_target(described, outputs[i].sizes().slice(2)), options) *
+        weights[i];
+    loss = loss.defined() ? loss + term : term;
+  }
+  return loss;
+}
+
+}  // namespace nas

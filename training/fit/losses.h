@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "training/settings/options.h"
+
+namespace nas {
+
+struct DiceCeOptions {
+  bool batch_dice = false;  // sums over the batch before the quotient
+  double smooth = 1e-5;
+  double dice_weight = 1;
+  double ce_weight = 1;
+  double focal_gamma = 0;  // focal instead of cross-entropy: each voxel weighs (1 - p_target)^gamma
+};
+
+/// What TrainOptions::loss and batch_dice mean. \throws Error(Usage) on an unknown loss.
+DiceCeOptions loss_options(const TrainOptions& options);
+
+/// Soft Dice plus cross-entropy as nnU-Net's default loss.
+///
+///   dice_k = (2 sum p_k t_k + smooth) / (sum p_k + sum t_k + smooth),  k = 1..K-1 (no background)
+///   loss   = mean(-(1 - p_target)^gamma log p_target) - mean_k dice_k   (mean over samples too
+///            unless batch_dice)
+///
+/// Softmax is taken here in float32. On the CPU forward and backward are one pass each over the
+/// voxels, with sums over fixed slabs, so that the value does not depend on the number of threads.
+/// Source: Isensee et al., "nnU-Net", Nature Methods 2021; checked against nnU-Net's loss and
+/// gradient. gamma > 0: Lin et al., "Focal loss", ICCV 2017. \param logits [N, K, D, H, W] float,
+/// half or bfloat16; any memory format. \param target [N, D, H, W] int16 or int64 class ids in [0,
+/// K); -1 counts nowhere. \returns scalar float32 (float64 for float64 logits) on the device of
+/// `logits`. \throws Error(Shape) if sizes disagree.
+at::Tensor dice_ce_loss(const at::Tensor& logits,
+                        const at::Tensor& target,
+                        const DiceCeOptions& options = {});
+
+/// Weights of deep supervision as nnU-Net: 1, 1/2, 1/4, ... with the last 0 (if there are several),
+/// normalised to sum 1.
+std::vector<double> deep_supervision_weights(std::size_t outputs);
+
+/// `target` at another size: nearest voxel centre ("nearest-exact"). [N, D, H, W] -> [N, d, h, w],
+/// same type.
+at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size);
+
+/// The middle of `target`, [N, D, H, W] -> [N, d, h, w]: what a first output of this size describes
+/// (OutputRegion).
+at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size);
+
+/// Sum of dice_ce_loss over the outputs (finest first) with deep_supervision_weights; one output,
+/// or `deep_supervision` false: the first only. The first output has the target's resolution; where
+/// it is smaller it describes the middle, and so do the others.
+at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
+                             const at::Tensor& target,
+                             bool deep_supervision = true,
+                             const DiceCeOptions& options = {});
+
+}  // namespace nas
