@@ -16,10 +16,7 @@ namespace nas {
 
 Command doctor_command() {
   return {
-      .name = "doctor",
-      .summary = "Check a data set: files, grids, labels, values, copies, outliers",
-      .example = "voxnas doctor data/Task04_Hippocampus",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "doctor", .setup = [](CLI::App& app) -> std::function<int()> {
         struct Options {
           std::string data;
           bool json = false;

@@ -242,10 +242,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
 
 Command evaluate_command() {
   return {
-      .name = "evaluate",
-      .summary = "Score predictions against references: Dice, HD95, HD, NSD",
-      .example = "voxnas evaluate predictions data/Task04_Hippocampus/labelsTr -o metrics.json",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "evaluate", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<EvaluateArguments>();
         app.add_option("PRED", a->prediction, "Predicted label file or folder")->required();
         app.add_option("REF", a->reference, "Reference label file or folder; files match by name")

@@ -29,10 +29,7 @@ int run_export(const ExportArguments& arguments) {
 }  // namespace
 
 Command export_command() {
-  return {.name = "export",
-          .summary = "Write a trained model in a form that other software reads",
-          .example = "voxnas export RUN/model --to onnx -o liver.onnx",
-          .setup = [](CLI::App& app) -> std::function<int()> {
+  return {.name = "export", .setup = [](CLI::App& app) -> std::function<int()> {
             auto a = std::make_shared<ExportArguments>();
             std::string formats;
             for (const ExportFormat& format : export_formats())

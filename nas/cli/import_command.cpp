@@ -58,12 +58,7 @@ int run_import(const ImportArguments& a) {
 
 Command import_command() {
   return {
-      .name = "import",
-      .summary = "Take over a model that other software trained",
-      .example =
-          "voxnas import nnunet nnUNet_results/Dataset004_Hippocampus/"
-          "nnUNetTrainer__nnUNetPlans__3d_fullres -o MODEL",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "import", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<ImportArguments>();
         app.add_option("FORMAT", a->format, "nnunet: a results folder of nnU-Net 2")
             ->required()

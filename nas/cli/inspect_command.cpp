@@ -103,10 +103,7 @@ int run(const Options& o) {
 
 Command inspect_command() {
   return {
-      .name = "inspect",
-      .summary = "Shapes, parameters, multiply-adds, memory and a drawing of a network",
-      .example = "voxnas inspect RUN/model --input 1x40x56x40 --svg network.svg",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "inspect", .setup = [](CLI::App& app) -> std::function<int()> {
         auto o = std::make_shared<Options>();
         app.add_option(
                "NETWORK",

@@ -34,10 +34,7 @@ std::array<T, 3> parse_triple(const std::string& option, const std::string& text
 
 Command phantom_command() {
   return {
-      .name = "phantom",
-      .summary = "Make up a data set of organs, as large as you like, from a seed",
-      .example = "voxnas phantom /tmp/Phantom --cases 12 --size 40x48x40 --seed 1",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "phantom", .setup = [](CLI::App& app) -> std::function<int()> {
         struct Arguments {
           std::string folder, size = "40x48x40", spacing = "1x1x1";
           PhantomOptions options;

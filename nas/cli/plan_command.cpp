@@ -143,10 +143,7 @@ int run(const Options& o) {
 
 Command plan_command() {
   return {
-      .name = "plan",
-      .summary = "Plan spacing, patch, batch and baseline network by nnU-Net's rules",
-      .example = "voxnas plan data/Task04_Hippocampus --planner resenc-m",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "plan", .setup = [](CLI::App& app) -> std::function<int()> {
         auto o = std::make_shared<Options>();
         app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)");
         app.add_option("--fingerprint", o->fingerprint, "dataset_fingerprint.json instead of DATA");

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "nas/cli/command.h"
+#include "nas/core/cgroup.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
@@ -129,11 +130,6 @@ std::vector<fs::path> split_commas(const std::string& text) {
   return parts;
 }
 
-std::int64_t available_memory() {
-  return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::int64_t>(::sysconf(_SC_PAGESIZE));
-}
-
 int run_predict(const PredictArguments& arguments) {
   choose_precision(arguments.options.precision, choose_device(arguments.options.device));
   NAS_CHECK_KIND(Usage,
@@ -189,7 +185,7 @@ int run_predict(const PredictArguments& arguments) {
   description.channel_names = preprocessing.channel_names;
   description.label_names = preprocessing.label_names;
 
-  const auto total = available_memory();
+  const std::int64_t total = memory_limit_bytes();
   std::int64_t largest = 0;
   std::string largest_id;
   for (PredictCase& one : cases) {
@@ -221,9 +217,9 @@ int run_predict(const PredictArguments& arguments) {
              format_bytes(static_cast<double>(largest)),
              " at most (",
              largest_id,
-             "), this machine has ",
+             "); there are ",
              format_bytes(static_cast<double>(total)));
-    if (largest > total) log_warning(largest_id, ": may need more memory than this machine has");
+    if (largest > total) log_warning(largest_id, ": may need more memory than there is");
   }
 
   Json report = Json::array();
@@ -292,10 +288,7 @@ int run_predict(const PredictArguments& arguments) {
 
 Command predict_command() {
   return {
-      .name = "predict",
-      .summary = "Segment images with a trained model",
-      .example = "voxnas predict RUN/model data/Task04_Hippocampus/imagesTs predictions",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "predict", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<PredictArguments>();
         a->options.show_progress = true;
         app.add_option("MODEL",

@@ -17,10 +17,7 @@ namespace nas {
 
 Command report_command() {
   return {
-      .name = "report",
-      .summary = "Write the report of a search: one HTML file, Markdown or JSON",
-      .example = "voxnas report RUN",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "report", .setup = [](CLI::App& app) -> std::function<int()> {
         struct Arguments {
           std::string run, output;
           bool markdown = false, json = false, no_pictures = false;

@@ -130,10 +130,7 @@ int run(Arguments& a) {
 
 Command search_command() {
   return {
-      .name = "search",
-      .summary = "Find and train the best network that a budget can buy",
-      .example = "voxnas search Task04_Hippocampus --fold 0 --budget 20m -o RUN",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "search", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<Arguments>();
         app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
         app.add_option("--budget", a->budget, "Time for everything: 90s, 20m, 2h, 1d");

@@ -47,11 +47,7 @@ int run(const Options& o) {
 }  // namespace
 
 Command tables_command() {
-  return {.name = "tables",
-          .summary =
-              "The papers' tables: published figures, ours, the difference and how it came about",
-          .example = "voxnas tables search-cost",
-          .setup = [](CLI::App& app) -> std::function<int()> {
+  return {.name = "tables", .setup = [](CLI::App& app) -> std::function<int()> {
             auto o = std::make_shared<Options>();
             std::string names;
             for (const std::string& name : paper_table_names())

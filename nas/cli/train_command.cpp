@@ -45,10 +45,7 @@ int run_train(const TrainArguments& a) {
 
 Command train_command() {
   return {
-      .name = "train",
-      .summary = "Train one network, the planned one by default, and score it on the held-out fold",
-      .example = "voxnas train data/Task04_Hippocampus --fold 0 --budget 10m -o RUN",
-      .setup = [](CLI::App& app) -> std::function<int()> {
+      .name = "train", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<TrainArguments>();
         app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
         app.add_option("-o,--output", a->run, "Run folder: model, metrics, checkpoint, event files")

@@ -10,13 +10,12 @@
 #include <cmath>
 #include <csignal>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "nas/core/cgroup.h"
 #include "nas/core/error.h"
 
 namespace nas {
@@ -29,18 +28,6 @@ static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler touc
 extern "C" void on_stop_signal(int number) {
   if (signalled.exchange(true)) ::_exit(128 + number);
   stop_flag.store(true);
-}
-
-/// A container's share of the processors (cgroup v2 "quota period" in microseconds), 0 when
-/// unlimited or unknown.
-int container_limit() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  if (file >> quota >> period && quota > 0 && period > 0) {
-    return std::max(1, static_cast<int>(std::ceil(quota / period)));
-  }
-  return 0;
 }
 
 }  // namespace
@@ -84,7 +71,10 @@ int processor_count() {
     int allowed = ::sched_getaffinity(0, sizeof(set), &set) == 0
                       ? CPU_COUNT(&set)
                       : static_cast<int>(std::thread::hardware_concurrency());
-    if (const int limit = container_limit(); limit > 0) allowed = std::min(allowed, limit);
+    // Half a processor is one thread; one and a half are two.
+    if (const double share = cgroup_limits().processors; share > 0 && share < allowed) {
+      allowed = static_cast<int>(std::ceil(share));
+    }
     return std::max(1, allowed);
   }();
   return count;

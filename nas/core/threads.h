@@ -12,7 +12,8 @@ void parallel_for(std::int64_t count,
                   const std::function<void(std::int64_t)>& body,
                   int threads = 0);
 
-/// Processors this process may use.
+/// Processors this process may use: those it may run on (taskset), or fewer if a control group
+/// (container) gives it a smaller share.
 int processor_count();
 
 /// Set by SIGINT / SIGTERM once `install_stop_handler()` was called; long work polls it, saves and

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/cli/verbs.h"
+
+namespace nas {
+namespace {
+
+constexpr Verb kVerbs[] = {
+    {"doctor",
+     "Check a data set: files, grids, labels, values, copies, outliers",
+     "voxnas doctor data/Task04_Hippocampus",
+     false},
+    {"plan",
+     "Plan spacing, patch, batch and baseline network by nnU-Net's rules",
+     "voxnas plan data/Task04_Hippocampus --planner resenc-m",
+     false},
+    {"train",
+     "Train one network, the planned one by default, and score it on the held-out fold",
+     "voxnas train data/Task04_Hippocampus --fold 0 --budget 10m -o RUN",
+     true},
+    {"predict",
+     "Segment images with a trained model",
+     "voxnas predict RUN/model data/Task04_Hippocampus/imagesTs predictions",
+     true},
+    {"evaluate",
+     "Score predictions against references: Dice, HD95, HD, NSD",
+     "voxnas evaluate predictions data/Task04_Hippocampus/labelsTr -o metrics.json",
+     false},
+    {"search",
+     "Find and train the best network that a budget can buy",
+     "voxnas search data/Task04_Hippocampus --fold 0 --budget 20m -o RUN",
+     true},
+    {"report",
+     "Write the report of a search: one HTML file, Markdown or JSON",
+     "voxnas report RUN",
+     false},
+    {"inspect",
+     "Shapes, parameters, multiply-adds, memory and a drawing of a network",
+     "voxnas inspect RUN/model --input 1x40x56x40 --svg network.svg",
+     false},
+    {"export",
+     "Write a trained model in a form that other software reads",
+     "voxnas export RUN/model --to onnx -o liver.onnx",
+     true},
+    {"tables",
+     "The papers' tables: published figures, ours, the difference and how it came about",
+     "voxnas tables search-cost",
+     false},
+    {"phantom",
+     "Make up a data set of organs, as large as you like, from a seed",
+     "voxnas phantom /tmp/Phantom --cases 12 --size 40x48x40 --seed 1",
+     false},
+    {"import",
+     "Take over a model that other software trained",
+     "voxnas import nnunet nnUNet_results/Dataset004_Hippocampus/"
+     "nnUNetTrainer__nnUNetPlans__3d_fullres -o MODEL",
+     true},
+};
+
+}  // namespace
+
+std::span<const Verb> verbs() { return kVerbs; }
+
+}  // namespace nas
