@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/imaging/metrics.h"
 #include "training/fit/losses.h"
 
 namespace nas {
@@ -292,15 +293,14 @@ class PathScorer {
     report_.scores.resize(count);
     for (const Candidate& candidate : candidates_) {
       PathScore& score = report_.scores[candidate.index];
-      double sum = 0;
-      int occurring = 0;
+      score.finite = candidate.finite;
+      ForegroundMean mean(candidate.sum.empty() ? 0 : candidate.sum.size() - 1);
       for (std::size_t k = 1; k < candidate.sum.size(); ++k) {
         const bool occurs = candidate.sum[k] > 0;
         score.dice.push_back(occurs ? 2 * candidate.both[k] / candidate.sum[k] : kNone);
-        if (occurs) sum += score.dice.back();
-        occurring += occurs;
+        if (occurs) mean.add(k - 1, score.dice.back());
       }
-      score.score = !candidate.finite ? kNone : occurring == 0 ? 0 : sum / occurring;
+      score.score = candidate.finite ? mean.value().value_or(kNone) : kNone;
     }
   }
 

@@ -26,7 +26,8 @@ Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWin
 
 /// Foreground Dice of a path over all windows: per class 2 sum |P and T| / sum (|P| + |T|).
 struct PathScore {
-  double score = 0;          // mean over the classes that occur; NaN if an output is not finite
+  double score = 0;          // ForegroundMean; NaN if an output is not finite or no class occurs
+  bool finite = true;        // whether all outputs are
   std::vector<double> dice;  // per class 1..K-1; NaN for a class that occurs nowhere
 };
 

@@ -20,6 +20,8 @@
 namespace nas {
 namespace {
 
+constexpr const char* kNotFinite = "the network's output is not finite";
+
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr int kPathsOfAScore = 4;        // of a single-path super-network's own score
@@ -425,9 +427,10 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
   for (const PathScore& score : scores.scores) sum += score.score;
   evaluation.score = sum / static_cast<double>(scores.scores.size());
   if (!std::isfinite(evaluation.score)) {
+    const bool finite = std::ranges::all_of(scores.scores, &PathScore::finite);
     evaluation.score = 0;
-    evaluation.status = TrialStatus::Nan;
-    evaluation.message = "the network's output is not finite";
+    evaluation.status = finite ? TrialStatus::Failed : TrialStatus::Nan;
+    evaluation.message = finite ? kNotScored : kNotFinite;
     return evaluation;
   }
   evaluation.metrics["scoring_seconds"] = scores.seconds;
@@ -547,8 +550,8 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
     }
     const PathScore& score = report.scores[p];
     if (!std::isfinite(score.score)) {
-      evaluation.status = TrialStatus::Nan;
-      evaluation.message = "the network's output is not finite";
+      evaluation.status = score.finite ? TrialStatus::Failed : TrialStatus::Nan;
+      evaluation.message = score.finite ? kNotScored : kNotFinite;
       continue;
     }
     evaluation.status = TrialStatus::Done;

@@ -98,19 +98,16 @@ CaseMetrics score_cached_case(GraphModule& network,
   return metrics;
 }
 
+/// Score, Dice per class and details. The score is NaN where no class is there or predicted.
 void add_metrics(Evaluation& evaluation,
                  const std::vector<CaseMetrics>& cases,
                  const std::vector<std::string>& label_names) {
-  double sum = 0;
-  for (const CaseMetrics& c : cases) sum += c.mean_dice();
-  evaluation.score = sum / static_cast<double>(std::max<std::size_t>(1, cases.size()));
-  const Json json = metrics_json(cases, label_names);
-  evaluation.details = json.dump();
-  for (const Json& mean : json.at("mean")) {
-    if (mean.contains("dice") && mean.at("dice").is_number()) {
-      evaluation.metrics["dice/" + mean.at("label").get<std::string>()] =
-          mean.at("dice").get<double>();
-    }
+  const MetricMeans means = mean_metrics(cases);
+  evaluation.score = means.foreground.dice.value_or(NAN);
+  evaluation.details = metrics_json(cases, label_names).dump();
+  for (std::size_t k = 0; k < means.classes.size(); ++k) {
+    if (const auto& dice = means.classes[k].dice)
+      evaluation.metrics["dice/" + label_names.at(k + 1)] = *dice;
   }
 }
 
@@ -454,16 +451,20 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const auto scoring_start = SteadyClock::now();
   try {
     std::vector<CaseMetrics> inner;
-    double inner_dice = 0;
     for (const std::string& id : setup_.cases.inner_validation) {
       inner.push_back(score_cached_case(
           network, setup_.cache->find(id), setup_.cache->classes(), options.patch, prediction));
-      inner_dice += inner.back().mean_dice();
     }
     if (search) {
       add_metrics(evaluation, inner, setup_.preprocessing.label_names);
+      if (!std::isfinite(evaluation.score)) {
+        evaluation.status = TrialStatus::Failed;
+        evaluation.message = kNotScored;
+        return evaluation;
+      }
     } else {
-      evaluation.metrics["inner_dice"] = inner_dice / static_cast<double>(inner.size());
+      if (const auto dice = mean_metrics(inner).foreground.dice)
+        evaluation.metrics["inner_dice"] = *dice;
       Model model;
       model.network = network;
       model.preprocessing = setup_.preprocessing;

@@ -36,6 +36,9 @@ struct CaseSelection {
 /// held-out case.
 CaseSelection select_cases(const Split& fold, double share, std::uint64_t seed);
 inline constexpr std::int64_t kMostValidation = 12;
+/// Why a trial has no score although it was trained.
+inline constexpr const char* kNotScored =
+    "not scored: in the inner validation cases no class is there and none was predicted";
 Json to_json(const CaseSelection& cases);
 CaseSelection case_selection_from_json(const Json& value, const std::string& where);
 

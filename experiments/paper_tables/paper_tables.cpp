@@ -260,7 +260,7 @@ PaperTable own_runs(const Context& context) {
       table.rows.push_back({.name = text_or(run.at("data"), "name") + ", " + label,
                             .cells = {{.column = "Dice, %",
                                        .published = {},
-                                       .ours = {100 * number_or(training, "score", 0)}},
+                                       .ours = {100 * number_or(training, "score", NAN)}},
                                       {.column = "parameters, M",
                                        .published = {},
                                        .ours = {number_or(training, "parameters", 0) / 1e6},

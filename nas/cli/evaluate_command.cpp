@@ -26,6 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kAllClasses = "all classes";  // the row of the mean over the classes' means
+
 struct EvaluateArguments {
   std::string prediction, reference, output;
   int labels = 0;
@@ -66,7 +68,7 @@ std::vector<std::string> names_beside(const fs::path& reference) {
   return {};
 }
 
-std::string cell(const std::optional<double>& value, const char* format = "%8.3f") {
+std::string cell(const std::optional<double>& value, const char* format = "%8.4f") {
   char text[32];
   if (!value) return std::string(5, ' ') + "-  ";
   std::snprintf(text, sizeof text, format, *value);
@@ -76,7 +78,7 @@ std::string cell(const std::optional<double>& value, const char* format = "%8.3f
 void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::string>& names) {
   const std::span<const MetricInfo> metrics = metric_table();
   std::size_t case_width = 8;
-  std::size_t label_width = 5;
+  std::size_t label_width = std::string(kAllClasses).size();
   for (const CaseMetrics& one : cases) case_width = std::max(case_width, one.id.size());
   for (const std::string& name : names) label_width = std::max(label_width, name.size());
   const auto line = [&](const std::string& what, const std::string& label, auto&& cell_of) {
@@ -97,20 +99,15 @@ void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::s
       });
     }
   }
-  const std::size_t classes = names.size() - 1;
-  for (std::size_t k = 0; k < classes; ++k) {
+  const MetricMeans means = mean_metrics(cases);
+  for (std::size_t k = 0; k < means.classes.size(); ++k) {
     line(k == 0 ? std::string("mean") : "", names[k + 1], [&](const MetricInfo& metric) {
-      double sum = 0;
-      std::int64_t count = 0;
-      for (const CaseMetrics& one : cases) {
-        if (const auto& value = one.classes[k].*metric.value) {
-          sum += *value;
-          ++count;
-        }
-      }
-      return cell(count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt);
+      return cell(means.classes[k].*metric.value);
     });
   }
+  line("", kAllClasses, [&](const MetricInfo& metric) {
+    return cell(means.foreground.*metric.value);
+  });
 }
 
 int run_evaluate(const EvaluateArguments& arguments) {
@@ -120,7 +117,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
     NAS_CHECK(fs::exists(path), path.string(), ": expected a file or folder, found nothing");
   }
   std::vector<Pair> pairs;
-  std::vector<std::string> failures;
+  std::vector<UnscoredCase> unscored;
   if (fs::is_directory(reference)) {
     NAS_CHECK_KIND(Usage,
                    fs::is_directory(prediction),
@@ -130,7 +127,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
     for (const auto& [id, file] : files_of(reference)) {
       const auto found = predictions.find(id);
       if (found == predictions.end()) {
-        failures.push_back(concat_text(id, ": no prediction in ", prediction.string()));
+        unscored.push_back({id, concat_text("no prediction in ", prediction.string()), true});
         continue;
       }
       pairs.push_back({id, found->second, file});
@@ -215,7 +212,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
         results[i] = std::move(metrics);
       } catch (const std::exception& error) {
         const std::lock_guard lock(mutex);
-        failures.push_back(concat_text(pairs[i].id, ": ", error.what()));
+        unscored.push_back({pairs[i].id, error.what(), false});
       }
       progress.advance(1, pairs[i].id);
     });
@@ -226,16 +223,17 @@ int run_evaluate(const EvaluateArguments& arguments) {
   for (auto& one : results) {
     if (one) cases.push_back(std::move(*one));
   }
-  const Json json = metrics_json(cases, names);
+  std::ranges::sort(unscored, {}, &UnscoredCase::id);
+  const Json json = metrics_json(cases, names, unscored);
   if (!arguments.output.empty()) write_json(arguments.output, json);
   if (arguments.json) {
     std::cout << json.dump(2) << "\n";
   } else if (!cases.empty()) {
     print_table(cases, names);
   }
-  std::sort(failures.begin(), failures.end());
-  for (const std::string& failure : failures) log_line(LogLevel::Error, failure);
-  return failures.empty() ? 0 : 1;
+  for (const UnscoredCase& one : unscored)
+    log_line(LogLevel::Error, concat_text(one.id, ": ", one.reason));
+  return unscored.empty() ? 0 : 1;
 }
 
 }  // namespace

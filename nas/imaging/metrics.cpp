@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 
@@ -246,38 +247,12 @@ Json value_or_null(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-/// Mean over the entries that are present; null if none is.
-class Mean {
- public:
-  void add(const std::optional<double>& value) {
-    if (!value) return;
-    sum_ += *value;
-    ++count_;
-  }
-  std::optional<double> value() const {
-    return count_ == 0 ? std::nullopt : std::optional<double>(sum_ / static_cast<double>(count_));
-  }
-
- private:
-  double sum_ = 0;
-  std::int64_t count_ = 0;
-};
-
-/// A mean for every metric of the table.
-class MeanMetrics {
- public:
-  void add(const ClassMetrics& metrics) {
-    for (std::size_t i = 0; i < means_.size(); ++i) means_[i].add(metrics.*kMetrics[i].value);
-  }
-  ClassMetrics value() const {
-    ClassMetrics result;
-    for (std::size_t i = 0; i < means_.size(); ++i) result.*kMetrics[i].value = means_[i].value();
-    return result;
-  }
-
- private:
-  std::array<Mean, kMetrics.size()> means_;
-};
+/// Summed in ascending order: equal values give equal bits, whatever order they came in.
+std::optional<double> mean_of(std::vector<double> values) {
+  if (values.empty()) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
 
 Json values_json(const ClassMetrics& metrics) {
   Json result = Json::object();
@@ -290,10 +265,43 @@ Json values_json(const ClassMetrics& metrics) {
 
 std::span<const MetricInfo> metric_table() { return kMetrics; }
 
-double CaseMetrics::mean_dice() const {
-  Mean mean;
-  for (const ClassMetrics& c : classes) mean.add(c.dice);
-  return mean.value().value_or(1);
+void ForegroundMean::add(std::size_t class_index, const std::optional<double>& value) {
+  if (value) values_.at(class_index).push_back(*value);
+}
+
+std::optional<double> ForegroundMean::of_class(std::size_t class_index) const {
+  return mean_of(values_.at(class_index));
+}
+
+std::optional<double> ForegroundMean::value() const {
+  std::vector<double> means;
+  for (std::size_t k = 0; k < values_.size(); ++k) {
+    if (const auto mean = of_class(k)) means.push_back(*mean);
+  }
+  return mean_of(std::move(means));
+}
+
+MetricMeans mean_metrics(std::span<const CaseMetrics> cases) {
+  MetricMeans means;
+  std::size_t classes = 0;
+  for (const CaseMetrics& c : cases) classes = std::max(classes, c.classes.size());
+  means.classes.resize(classes);
+  for (const MetricInfo& metric : kMetrics) {
+    ForegroundMean mean(classes);
+    for (const CaseMetrics& c : cases) {
+      for (std::size_t k = 0; k < c.classes.size(); ++k) mean.add(k, c.classes[k].*metric.value);
+    }
+    for (std::size_t k = 0; k < classes; ++k) means.classes[k].*metric.value = mean.of_class(k);
+    means.foreground.*metric.value = mean.value();
+  }
+  return means;
+}
+
+std::string dice_text(const std::optional<double>& dice) {
+  if (!dice) return "not scored";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", *dice);
+  return text;
 }
 
 CaseMetrics compute_metrics(const LabelMap& prediction,
@@ -386,15 +394,15 @@ std::vector<float> squared_distance_transform(const std::vector<std::uint8_t>& m
 }
 
 Json metrics_json(const std::vector<CaseMetrics>& cases,
-                  const std::vector<std::string>& label_names) {
-  std::size_t classes = label_names.empty() ? 0 : label_names.size() - 1;
-  for (const CaseMetrics& c : cases) classes = std::max(classes, c.classes.size());
-  std::vector<MeanMetrics> means(classes);
-  MeanMetrics overall;  // mean over classes of the class means
-  Json case_list = Json::array();
+                  const std::vector<std::string>& label_names,
+                  const std::vector<UnscoredCase>& unscored) {
+  MetricMeans means = mean_metrics(cases);
+  if (!label_names.empty())
+    means.classes.resize(std::max(means.classes.size(), label_names.size() - 1));
   const auto name_of = [&](std::size_t k) {
     return k + 1 < label_names.size() ? label_names[k + 1] : std::to_string(k + 1);
   };
+  Json case_list = Json::array();
   for (const CaseMetrics& c : cases) {
     Json class_list = Json::array();
     for (std::size_t k = 0; k < c.classes.size(); ++k) {
@@ -404,21 +412,25 @@ Json metrics_json(const std::vector<CaseMetrics>& cases,
       entry["predicted_voxels"] = m.predicted_voxels;
       entry["reference_voxels"] = m.reference_voxels;
       class_list.push_back(std::move(entry));
-      means[k].add(m);
     }
     case_list.push_back({{"id", c.id}, {"classes", std::move(class_list)}});
   }
   Json mean_list = Json::array();
-  for (std::size_t k = 0; k < means.size(); ++k) {
-    const ClassMetrics mean = means[k].value();
-    Json entry = values_json(mean);
+  for (std::size_t k = 0; k < means.classes.size(); ++k) {
+    Json entry = values_json(means.classes[k]);
     entry["label"] = name_of(k);
     mean_list.push_back(std::move(entry));
-    overall.add(mean);
   }
-  return {{"cases", std::move(case_list)},
+  Json missing = Json::array(), failed = Json::array();
+  for (const UnscoredCase& one : unscored)
+    (one.missing ? missing : failed).push_back({{"id", one.id}, {"reason", one.reason}});
+  return {{"format", "voxnas.metrics"},
+          {"version", 1},
+          {"cases", std::move(case_list)},
+          {"missing", std::move(missing)},
+          {"failed", std::move(failed)},
           {"mean", std::move(mean_list)},
-          {"foreground_mean", values_json(overall.value())}};
+          {"foreground_mean", values_json(means.foreground)}};
 }
 
 std::vector<CaseMetrics> case_metrics_from_json(const Json& value, const std::string& where) {

@@ -36,8 +36,34 @@ std::span<const MetricInfo> metric_table();
 struct CaseMetrics {
   std::string id;
   std::vector<ClassMetrics> classes;  // foreground classes: index 0 is label 1
-  double mean_dice() const;           // over classes where dice is present; 1 if none is
 };
+
+/// The one mean of a metric over cases and classes, nnU-Net's: of each class over the cases that
+/// have a value (a class neither there nor predicted has none), then over the classes that have
+/// one. The same bits in whatever order the values come. Source: nnU-Net 2,
+/// evaluation/evaluate_predictions.py; where a class never occurs its mean is NaN, ours leaves the
+/// class out.
+class ForegroundMean {
+ public:
+  explicit ForegroundMean(std::size_t classes) : values_(classes) {}
+  void add(std::size_t class_index, const std::optional<double>& value);
+  std::optional<double> of_class(std::size_t class_index) const;
+  std::optional<double> value() const;  // absent: not scored
+
+ private:
+  std::vector<std::vector<double>> values_;  // [class]
+};
+
+struct MetricMeans {
+  std::vector<ClassMetrics> classes;  // over cases; the voxel counts stay 0
+  ClassMetrics foreground;            // over the classes of `classes`
+};
+/// ForegroundMean of every metric. What train, search and evaluate call the Dice of a network is
+/// `foreground.dice`.
+MetricMeans mean_metrics(std::span<const CaseMetrics> cases);
+
+/// Dice for people: "0.9508", or "not scored".
+std::string dice_text(const std::optional<double>& dice);
 
 struct MetricOptions {
   double nsd_tolerance_mm = 1;
@@ -58,12 +84,17 @@ std::vector<float> squared_distance_transform(const std::vector<std::uint8_t>& m
                                               const Extent3& shape,
                                               const Vec3& spacing_mm);
 
-/// {"cases":[{"id","classes":[{"label","dice","hd95_mm",...,"predicted_voxels","reference_voxels"}]}],
-///  "mean":[{"label","dice",...}], "foreground_mean":{"dice",...}}
-/// Means are over the cases in which a metric is present; the foreground mean is over the classes'
-/// means. Absent: null.
+/// A case that should have been scored.
+struct UnscoredCase {
+  std::string id, reason;
+  bool missing = false;  // there is no prediction; otherwise scoring failed
+};
+
+/// metrics.json of docs/formats.md: the cases, mean_metrics() of them, and the cases that are not
+/// among them. Absent values are null.
 Json metrics_json(const std::vector<CaseMetrics>& cases,
-                  const std::vector<std::string>& label_names);
+                  const std::vector<std::string>& label_names,
+                  const std::vector<UnscoredCase>& unscored = {});
 
 /// The cases of such a JSON; `common_voxels` is not in it and stays 0. \throws Error(Input) naming
 /// `where` and the key.

@@ -216,6 +216,11 @@ TrainJob read_folds_job(const fs::path& record, const TrainJob& asked) {
   return job;
 }
 
+std::string dice_of(const Json& row, const char* key) {
+  const Json& value = row.at(key);
+  return dice_text(value.is_number() ? std::optional(value.get<double>()) : std::nullopt);
+}
+
 }  // namespace
 
 TrainOutcome train_network(const TrainJob& job) {
@@ -445,21 +450,19 @@ TrainOutcome train_network(const TrainJob& job) {
     const double now =
         std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
     EventWriter events(folder, now);
-    double mean = 0;
-    for (const CaseMetrics& one : cases)
-      mean += one.mean_dice() / static_cast<double>(cases.size());
-    for (std::size_t k = 1; k < data.label_names.size(); ++k) {
-      double sum = 0, count = 0;
-      for (const CaseMetrics& one : cases) {
-        if (const auto& dice = one.classes[k - 1].dice) sum += *dice, count += 1;
-      }
-      if (count > 0)
-        events.scalar("held_out/dice_" + std::to_string(k), sum / count, report.steps, now);
+    const MetricMeans means = mean_metrics(cases);
+    for (std::size_t k = 0; k < means.classes.size(); ++k) {
+      if (const auto& dice = means.classes[k].dice)
+        events.scalar("held_out/dice_" + std::to_string(k + 1), *dice, report.steps, now);
     }
-    events.scalar("held_out/dice", mean, report.steps, now);
+    if (const auto& dice = means.foreground.dice)
+      events.scalar("held_out/dice", *dice, report.steps, now);
     events.flush();
-    log_info(
-        "held-out cases: mean foreground Dice ", mean, " (", folder.string(), "/metrics.json)");
+    log_info("held-out cases: mean foreground Dice ",
+             dice_text(means.foreground.dice),
+             " (",
+             folder.string(),
+             "/metrics.json)");
   }
   log_info("model: ", (folder / "model").string(), "; ", format_duration(elapsed()), " in all");
   outcome.report = result.dump(2);
@@ -559,11 +562,10 @@ TrainOutcome train_all_folds(const TrainJob& asked) {
       if (trained.stopped) return trained;
       cases = std::move(trained.held_out);
     }
-    double mean = 0;
-    for (const CaseMetrics& c : cases) mean += c.mean_dice() / static_cast<double>(cases.size());
+    const std::optional<double> mean = mean_metrics(cases).foreground.dice;
     rows.push_back({{"fold", k},
                     {"cases", cases.size()},
-                    {"mean_dice", mean},
+                    {"mean_dice", mean ? Json(*mean) : Json(nullptr)},
                     {"model", (one.run_folder / "model").string()}});
     outcome.held_out.insert(outcome.held_out.end(), cases.begin(), cases.end());
   }
@@ -574,21 +576,25 @@ TrainOutcome train_all_folds(const TrainJob& asked) {
     log_info("fold ",
              row.at("fold").get<int>(),
              ": mean foreground Dice ",
-             row.at("mean_dice").get<double>(),
+             dice_of(row, "mean_dice"),
              " over ",
              row.at("cases").get<int>(),
              " held-out cases");
   }
   std::string text;
   for (const Json& label : metrics.at("mean")) {
-    if (!label.at("dice").is_number()) continue;
     text += concat_text(text.empty() ? "" : ", ",
                         label.at("label").get<std::string>(),
                         " ",
-                        label.at("dice").get<double>());
+                        dice_of(label, "dice"));
   }
-  log_info(
-      "all ", outcome.held_out.size(), " cases, each by the fold that held it out: Dice ", text);
+  log_info("all ",
+           outcome.held_out.size(),
+           " cases, each by the fold that held it out: mean foreground Dice ",
+           dice_of(metrics.at("foreground_mean"), "dice"),
+           " (",
+           text,
+           ")");
   log_info("ensemble: voxnas predict ", folder.string(), " IN OUT");
   outcome.report = metrics.dump(2);
   return outcome;

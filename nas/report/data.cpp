@@ -3,10 +3,12 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <vector>
 
 #include "nas/core/error.h"
+#include "nas/report/paired_dice.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
 #include "nas/search/results_db.h"
@@ -79,27 +81,36 @@ Json class_means(const Json& details) {
 Json compare(const Json& best, const Json& baseline, std::uint64_t seed) {
   std::map<std::string, const Json*> other;
   for (const Json& c : part(baseline, "cases")) other[text_or(c, "id")] = &c;
-  std::vector<double> a, b;
+  std::vector<double> best_scores, baseline_scores, differences;
   Json cases = Json::array();
   for (const Json& c : part(best, "cases")) {
     const auto found = other.find(text_or(c, "id"));
     if (found == other.end()) continue;
-    a.push_back(mean_dice(c));
-    b.push_back(mean_dice(*found->second));
+    const Json &own = part(c, "classes"), &theirs = part(*found->second, "classes");
+    const double a = case_dice(own), b = case_dice(theirs);
+    if (std::isfinite(a)) best_scores.push_back(a);
+    if (std::isfinite(b)) baseline_scores.push_back(b);
+    if (std::isfinite(a - b)) differences.push_back(a - b);
     cases.push_back({{"id", text_or(c, "id")},
-                     {"best", a.back()},
-                     {"baseline", b.back()},
-                     {"difference", a.back() - b.back()},
-                     {"best_classes", part(c, "classes")},
-                     {"baseline_classes", part(*found->second, "classes")}});
+                     {"best", finite(a)},
+                     {"baseline", finite(b)},
+                     {"difference", finite(a - b)},
+                     {"best_classes", own},
+                     {"baseline_classes", theirs}});
   }
-  const PairedComparison c = compare_paired(a, b, seed);
+  const PairedDice dice(cases);
+  std::vector<std::size_t> all(dice.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  const auto difference = [&](std::span<const std::size_t> some) { return dice.difference(some); };
+  const PairedComparison c =
+      compare_paired(static_cast<std::int64_t>(dice.size()), difference, differences, seed);
   return {{"cases", std::move(cases)},
-          {"best_mean", finite(mean(a))},
-          {"baseline_mean", finite(mean(b))},
-          {"best_sd", finite(standard_deviation(a))},
-          {"baseline_sd", finite(standard_deviation(b))},
-          {"mean_difference", c.mean_difference},
+          {"pairs", c.pairs},
+          {"best_mean", finite(dice.best(all))},
+          {"baseline_mean", finite(dice.baseline(all))},
+          {"best_sd", finite(standard_deviation(best_scores))},
+          {"baseline_sd", finite(standard_deviation(baseline_scores))},
+          {"mean_difference", finite(c.difference)},
           {"interval", {finite(c.interval.low), finite(c.interval.high)}},
           {"wilcoxon_p", c.wilcoxon.p_value},
           {"wilcoxon_pairs", c.wilcoxon.pairs},
@@ -134,14 +145,16 @@ std::string verdict_sentence(const Json& data) {
         " the planned baseline (",
         fixed(number_or(c, "baseline_mean", NAN), 4),
         "): mean difference ",
-        with_sign(c.at("mean_difference").get<double>(), 4));
+        with_sign(number_or(c, "mean_difference", NAN), 4));
     if (c.at("interval")[0].is_number()) {
       text += concat_text(", 95 % interval ",
                           interval_text(c.at("interval"), 4),
                           ", Wilcoxon ",
                           p_text(c.at("wilcoxon_p").get<double>()));
     }
-    return text + "." + (cases < 5 ? " Fewer than five cases allow no verdict." : "");
+    return text + "." +
+           (c.at("pairs").get<std::int64_t>() < 5 ? " Fewer than five cases allow no verdict."
+                                                  : "");
   }
   if (!has_best && !has_baseline) {
     return concat_text("The search is not finished: ", data.at("trials").size(), " trials so far.");

@@ -38,8 +38,11 @@ struct PickedCase {
 /// Worst, median and best held-out case of the delivered network.
 std::vector<PickedCase> picked_cases(const Json& delivered) {
   std::vector<PickedCase> all;
-  for (const Json& c : part(delivered, "cases"))
-    all.push_back({"", text_or(c, "id"), mean_dice(c), &part(c, "classes")});
+  for (const Json& c : part(delivered, "cases")) {
+    const Json& classes = part(c, "classes");
+    const double dice = case_dice(classes);
+    if (std::isfinite(dice)) all.push_back({"", text_or(c, "id"), dice, &classes});
+  }
   std::stable_sort(all.begin(), all.end(), [](const PickedCase& a, const PickedCase& b) {
     return a.dice < b.dice;
   });
@@ -143,6 +146,7 @@ std::string search_curve_svg(const Json& data) {
 std::string scatter_svg(const Json& comparison) {
   double low = 1, high = 0;
   for (const Json& c : comparison.at("cases")) {
+    if (!c.at("difference").is_number()) continue;
     for (const char* who : {"best", "baseline"}) {
       low = std::min(low, c.at(who).get<double>());
       high = std::max(high, c.at(who).get<double>());
@@ -158,6 +162,7 @@ std::string scatter_svg(const Json& comparison) {
   svg << "<line class=\"diagonal\" x1=\"" << x(low) << "\" y1=\"" << y(low) << "\" x2=\"" << x(high)
       << "\" y2=\"" << y(high) << "\"/>\n";
   for (const Json& c : comparison.at("cases")) {
+    if (!c.at("difference").is_number()) continue;
     const bool up = c.at("difference").get<double>() >= 0;
     svg << "<circle cx=\"" << x(c.at("baseline")) << "\" cy=\"" << y(c.at("best"))
         << "\" r=\"4\" fill=\"" << (up ? "#08519c" : kBaselineColor)
@@ -175,8 +180,9 @@ std::string scatter_svg(const Json& comparison) {
 
 std::string difference_svg(const Json& comparison) {
   std::vector<std::pair<double, std::string>> differences;
-  for (const Json& c : comparison.at("cases"))
-    differences.emplace_back(c.at("difference"), c.at("id"));
+  for (const Json& c : comparison.at("cases")) {
+    if (c.at("difference").is_number()) differences.emplace_back(c.at("difference"), c.at("id"));
+  }
   if (differences.empty()) return "";
   std::sort(differences.begin(), differences.end());
   double low = std::min(0.0, differences.front().first),

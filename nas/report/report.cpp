@@ -122,7 +122,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
         "cases, with equal shares of the budget, and compared case by case.";
     if (c.at("interval")[0].is_number()) {
       how += concat_text(" Mean difference ",
-                         with_sign(c.at("mean_difference").get<double>(), 4),
+                         with_sign(number_or(c, "mean_difference", NAN), 4),
                          " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
                          "signed-rank test over ",
                          c.at("wilcoxon_pairs").dump(),

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "nas/core/error.h"
+#include "nas/report/paired_dice.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
 #include "nas/search/statistics.h"
@@ -94,14 +95,62 @@ Table difference_table(const Json& summary) {
   return table;
 }
 
+/// A network against the baseline on the same cases in several seeds.
+class SeedPairs {
+ public:
+  /// \param cases of report_data's comparison, of one seed.
+  void add(const Json& cases) {
+    std::map<std::string, std::size_t> places;
+    for (const Json& one : cases) {
+      const std::string id = text_or(one, "id");
+      const std::size_t place = places.size();
+      places.emplace(id, place);
+      std::vector<double>& differences = by_case_[id];
+      if (one.at("difference").is_number()) differences.push_back(one.at("difference"));
+    }
+    seeds_.push_back({PairedDice(cases), std::move(places)});
+  }
+
+  /// The mean over seeds of the difference of the figures; a case's own difference is its mean over
+  /// the seeds.
+  PairedComparison compare() const {
+    std::vector<std::string> ids;
+    std::vector<double> differences;
+    for (const auto& [id, values] : by_case_) {
+      ids.push_back(id);
+      if (!values.empty()) differences.push_back(mean(values));
+    }
+    const auto difference = [&](std::span<const std::size_t> items) {
+      std::vector<double> figures;
+      for (const Seed& seed : seeds_) {
+        std::vector<std::size_t> own;
+        for (const std::size_t i : items) {
+          if (const auto at = seed.places.find(ids[i]); at != seed.places.end())
+            own.push_back(at->second);
+        }
+        if (const double d = seed.dice.difference(own); std::isfinite(d)) figures.push_back(d);
+      }
+      return mean(figures);
+    };
+    return compare_paired(static_cast<std::int64_t>(ids.size()), difference, differences, 1);
+  }
+
+ private:
+  struct Seed {
+    PairedDice dice;
+    std::map<std::string, std::size_t> places;  // of a case in `dice`
+  };
+  std::vector<Seed> seeds_;
+  std::map<std::string, std::vector<double>> by_case_;  // differences, one per seed that has one
+};
+
 }  // namespace
 
 Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
   Json summary = {{"runs", Json::array()}, {"networks", Json::object()}};
   std::map<std::string, std::vector<double>> scores;
   std::map<std::string, Json> differences;
-  // [label][case]: differences to the baseline, one per seed.
-  std::map<std::string, std::map<std::string, std::vector<double>>> by_case;
+  std::map<std::string, SeedPairs> pairs;  // by label
   for (const std::filesystem::path& folder : runs) {
     const Json data = report_data(folder);
     Json run = {{"folder", folder.filename().string()},
@@ -131,9 +180,7 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
       item.erase("cases");
       item["seed"] = data.at("seed");
       differences[label]["seeds"].push_back(std::move(item));
-      for (const Json& one : c.at("cases")) {
-        by_case[label][text_or(one, "id")].push_back(one.at("difference").get<double>());
-      }
+      pairs[label].add(c.at("cases"));
     }
     summary["runs"].push_back(std::move(run));
   }
@@ -151,19 +198,18 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
   }
   summary["differences"] = Json::object();
   for (auto& [label, row] : differences) {
-    std::vector<double> pooled, per_seed;
-    for (const auto& [id, values] : by_case[label]) pooled.push_back(mean(values));
+    std::vector<double> per_seed;
     std::int64_t better = 0;
     for (const Json& c : row.at("seeds")) {
-      per_seed.push_back(c.at("mean_difference").get<double>());
-      better += per_seed.back() > 0 ? 1 : 0;
+      const double difference = number_or(c, "mean_difference", NAN);
+      if (std::isfinite(difference)) per_seed.push_back(difference);
+      better += difference > 0 ? 1 : 0;
     }
-    const std::vector<double> zeros(pooled.size(), 0.0);
-    const PairedComparison c = compare_paired(pooled, zeros, 1);
+    const PairedComparison c = pairs.at(label).compare();
     row["better_seeds"] = better;
     row["sd_over_seeds"] = number(standard_deviation(per_seed));
-    row["pooled"] = {{"cases", c.cases},
-                     {"mean_difference", c.mean_difference},
+    row["pooled"] = {{"cases", c.pairs},
+                     {"mean_difference", number(c.difference)},
                      {"interval", {number(c.interval.low), number(c.interval.high)}},
                      {"wilcoxon_p", c.wilcoxon.p_value},
                      {"verdict", c.verdict}};
@@ -210,7 +256,7 @@ std::string seeds_sentence(const Json& summary) {
       " the searched network beat the planned baseline ",
       row.at("better_seeds").get<std::int64_t>(),
       " times; mean difference ",
-      with_sign(pooled.at("mean_difference").get<double>(), 4),
+      with_sign(number_or(pooled, "mean_difference", NAN), 4),
       ", 95 % interval over cases ",
       interval_text(pooled.at("interval"), 4),
       ": ",

@@ -169,7 +169,7 @@ Table case_table(const Json& data) {
   std::vector<const Json*> order;
   for (const Json& c : part(part(data, "comparison"), "cases")) order.push_back(&c);
   std::stable_sort(order.begin(), order.end(), [](const Json* a, const Json* b) {
-    return a->at("best") < b->at("best");
+    return number_or(*a, "best", INFINITY) < number_or(*b, "best", INFINITY);
   });
   auto mean_of = [](const Json& classes, const char* key) {
     std::vector<double> values;
@@ -180,9 +180,9 @@ Table case_table(const Json& data) {
   };
   for (const Json* c : order) {
     table.rows.push_back({c->at("id"),
-                          fixed(c->at("best"), 4),
-                          fixed(c->at("baseline"), 4),
-                          with_sign(c->at("difference"), 4),
+                          fixed(number_or(*c, "best", NAN), 4),
+                          fixed(number_or(*c, "baseline", NAN), 4),
+                          with_sign(number_or(*c, "difference", NAN), 4),
                           fixed(mean_of(c->at("best_classes"), "hd95_mm"), 2),
                           fixed(mean_of(c->at("baseline_classes"), "hd95_mm"), 2),
                           fixed(mean_of(c->at("best_classes"), "nsd"), 4),

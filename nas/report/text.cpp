@@ -11,6 +11,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
+#include "nas/imaging/metrics.h"
 
 namespace nas {
 
@@ -64,16 +65,20 @@ std::string join(const Json& words, const char* separator) {
   return text;
 }
 
-double mean_dice(const Json& one_case) {
-  double sum = 0;
-  int count = 0;
-  for (const Json& c : part(one_case, "classes")) {
-    if (part(c, "dice").is_number()) {
-      sum += c.at("dice").get<double>();
-      ++count;
-    }
+std::vector<std::optional<double>> class_dice(const Json& classes) {
+  std::vector<std::optional<double>> result;
+  for (const Json& c : classes) {
+    const Json& dice = part(c, "dice");
+    result.push_back(dice.is_number() ? std::optional(dice.get<double>()) : std::nullopt);
   }
-  return count > 0 ? sum / count : 1;
+  return result;
+}
+
+double case_dice(const Json& classes) {
+  const std::vector<std::optional<double>> dice = class_dice(classes);
+  ForegroundMean mean(dice.size());
+  for (std::size_t k = 0; k < dice.size(); ++k) mean.add(k, dice[k]);
+  return mean.value().value_or(NAN);
 }
 
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }

@@ -36,8 +36,9 @@ inline constexpr const char* kWeightsFile = "weights.safetensors";
 /// How a trial ended.
 struct Evaluation {
   TrialStatus status = TrialStatus::Failed;
-  double score = 0;                       // higher is better; meaningful only if status is Done
-  std::string how;                        // "own training, 120 steps, inner validation"
+  double score = 0;  // higher is better; meaningful only if status is Done. NaN: not scored, the
+                     // held-out cases of a final training hold nothing (never of a Search trial)
+  std::string how;   // "own training, 120 steps, inner validation"
   std::int64_t steps = 0;                 // done in fact
   double seconds = 0;                     // of all attempts
   std::map<std::string, double> metrics;  // by name; finite

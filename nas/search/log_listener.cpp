@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/log_listener.h"
 
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace nas {
 namespace {
 
 std::string dice(double score) {
+  if (!std::isfinite(score)) return "not scored";
   char text[32];
   std::snprintf(text, sizeof text, "Dice %.4f", score);
   return text;

@@ -145,6 +145,11 @@ class Statement {
     return static_cast<int>(std::clamp<std::int64_t>(integer(), -1'000'000, 1'000'000));
   }
   double real() { return sqlite3_column_double(statement_, ++column_); }
+  /// `otherwise` for NULL.
+  double real_or(double otherwise) {
+    const double value = real();
+    return sqlite3_column_type(statement_, column_) == SQLITE_NULL ? otherwise : value;
+  }
   std::string text() {
     const auto* data = sqlite3_column_text(statement_, ++column_);
     const int size = sqlite3_column_bytes(statement_, column_);
@@ -239,7 +244,8 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.attempt = row.small_integer();
   t.status = in_row(where, [&] { return trial_status_from_text(row.text()); });
   t.evaluation.status = t.status;
-  t.evaluation.score = row.real();
+  // Done without a score: of the held-out cases none has a class, and none was predicted.
+  t.evaluation.score = row.real_or(t.status == TrialStatus::Done ? NAN : 0);
   t.evaluation.how = row.text();
   t.evaluation.steps = row.integer();
   t.evaluation.seconds = row.real();
@@ -563,10 +569,10 @@ void ResultsDb::fix_plan(std::int64_t id, const TrialPlan& plan, double seconds_
 void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
   const bool done = e.status == TrialStatus::Done;
   NAS_CHECK_KIND(Internal,
-                 !done || std::isfinite(e.score),
+                 !done || !std::isinf(e.score),
                  "trial ",
                  id,
-                 ": a finished trial needs a finite score");
+                 ": the score of a finished trial is not finite");
   NAS_CHECK_KIND(Internal,
                  e.status != TrialStatus::Queued && e.status != TrialStatus::Running,
                  "trial ",
@@ -584,7 +590,7 @@ void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
                    "seconds + ?, metrics = ?, details = ?, decoded = ?, message = ?, ended = ? "
                    "WHERE id = ? AND status = 'running'");
   update.bind(to_text(e.status));
-  if (done) {
+  if (done && std::isfinite(e.score)) {
     update.bind(e.score);
   } else {
     update.bind_null();

@@ -71,30 +71,26 @@ double quantile(std::span<const double> values, double q) {
   return quantile_of_sorted(sorted(values), q);
 }
 
-Interval paired_bootstrap(std::span<const double> differences,
-                          Rng rng,
-                          double level,
-                          int resamples) {
+Interval bootstrap(
+    std::int64_t n, const SampleFigure& figure, Rng rng, double level, int resamples) {
   NAS_CHECK_KIND(Internal,
                  level > 0 && level < 1 && resamples > 0,
-                 "paired_bootstrap: level must be in (0, 1) and resamples > 0, got ",
+                 "bootstrap: level must be in (0, 1) and resamples > 0, got ",
                  level,
                  " and ",
                  resamples);
-  if (differences.empty()) return {kNothing, kNothing};
-  const auto n = static_cast<std::int64_t>(differences.size());
-  std::vector<double> means;
-  means.reserve(static_cast<std::size_t>(resamples));
+  if (n < 1) return {kNothing, kNothing};
+  std::vector<double> figures;
+  figures.reserve(static_cast<std::size_t>(resamples));
+  std::vector<std::size_t> drawn(static_cast<std::size_t>(n));
   for (int b = 0; b < resamples; ++b) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      sum += differences[static_cast<std::size_t>(rng.integer(0, n))];
-    }
-    means.push_back(sum / static_cast<double>(n));
+    for (std::size_t& item : drawn) item = static_cast<std::size_t>(rng.integer(0, n));
+    if (const double value = figure(drawn); std::isfinite(value)) figures.push_back(value);
   }
-  std::sort(means.begin(), means.end());
+  if (2 * figures.size() < static_cast<std::size_t>(resamples)) return {kNothing, kNothing};
+  std::sort(figures.begin(), figures.end());
   const double tail = (1 - level) / 2;
-  return {quantile_of_sorted(means, tail), quantile_of_sorted(means, 1 - tail)};
+  return {quantile_of_sorted(figures, tail), quantile_of_sorted(figures, 1 - tail)};
 }
 
 WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences) {
@@ -141,30 +137,21 @@ WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences) {
   return result;
 }
 
-PairedComparison compare_paired(std::span<const double> a,
-                                std::span<const double> b,
+PairedComparison compare_paired(std::int64_t cases,
+                                const SampleFigure& difference,
+                                std::span<const double> pairs,
                                 std::uint64_t seed) {
-  NAS_CHECK_KIND(Internal,
-                 a.size() == b.size(),
-                 "compare_paired: expected equally many scores, found ",
-                 a.size(),
-                 " and ",
-                 b.size());
-  std::vector<double> differences;
-  for (std::size_t i = 0; i < a.size(); ++i) differences.push_back(a[i] - b[i]);
   PairedComparison result;
-  result.cases = static_cast<std::int64_t>(a.size());
+  result.pairs = static_cast<std::int64_t>(pairs.size());
   result.verdict = "not distinguishable";
-  if (differences.empty()) return result;
-  result.mean_difference = mean(differences);
-  if (differences.size() == 1) {
-    result.interval = {NAN, NAN};  // one case has no spread
-  } else {
-    result.interval = paired_bootstrap(differences, Rng(seed).split("bootstrap"));
-  }
-  result.wilcoxon = wilcoxon_signed_rank(differences);
+  std::vector<std::size_t> all(static_cast<std::size_t>(cases));
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  result.difference = all.empty() ? kNothing : difference(all);
+  result.interval = {kNothing, kNothing};  // one case has no spread
+  if (cases > 1) result.interval = bootstrap(cases, difference, Rng(seed).split("bootstrap"));
+  result.wilcoxon = wilcoxon_signed_rank(pairs);
   // An interval from two or three cases says nothing, whatever it excludes.
-  if (differences.size() >= 5) {
+  if (pairs.size() >= 5) {
     if (result.interval.low > 0) result.verdict = "better";
     if (result.interval.high < 0) result.verdict = "worse";
   }
@@ -195,31 +182,20 @@ double kendall_tau_b(std::span<const double> x, std::span<const double> y) {
 
 RankAgreement rank_agreement(
     std::span<const double> x, std::span<const double> y, Rng rng, double level, int resamples) {
-  NAS_CHECK_KIND(Internal,
-                 level > 0 && level < 1 && resamples > 0,
-                 "rank_agreement: level must be in (0, 1) and resamples > 0, got ",
-                 level,
-                 " and ",
-                 resamples);
   RankAgreement result;
   result.items = static_cast<std::int64_t>(x.size());
   result.tau = kendall_tau_b(x, y);
   result.interval = {kNothing, kNothing};
   if (!std::isfinite(result.tau) || result.items < kFewestRanked) return result;
-  std::vector<double> taus, drawn_x(x.size()), drawn_y(y.size());
-  for (int b = 0; b < resamples; ++b) {
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const auto from = static_cast<std::size_t>(rng.integer(0, result.items));
-      drawn_x[i] = x[from];
-      drawn_y[i] = y[from];
+  std::vector<double> drawn_x(x.size()), drawn_y(y.size());
+  const auto tau = [&](std::span<const std::size_t> items) {
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      drawn_x[i] = x[items[i]];
+      drawn_y[i] = y[items[i]];
     }
-    const double tau = kendall_tau_b(drawn_x, drawn_y);
-    if (std::isfinite(tau)) taus.push_back(tau);
-  }
-  if (2 * taus.size() < static_cast<std::size_t>(resamples)) return result;
-  std::sort(taus.begin(), taus.end());
-  const double tail = (1 - level) / 2;
-  result.interval = {quantile_of_sorted(taus, tail), quantile_of_sorted(taus, 1 - tail)};
+    return kendall_tau_b(drawn_x, drawn_y);
+  };
+  result.interval = bootstrap(result.items, tau, rng, level, resamples);
   return result;
 }
 

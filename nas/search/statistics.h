@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -19,13 +20,17 @@ struct Interval {
   double low = 0, high = 0;
 };
 
-/// Percentile bootstrap interval of the mean of paired differences: cases are drawn with
-/// replacement. \param level e.g. 0.95. \param rng taken by value: equal arguments give equal
-/// intervals.
-Interval paired_bootstrap(std::span<const double> differences,
-                          Rng rng,
-                          double level = 0.95,
-                          int resamples = 10000);
+/// A figure of some of n items, given by their indices; an item may come several times.
+using SampleFigure = std::function<double(std::span<const std::size_t> items)>;
+
+/// Percentile bootstrap interval of a figure of n items, which are drawn with replacement. Draws
+/// whose figure is not finite say nothing and are left out; NaN if those are more than half.
+/// \param level e.g. 0.95. \param rng taken by value: equal arguments give equal intervals.
+Interval bootstrap(std::int64_t n,
+                   const SampleFigure& figure,
+                   Rng rng,
+                   double level = 0.95,
+                   int resamples = 10000);
 
 struct WilcoxonResult {
   std::int64_t pairs = 0;  // non-zero differences
@@ -41,17 +46,22 @@ struct WilcoxonResult {
 /// Bulletin 1 (1945).
 WilcoxonResult wilcoxon_signed_rank(std::span<const double> differences);
 
-/// "better", "worse" or "not distinguishable", by the interval of the mean difference.
+/// "better", "worse" or "not distinguishable", by the interval of the difference of the figures.
 struct PairedComparison {
-  std::int64_t cases = 0;
-  double mean_difference = 0;
-  Interval interval;  // 95 %; NaN from a single case
+  std::int64_t pairs = 0;  // cases in which both networks have a score of their own
+  double difference = 0;   // of the figures over all cases; NaN if there is none
+  Interval interval;       // of `difference`, 95 %; NaN from a single case
   WilcoxonResult wilcoxon;
   std::string verdict;
 };
-/// \param a, b scores of the same cases in the same order; a is the candidate. Higher is better.
-PairedComparison compare_paired(std::span<const double> a,
-                                std::span<const double> b,
+/// Compares two networks on the same cases. What is told of a network is a figure over all cases
+/// (a mean of class means), which no mean of case scores need equal: its difference and interval
+/// are those of the figure itself, cases resampled together; the test of ranks takes case scores.
+/// \param difference figure of the candidate less that of the other, of the cases given.
+/// \param pairs differences of the case scores, of the cases that both have one for.
+PairedComparison compare_paired(std::int64_t cases,
+                                const SampleFigure& difference,
+                                std::span<const double> pairs,
                                 std::uint64_t seed);
 
 /// Rank correlation with ties: (concordant - discordant) / sqrt((n0 - n1) (n0 - n2)), n0 all pairs,

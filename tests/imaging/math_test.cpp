@@ -576,8 +576,16 @@ TEST(Metrics, EmptyMasksAsDocumented) {
     EXPECT_EQ(one.nsd, 0.0);
     EXPECT_FALSE(one.hd_mm || one.hd95_mm || one.assd_mm);
   }
-  EXPECT_EQ(compute_metrics(empty, empty, 2).mean_dice(), 1);
-  EXPECT_EQ(compute_metrics(ball, empty, 2).mean_dice(), 0);
+  const auto figure = [](std::vector<CaseMetrics> cases) {
+    return mean_metrics(cases).foreground.dice;
+  };
+  const CaseMetrics nothing = compute_metrics(empty, empty, 2),
+                    false_alarm = compute_metrics(ball, empty, 2);
+  EXPECT_EQ(figure({nothing}), std::nullopt) << "not scored";
+  EXPECT_EQ(figure({false_alarm}), 0.0) << "class 1 was predicted, class 2 is left out";
+  EXPECT_EQ(figure({false_alarm, compute_metrics(ball, ball, 2), nothing}), 0.5);
+  EXPECT_EQ(dice_text(std::nullopt), "not scored");
+  EXPECT_EQ(dice_text(0.95084), "0.9508");
   EXPECT_THROW(compute_metrics(make_label({8, 8, 7}, {1, 1, 1}), ball, 1), Error);
 }
 
@@ -586,6 +594,25 @@ TEST(Metrics, DiceOnlySkipsDistances) {
   const ClassMetrics m = compute_metrics(ball, ball, 1, {.distances = false}).classes[0];
   EXPECT_EQ(m.dice, 1.0);
   EXPECT_FALSE(m.hd_mm || m.hd95_mm || m.nsd);
+}
+
+TEST(Metrics, TheForegroundMeanIsOverClassesOfMeansOverCases) {
+  // Class 1 in three cases, class 2 in one of them: a mean over cases would weigh them otherwise.
+  std::vector<CaseMetrics> cases(3);
+  const double dice[3] = {0.9, 0.8, 0.1};
+  for (std::size_t i = 0; i < 3; ++i) {
+    cases[i].classes.resize(3);
+    cases[i].classes[0].dice = dice[i];
+  }
+  cases[1].classes[1].dice = 0.3;
+  const MetricMeans means = mean_metrics(cases);
+  EXPECT_NEAR(means.classes[0].dice.value(), 0.6, 1e-15);
+  EXPECT_EQ(means.classes[1].dice, 0.3);
+  EXPECT_EQ(means.classes[2].dice, std::nullopt);
+  EXPECT_NEAR(means.foreground.dice.value(), 0.45, 1e-15);
+  // The same bits in any order of the cases.
+  std::vector<CaseMetrics> other{cases[2], cases[0], cases[1]};
+  EXPECT_EQ(mean_metrics(other).foreground.dice, means.foreground.dice);
 }
 
 TEST(Metrics, JsonHoldsCasesAndMeans) {
@@ -608,6 +635,13 @@ TEST(Metrics, JsonHoldsCasesAndMeans) {
   }
   EXPECT_EQ(metrics_json(case_metrics_from_json(json, "x"), {"background", "organ", "tumour"}),
             json);
+  EXPECT_EQ(json.at("missing"), Json::array());
+  const Json unscored = metrics_json(cases,
+                                     {"background", "organ", "tumour"},
+                                     {{"c", "no prediction", true}, {"d", "cut", false}});
+  EXPECT_EQ(unscored.at("missing"), Json({{{"id", "c"}, {"reason", "no prediction"}}}));
+  EXPECT_EQ(unscored.at("failed"), Json({{{"id", "d"}, {"reason", "cut"}}}));
+  EXPECT_EQ(unscored.at("foreground_mean"), json.at("foreground_mean"));
 }
 
 }  // namespace

@@ -820,7 +820,13 @@ TEST(Report, ShowsVerdictTrialsAndComparisonEscapedAndSelfContained) {
   const Json data = report_data(folder.path());
   const Json& comparison = data.at("comparison");
   EXPECT_EQ(comparison.at("cases").size(), 12u);
-  EXPECT_EQ(comparison.at("wilcoxon_pairs"), 11) << "nothing to find in the twelfth case: both 1";
+  EXPECT_EQ(comparison.at("wilcoxon_pairs"), 11) << "nothing to find in the twelfth case";
+  EXPECT_EQ(comparison.at("pairs"), 11);
+  EXPECT_TRUE(comparison.at("cases").at(11).at("difference").is_null()) << "it is left out";
+  EXPECT_NEAR(
+      comparison.at("mean_difference").get<double>(),
+      comparison.at("best_mean").get<double>() - comparison.at("baseline_mean").get<double>(),
+      1e-15);
   EXPECT_EQ(comparison.at("verdict"), "better");
   EXPECT_EQ(data.at("delivered"), "best");
   const std::string html = html_report(folder.path());
@@ -919,23 +925,40 @@ TEST(Statistics, BootstrapIntervalOfNormalDataIsTheTextbookOneAndRepeats) {
   Rng rng("bootstrap-test");
   std::vector<double> differences;
   for (int i = 0; i < 400; ++i) differences.push_back(0.5 + 2 * rng.normal());
-  const Interval interval = paired_bootstrap(differences, Rng(1));
+  const auto mean_of = [&](std::span<const std::size_t> items) {
+    double sum = 0;
+    for (const std::size_t i : items) sum += differences[i];
+    return sum / static_cast<double>(items.size());
+  };
+  const Interval interval = bootstrap(400, mean_of, Rng(1));
   const double error = standard_deviation(differences) / std::sqrt(400.0);
   EXPECT_NEAR(interval.low, mean(differences) - 1.96 * error, 0.15 * error);
   EXPECT_NEAR(interval.high, mean(differences) + 1.96 * error, 0.15 * error);
-  EXPECT_EQ(paired_bootstrap(differences, Rng(1)).low, interval.low);
+  EXPECT_EQ(bootstrap(400, mean_of, Rng(1)).low, interval.low);
 }
 
 TEST(Statistics, AVerdictNeedsAnIntervalThatExcludesZeroAndFiveCases) {
   const std::vector<double> a{.9, .91, .92, .93, .9, .91}, b{.8, .82, .81, .83, .79, .8};
-  EXPECT_EQ(compare_paired(a, b, 1).verdict, "better");
-  EXPECT_EQ(compare_paired(b, a, 1).verdict, "worse");
-  EXPECT_EQ(compare_paired(a, a, 1).verdict, "not distinguishable");
-  EXPECT_EQ(compare_paired(std::span(a).first(4), std::span(b).first(4), 1).verdict,
-            "not distinguishable");
-  EXPECT_FALSE(
-      std::isfinite(compare_paired(std::span(a).first(1), std::span(b).first(1), 1).interval.low))
+  const auto compare = [](std::span<const double> x, std::span<const double> y) {
+    std::vector<double> d;
+    for (std::size_t i = 0; i < x.size(); ++i) d.push_back(x[i] - y[i]);
+    const auto figure = [&](std::span<const std::size_t> items) {
+      double sum = 0;
+      for (const std::size_t i : items) sum += d[i];
+      return sum / static_cast<double>(items.size());
+    };
+    return compare_paired(static_cast<std::int64_t>(d.size()), figure, d, 1);
+  };
+  EXPECT_EQ(compare(a, b).verdict, "better");
+  EXPECT_EQ(compare(b, a).verdict, "worse");
+  EXPECT_EQ(compare(a, a).verdict, "not distinguishable");
+  EXPECT_EQ(compare(std::span(a).first(4), std::span(b).first(4)).verdict, "not distinguishable");
+  EXPECT_FALSE(std::isfinite(compare(std::span(a).first(1), std::span(b).first(1)).interval.low))
       << "one case has no spread";
+  // Draws without a figure are left out; without pairs there is no verdict.
+  const auto none = [](std::span<const std::size_t>) { return std::nan(""); };
+  EXPECT_FALSE(std::isfinite(compare_paired(6, none, {}, 1).interval.low));
+  EXPECT_EQ(compare_paired(6, none, {}, 1).verdict, "not distinguishable");
 }
 
 TEST(Delivered, IsChosenByTheInnerValidationAlone) {
