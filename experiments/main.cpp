@@ -17,6 +17,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/core/run_folder.h"
 #include "search_spaces/network_file.h"
 #include "search_spaces/planned_unet/planner.h"
 
@@ -73,7 +74,7 @@ int run(const Experiment& e, const Arguments& a) {
     words.insert(words.end(), more.begin(), more.end());
   };
   if (a.resume) {
-    if (fs::exists(fs::path(a.run) / "training.json")) {
+    if (fs::exists(RunFolder(a.run).training_record())) {
       add({"train", "--resume", "-o", a.run});
     } else {
       add({"search", "--resume", a.run});
@@ -94,9 +95,9 @@ int run(const Experiment& e, const Arguments& a) {
     } else {
       std::string recipe = a.recipe;
       if (recipe.empty()) {
-        recipe = (fs::path(a.run) / "recipe.json").string();
+        recipe = RunFolder(a.run).recipe().string();
         NAS_CHECK_KIND(Usage,
-                       !fs::exists(fs::path(a.run) / "results.sqlite"),
+                       !fs::exists(RunFolder(a.run).database()),
                        a.run,
                        ": holds a run already; go on with --resume or choose another folder");
         write_file_atomic(recipe, e.recipe);

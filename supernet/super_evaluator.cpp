@@ -2,7 +2,6 @@
 #include "supernet/super_evaluator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -11,30 +10,28 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
+#include "nas/core/run_folder.h"
+#include "nas/core/stopwatch.h"
 #include "nas/core/threads.h"
 #include "nas/network/safetensors.h"
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"
 #include "supernet/super_training.h"
+#include "training/data/time_model.h"
+#include "training/fit/fit.h"
 #include "training/inference/predict.h"
 #include "training/model/device.h"
 #include "training/model/weights.h"
+#include "training/trial_run.h"
 
 namespace nas {
 namespace {
 
 constexpr const char* kNotFinite = "the network's output is not finite";
 
-using SteadyClock = std::chrono::steady_clock;
-
 constexpr int kPathsOfAScore = 4;        // of a single-path super-network's own score
 constexpr std::int64_t kStatistics = 4;  // batches for the statistics of batch norms
 constexpr std::int64_t kStatisticsBatch = 4;
-constexpr double kSlowdown = 1.05;  // whole trainings against probed steps
-
-double seconds_since(SteadyClock::time_point start) {
-  return std::chrono::duration<double>(SteadyClock::now() - start).count();
-}
 
 SuperOptions request_of(const std::string& request, const std::string& where) {
   return super_options_from_json(request.empty() ? Json::object() : parse_json(request, where),
@@ -144,6 +141,100 @@ void add_dice(Evaluation& evaluation,
   }
 }
 
+/// Records how a super-network's training went. \returns whether the trial ends with it: its loss
+/// was not finite, or it stopped before it had learnt anything.
+bool ends_with_training(const SuperReport& report,
+                        const TrialClock& clock,
+                        bool differentiable,
+                        std::int64_t wanted_steps,
+                        Evaluation& evaluation) {
+  evaluation.steps = report.fit.steps;
+  evaluation.metrics["train_seconds"] = report.fit.seconds;
+  evaluation.metrics["wait_seconds"] = report.fit.wait_seconds;
+  evaluation.metrics["skipped_steps"] = static_cast<double>(report.fit.skipped);
+  if (report.fit.status == "nan") {
+    evaluation.status = TrialStatus::Nan;
+    evaluation.message = concat_text("the loss was not finite after step ", report.fit.steps);
+    return true;
+  }
+  if (report.fit.status != "stopped") return false;
+  const bool useless = report.fit.steps == 0 || (differentiable && report.alpha_steps == 0);
+  if (!clock.time_is_up() || useless) {
+    evaluation.status = clock.time_is_up() ? TrialStatus::Timeout : TrialStatus::Stopped;
+    if (clock.time_is_up()) evaluation.message = "the time was up before the first alpha step";
+    return true;
+  }
+  evaluation.metrics["stopped_by_time"] = 1;
+  evaluation.message =
+      concat_text("stopped by the clock after ", report.fit.steps, " of ", wanted_steps, " steps");
+  return false;
+}
+
+/// The most probable genotype of a differentiable super-network, put into `evaluation`; false, with
+/// the reason there, if the space has no such network.
+bool decode(const SearchSpace& space,
+            const Genotype& fixed,
+            const SuperNetwork& open,
+            const std::vector<Decision>& decisions,
+            const SuperOptions& super,
+            const SuperReport& report,
+            Evaluation& evaluation) {
+  std::vector<std::vector<double>> logs = report.probabilities;
+  for (std::vector<double>& decision : logs) {
+    for (double& value : decision) value = std::log(std::max(value, 1e-300));
+  }
+  const auto best =
+      super.max_parameters > 0
+          ? most_probable_path(
+                logs, parameter_costs(open.graph, decisions, open.patch), super.max_parameters)
+          : most_probable_path(logs);
+  evaluation.status = TrialStatus::Failed;
+  if (!best) {
+    evaluation.message = concat_text(
+        "no network of the super-network has at most ", super.max_parameters, " parameters");
+    return false;
+  }
+  evaluation.decoded = with_options(fixed, decisions, *best);
+  if (const std::string reason = space.invalid_reason(evaluation.decoded); !reason.empty()) {
+    evaluation.message = "the decoded network is not in the space: " + reason;
+    return false;
+  }
+  evaluation.metrics["alpha_steps"] = static_cast<double>(report.alpha_steps);
+  evaluation.metrics["alpha_skipped"] = static_cast<double>(report.alpha_skipped);
+  evaluation.metrics["entropy"] = report.history.at("history").back().at("entropy").get<double>();
+  return true;
+}
+
+/// How the super-network was trained and scored, for people.
+std::string how_text(const SuperOptions& super,
+                     const SuperReport& report,
+                     std::int64_t batch,
+                     std::int64_t windows,
+                     const std::string& warm_start) {
+  const bool differentiable = super.method == "differentiable";
+  return concat_text(
+      differentiable ? concat_text("differentiable super-network, order ", super.order)
+                     : std::string("single-path super-network"),
+      ", ",
+      report.fit.steps,
+      " steps of batch ",
+      batch,
+      differentiable ? concat_text(" (", report.alpha_steps, " with an alpha step)") : "",
+      super.merge == "none" ? "" : ", branches merged " + super.merge,
+      super.merge == "mixed" ? concat_text(" (",
+                                           report.merged_choices,
+                                           " of ",
+                                           report.choices,
+                                           " choices as one convolution, norm after the sum)")
+                             : "",
+      "; inherited weights of ",
+      differentiable ? "the decoded path" : concat_text(kPathsOfAScore, " drawn paths"),
+      ", ",
+      windows,
+      " windows of inner validation",
+      warm_start);
+}
+
 }  // namespace
 
 std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwork& network) {
@@ -203,14 +294,33 @@ SuperEvaluator::~SuperEvaluator() = default;
 
 TrialCost SuperEvaluator::describe(const Genotype& genotype) { return train_.describe(genotype); }
 
+std::string SuperEvaluator::measured() const {
+  const std::string own = train_.measured();
+  if (own.empty() && super_speeds_.empty()) return "";
+  Json paths = Json::object();
+  for (const auto& [what, seconds] : super_speeds_) paths[what] = seconds;
+  return Json{{"trainings", own}, {"super_networks", paths}}.dump();
+}
+
+void SuperEvaluator::restore(const std::string& measured) {
+  const std::string where = "measured speeds";
+  const Json json = parse_json(measured, where);
+  const JsonReader reader(json, where);
+  if (const std::string own = reader.at("trainings").text(); !own.empty()) train_.restore(own);
+  super_speeds_.clear();
+  for (const std::string& what : reader.at("super_networks").keys()) {
+    super_speeds_[what] = seconds_by_batch(reader.at("super_networks").at(what));
+  }
+}
+
 double SuperEvaluator::step_seconds(const Genotype& genotype) {
   return train_.step_seconds(genotype, kSmallestBatch);
 }
 
 double SuperEvaluator::scoring_seconds(const Genotype& genotype, std::int64_t paths) {
   const Extent3 patch = train_.setup().space->super_network(genotype).patch;
-  return 1.1 * static_cast<double>(paths * scoring_windows(patch, 0).count) *
-         train_.forward_seconds(genotype);
+  return path_scoring_seconds(
+      paths, scoring_windows(patch, 0).count, train_.forward_seconds(genotype));
 }
 
 Probe SuperEvaluator::probe(const Genotype& genotype, TrialPurpose purpose) {
@@ -222,7 +332,7 @@ Probe SuperEvaluator::probe(const Genotype& genotype, TrialPurpose purpose) {
   if (purpose != TrialPurpose::SuperNet) return train_.probe(genotype, purpose);
   Probe result;
   result.step_seconds = super_step_seconds(genotype, "", kSmallestBatch);
-  result.evaluation_seconds = 1 + scoring_seconds(genotype, kPathsOfAScore);
+  result.evaluation_seconds = 2 * kStartSeconds + scoring_seconds(genotype, kPathsOfAScore);
   result.probe_seconds = 10 * result.step_seconds;
   return result;
 }
@@ -269,8 +379,7 @@ double SuperEvaluator::super_step_seconds(const Genotype& fixed,
     probed[options.batch] = differentiable ? warmup * times[1] + (1 - warmup) * times[3]
                                            : (times[1] + times[2] + times[3] + times[4]) / 4;
   }
-  const auto below = std::prev(probed.upper_bound(std::max(batch, probed.begin()->first)));
-  return kSlowdown * below->second * static_cast<double>(batch) / static_cast<double>(below->first);
+  return kTrainedPerProbedPath * step_seconds_at_batch(probed, batch);
 }
 
 TrialPlan SuperEvaluator::plan(const Trial& trial) {
@@ -282,7 +391,7 @@ TrialPlan SuperEvaluator::plan(const Trial& trial) {
         Json{{"windows", scoring_windows(patch, trial.seed).count}, {"seed", trial.seed}}.dump()};
   }
   if (trial.purpose != TrialPurpose::SuperNet) return train_.plan(trial);
-  const auto start = SteadyClock::now();
+  const Stopwatch watch;
   const SuperOptions super = request_of(trial.request, concat_text("request of trial ", trial.id));
   const SuperNetwork open = setup.space->super_network(trial.genotype);
   Configuration configuration = setup.configuration;
@@ -295,16 +404,17 @@ TrialPlan SuperEvaluator::plan(const Trial& trial) {
   if (trial.steps > 0) {
     options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
   } else {
-    const double scoring = 1 + scoring_seconds(trial.genotype, kPathsOfAScore);
+    const double scoring = 2 * kStartSeconds + scoring_seconds(trial.genotype, kPathsOfAScore);
     const auto step = [&](std::int64_t batch) {
       return super_step_seconds(trial.genotype, trial.request, batch);
     };
     const double smallest = step(kSmallestBatch);
-    const double training = (trial.seconds_limit - seconds_since(start)) * kStepMargin - scoring;
+    const double training = (trial.seconds_limit - watch.seconds()) * kStepMargin - scoring;
     options = plan_training(
         configuration, cases, {.seconds = std::max(training, 1.01 * smallest)}, step, base);
   }
-  const Json overrides = train_.build(trial.genotype).training;
+  options.mirror = options.mirror && setup.mirror;
+  const Json overrides = train_.build(trial.genotype)->training;
   if (overrides.is_object() && !overrides.empty()) {
     options =
         train_options_from_json(overrides, "training settings of " + trial.genotype_text, options);
@@ -345,7 +455,8 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
   files.show_progress = setup.show_progress;
   files.label = "super-network";
   if (trial.seconds_limit > 0) {
-    clock.set_reserve(1 + scoring_seconds(trial.genotype, differentiable ? 1 : kPathsOfAScore));
+    clock.set_reserve(2 * kStartSeconds +
+                      scoring_seconds(trial.genotype, differentiable ? 1 : kPathsOfAScore));
   }
   FitHooks hooks;
   hooks.should_stop = [&] { return clock.poll(); };
@@ -359,58 +470,19 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
                                                  files,
                                                  hooks,
                                                  accept);
-  evaluation.steps = report.fit.steps;
-  evaluation.metrics["train_seconds"] = report.fit.seconds;
-  evaluation.metrics["wait_seconds"] = report.fit.wait_seconds;
-  evaluation.metrics["skipped_steps"] = static_cast<double>(report.fit.skipped);
-  if (report.fit.status == "nan") {
-    evaluation.status = TrialStatus::Nan;
-    evaluation.message = concat_text("the loss was not finite after step ", report.fit.steps);
+  if (ends_with_training(report, clock, differentiable, options.steps, evaluation)) {
     return evaluation;
-  }
-  if (report.fit.status == "stopped") {
-    const bool useless = report.fit.steps == 0 || (differentiable && report.alpha_steps == 0);
-    if (!clock.time_is_up() || useless) {
-      evaluation.status = clock.time_is_up() ? TrialStatus::Timeout : TrialStatus::Stopped;
-      if (clock.time_is_up()) evaluation.message = "the time was up before the first alpha step";
-      return evaluation;
-    }
-    evaluation.metrics["stopped_by_time"] = 1;
-    evaluation.message = concat_text(
-        "stopped by the clock after ", report.fit.steps, " of ", options.steps, " steps");
   }
 
   // The architecture, and how well it does with the weights that it shared.
   std::vector<std::vector<int>> paths;
   Json details = report.history;
   if (differentiable) {
-    std::vector<std::vector<double>> logs = report.probabilities;
-    for (std::vector<double>& decision : logs) {
-      for (double& value : decision) value = std::log(std::max(value, 1e-300));
-    }
-    const auto best =
-        super.max_parameters > 0
-            ? most_probable_path(
-                  logs, parameter_costs(open.graph, decisions, open.patch), super.max_parameters)
-            : most_probable_path(logs);
-    if (!best) {
-      evaluation.status = TrialStatus::Failed;
-      evaluation.message = concat_text(
-          "no network of the super-network has at most ", super.max_parameters, " parameters");
-      return evaluation;
-    }
-    evaluation.decoded = with_options(trial.genotype, decisions, *best);
-    if (const std::string reason = setup.space->invalid_reason(evaluation.decoded);
-        !reason.empty()) {
-      evaluation.status = TrialStatus::Failed;
-      evaluation.message = "the decoded network is not in the space: " + reason;
+    if (!decode(*setup.space, trial.genotype, open, decisions, super, report, evaluation)) {
       return evaluation;
     }
     paths.push_back(picks(open, evaluation.decoded));
     details["decoded"] = setup.space->to_text(evaluation.decoded);
-    evaluation.metrics["alpha_steps"] = static_cast<double>(report.alpha_steps);
-    evaluation.metrics["alpha_skipped"] = static_cast<double>(report.alpha_skipped);
-    evaluation.metrics["entropy"] = report.history.at("history").back().at("entropy").get<double>();
   } else {
     const PathSampler sampler(open.graph, decisions);
     for (int i = 0; i < kPathsOfAScore; ++i) {
@@ -437,27 +509,7 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
     return evaluation;
   }
   evaluation.metrics["scoring_seconds"] = scores.seconds;
-  evaluation.how = concat_text(
-      differentiable ? concat_text("differentiable super-network, order ", super.order)
-                     : std::string("single-path super-network"),
-      ", ",
-      report.fit.steps,
-      " steps of batch ",
-      options.batch,
-      differentiable ? concat_text(" (", report.alpha_steps, " with an alpha step)") : "",
-      super.merge == "none" ? "" : ", branches merged " + super.merge,
-      super.merge == "mixed" ? concat_text(" (",
-                                           report.merged_choices,
-                                           " of ",
-                                           report.choices,
-                                           " choices as one convolution, norm after the sum)")
-                             : "",
-      "; inherited weights of ",
-      differentiable ? "the decoded path" : concat_text(kPathsOfAScore, " drawn paths"),
-      ", ",
-      windows.image.size(0),
-      " windows of inner validation",
-      warm_start);
+  evaluation.how = how_text(super, report, options.batch, windows.image.size(0), warm_start);
   details["merged_pairs"] = report.merged_pairs;
   details["merged_choices"] = report.merged_choices;
   details["choices"] = report.choices;
@@ -466,7 +518,7 @@ Evaluation SuperEvaluator::train_super(const Trial& trial, const TrialContext& c
   save_weights((context.folder / kWeightsFile).string(), *network);
   evaluation.status = TrialStatus::Done;
   std::error_code ignored;
-  std::filesystem::remove(context.folder / "checkpoint.pt", ignored);
+  std::filesystem::remove(RunFolder::checkpoint(context.folder), ignored);
   log_info("super-network: ", evaluation.how, ", Dice ", mean_text(evaluation.score));
   return evaluation;
 }

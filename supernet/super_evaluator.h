@@ -38,6 +38,8 @@ class SuperEvaluator : public Evaluator {
   std::int64_t batch_size(const Trial& trial) override;
   std::vector<Evaluation> evaluate_batch(const std::vector<Trial>& trials,
                                          const TrialContext& context) override;
+  std::string measured() const override;
+  void restore(const std::string& measured) override;
   double step_seconds(const Genotype& genotype) override;
 
   /// What does the own trainings, e.g. for forecasts.

@@ -217,7 +217,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
       progress.advance(1, pairs[i].id);
     });
   }
-  NAS_CHECK_KIND(Io, !stop_requested(), "stopped while evaluating");
+  NAS_CHECK_KIND(Stopped, !stop_requested(), "stopped while evaluating");
 
   std::vector<CaseMetrics> cases;
   for (auto& one : results) {

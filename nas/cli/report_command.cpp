@@ -11,6 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
+#include "nas/core/run_folder.h"
 #include "nas/report/seeds.h"
 
 namespace nas {
@@ -47,9 +48,9 @@ Command report_command() {
             text = html_report(
                 run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});
           }
-          const std::filesystem::path file =
-              !a->output.empty() ? std::filesystem::path(a->output)
-                                 : run / (a->markdown ? "report.md" : "report.html");
+          const std::filesystem::path file = !a->output.empty() ? std::filesystem::path(a->output)
+                                             : a->markdown      ? run / "report.md"
+                                                                : RunFolder(run).report();
           write_file_atomic(file, text);
           log_info("report ", file.string());
           return 0;

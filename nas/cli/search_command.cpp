@@ -10,8 +10,11 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/core/run_folder.h"
+#include "nas/jobs/folds_job.h"
+#include "nas/jobs/run_clock.h"
 #include "nas/jobs/search_job.h"
-#include "nas/jobs/train_job.h"
+#include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
@@ -77,10 +80,12 @@ int run(Arguments& a) {
   SearchEnd end{};
   if (!a.resume.empty()) {
     NAS_CHECK_KIND(Usage,
-                   a.data.empty() && a.run.empty() && a.budget.empty() && a.job.budget.steps == 0,
-                   "--resume RUN takes everything from the run; leave out DATA, --budget, --steps "
-                   "and -o");
-    end = resume_search(a.resume);
+                   a.run.empty() && a.budget.empty() && a.job.budget.steps == 0,
+                   "--resume RUN takes everything from the run; leave out --budget, --steps and -o "
+                   "(DATA may say where the data set lies now)");
+    const SearchResumeOptions resume{.run_folder = a.resume, .data = a.data};
+    end = is_seeds_run(a.resume) ? resume_seeds(resume, process_age_seconds())
+                                 : resume_search(resume, process_age_seconds());
   } else {
     NAS_CHECK_KIND(
         Usage, !a.data.empty() && !a.run.empty(), "expected DATA and -o RUN (or --resume RUN)");
@@ -107,7 +112,8 @@ int run(Arguments& a) {
     a.job.run_folder = a.run;
     a.job.command = command_of(a);
     a.job.code_version = NAS_VERSION;
-    end = a.seeds > 1 ? start_seeds(a.job, a.seeds) : start_search(a.job);
+    end = a.seeds > 1 ? start_seeds(a.job, a.seeds, process_age_seconds())
+                      : start_search(a.job, process_age_seconds());
   }
   if (end == SearchEnd::Stopped) return 1;
   if (a.folds) {
@@ -118,9 +124,9 @@ int run(Arguments& a) {
     if (train_all_folds(job).stopped) return 1;
   }
   if (a.json) {
-    const std::filesystem::path folder = a.resume.empty() ? a.run : a.resume;
-    const std::filesystem::path summary = folder / "summary.json";
-    const Json result = std::filesystem::exists(summary) ? read_json(summary) : report_data(folder);
+    const RunFolder folder(a.resume.empty() ? a.run : a.resume);
+    const Json result = std::filesystem::exists(folder.summary()) ? read_json(folder.summary())
+                                                                  : report_data(folder.path());
     std::cout << result.dump(2) << '\n';
   }
   return 0;
@@ -144,7 +150,9 @@ Command search_command() {
                      a->folds,
                      "Then train what was delivered on every fold, in RUN/folds, with the steps of "
                      "the final training each; beyond the budget");
-        app.add_option("--resume", a->resume, "Go on with a run that was stopped or killed");
+        app.add_option("--resume",
+                       a->resume,
+                       "Go on with a run that was stopped or killed; DATA: where its data lie now");
         app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
             ->capture_default_str();
         app.add_option("--recipe",

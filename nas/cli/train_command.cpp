@@ -9,6 +9,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/jobs/folds_job.h"
 #include "nas/jobs/train_job.h"
 #include "search_spaces/planned_unet/planner.h"
 
@@ -82,7 +83,9 @@ Command train_command() {
         app.add_option("--options",
                        a->options,
                        "JSON file of training options that overrule the schedule rule");
-        app.add_flag("--resume", a->job.resume, "Go on with a run that was stopped or killed");
+        app.add_flag("--resume",
+                     a->job.resume,
+                     "Go on with a run that was stopped or killed; DATA: where its data lie now");
         app.add_option("--seed", a->job.base.seed, "Same seed, same training")
             ->capture_default_str();
         app.add_option("--device", a->job.base.device, "auto, cpu, cuda or cuda:N")

@@ -10,11 +10,13 @@ namespace nas {
 /// What went wrong, as far as the caller can act on it. `main` maps Usage to exit code 2, the
 /// others to 1.
 enum class ErrorKind {
-  Usage,     // wrong command line, unknown option or configuration key
-  Input,     // a file or data set is not what it should be
-  Io,        // reading or writing failed
-  Shape,     // tensors or volumes do not fit together
-  Internal,  // a broken invariant of ours: a bug
+  Usage,      // wrong command line, unknown option or configuration key
+  Input,      // a file or data set is not what it should be
+  Io,         // reading or writing failed
+  Shape,      // tensors or volumes do not fit together
+  NotFinite,  // a network's output holds NaN or infinity
+  Stopped,    // the user asked to stop (Ctrl-C): nothing is wrong
+  Internal,   // a broken invariant of ours: a bug
 };
 
 /// The one exception of VoxNAS. The message names the thing, what was expected and what was found.

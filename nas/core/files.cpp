@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <random>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "nas/core/error.h"
 
@@ -20,6 +22,8 @@ namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kTemporaryPrefix = ".tmp-";
 
 [[noreturn]] void fail_io(const char* what, const fs::path& file, int code) {
   fail(ErrorKind::Io,
@@ -127,7 +131,43 @@ fs::path temporary_name(const fs::path& file) {
   std::string name = file.filename().string();
   if (name.size() > 180) name = name.substr(name.size() - 180);
   return file.parent_path() /
-         concat_text(".tmp-", ::getpid(), "-", kProcessTag, "-", calls.fetch_add(1), "-", name);
+         concat_text(
+             kTemporaryPrefix, ::getpid(), "-", kProcessTag, "-", calls.fetch_add(1), "-", name);
+}
+
+void remove_temporaries(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> found;
+  for (auto entry = fs::recursive_directory_iterator(folder, ignored);
+       entry != fs::recursive_directory_iterator();
+       entry.increment(ignored)) {
+    if (!entry->path().filename().string().starts_with(kTemporaryPrefix)) continue;
+    found.push_back(entry->path());
+    entry.disable_recursion_pending();
+  }
+  for (const fs::path& one : found) fs::remove_all(one, ignored);
+}
+
+void replace_folder(const fs::path& fresh, const fs::path& target) {
+  const fs::path old = temporary_name(target);
+  std::error_code ignored;
+  if (!fs::exists(fs::symlink_status(target, ignored))) {
+    if (std::rename(fresh.c_str(), target.c_str()) != 0) fail_io("rename", fresh, errno);
+    return;
+  }
+#if defined(__linux__) && defined(RENAME_EXCHANGE)
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    if (std::rename(fresh.c_str(), old.c_str()) == 0) fs::remove_all(old, ignored);
+    return;
+  }
+#endif
+  if (std::rename(target.c_str(), old.c_str()) != 0) fail_io("rename", target, errno);
+  if (std::rename(fresh.c_str(), target.c_str()) != 0) {
+    const int code = errno;
+    (void)std::rename(old.c_str(), target.c_str());
+    fail_io("rename", fresh, code);
+  }
+  fs::remove_all(old, ignored);
 }
 
 void commit_temporary(const fs::path& temporary, const fs::path& file) {

@@ -39,6 +39,16 @@ std::filesystem::path temporary_name(const std::filesystem::path& file);
 /// fsync of `temporary`, rename onto `file`, fsync of the folder.
 void commit_temporary(const std::filesystem::path& temporary, const std::filesystem::path& file);
 
+/// Removes what killed writers left in `folder` and below (names of temporary_name). Only for who
+/// knows that nobody writes there.
+void remove_temporaries(const std::filesystem::path& folder);
+
+/// Puts the folder `fresh` in the place of `target`, which need not exist; both in one parent
+/// folder. Where the file system exchanges names in one step (Linux: renameat2), `target` is the
+/// old or the new folder at any moment; elsewhere there is none between two renames. \throws
+/// Error(Io).
+void replace_folder(const std::filesystem::path& fresh, const std::filesystem::path& target);
+
 /// Read-only memory map; unmapped on destruction. Movable.
 class MappedFile {
  public:

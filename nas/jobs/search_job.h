@@ -36,22 +36,22 @@ struct SearchJobOptions {
 
 /// Check, plan, cache, probe, forecast (logged before work starts), search, retrain the best and
 /// the baseline alike, compare, write RUN/model, RUN/baseline, RUN/predictions, RUN/report.html,
-/// RUN/results.sqlite. With a budget in seconds the time since the process started counts,
-/// preparation included. \throws Error(Usage) if the run folder holds a run, or if the budget
-/// cannot buy the search (nothing is written then).
-SearchEnd start_search(const SearchJobOptions& options);
+/// RUN/results.sqlite. \param spent_seconds of the budget that are gone already, e.g. since the
+/// process started. \throws Error(Usage) if the run folder holds a run, or if the budget cannot buy
+/// the search or the limits leave no network (nothing stays behind that would block another start).
+SearchEnd start_search(const SearchJobOptions& options, double spent_seconds = 0);
 
 /// The recipe with everything that the options change. \throws Error(Usage).
 Recipe effective_recipe(const SearchJobOptions& options);
 
-/// Repeats the whole search with `seeds` seeds, options.seed and the following ones, in
-/// RUN/seed_<n>, each with an equal part of the time that is left (or options.budget.steps each),
-/// and writes RUN/summary.json and RUN/report.html (seeds.h). Interrupted, it goes on by
-/// resume_search. \throws as start_search.
-SearchEnd start_seeds(const SearchJobOptions& options, std::int64_t seeds);
-
-/// Goes on with a run (or with the runs of several seeds) that was stopped or killed; no finished
-/// trial is repeated. \throws Error(Input) if the data set is no longer what the run began with.
-SearchEnd resume_search(const std::filesystem::path& run_folder, bool show_progress = true);
+struct SearchResumeOptions {
+  std::filesystem::path run_folder;
+  std::filesystem::path data = {};  // where the data set lies now; empty: where it lay
+  bool show_progress = true;
+};
+/// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws
+/// Error(Input) if the data set is no longer what the run began with, saying what differs;
+/// Error(Usage) while another process works on the run.
+SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds = 0);
 
 }  // namespace nas

@@ -25,7 +25,8 @@ struct TrainJob {
   std::string planner = "default";
   std::string options;                   // JSON text of training options that overrule the rule
   std::string options_name = "options";  // where they come from, for errors
-  bool resume = false;  // take everything from the run folder and go on; `data` may be empty
+  bool resume = false;  // take everything from the run folder and go on; `data`: where the data set
+                        // lies now, empty: where it lay
   TrainOptions base;    // seed, device, precision, threads
 };
 
@@ -36,21 +37,16 @@ struct TrainOutcome {
 };
 
 /// Data set -> fingerprint -> plan -> cache -> fit -> RUN/model, RUN/metrics.json, RUN/predictions.
-/// Neither fingerprint nor plan see the held-out cases. \throws Error(Usage|Input|Io).
+/// Neither fingerprint nor plan see the held-out cases. \throws Error(Usage|Input|Io); Usage too
+/// while another process works on the run, Input if the data set of a resumed run is no longer what
+/// it began with.
 TrainOutcome train_network(const TrainJob& job);
 
-/// `train_network` once per fold of the data set, in RUN/fold_0, RUN/fold_1, ...: each with an
-/// equal share of the budget, or with `steps`. RUN/metrics.json then holds every case once, scored
-/// by the fold that held it out. `job.fold` is not looked at. RUN/folds.json is the record from
-/// which `resume` goes on: finished folds are kept.
-TrainOutcome train_all_folds(const TrainJob& job);
+/// Whether the folder holds the record of a training.
+bool is_training_run(const std::filesystem::path& run_folder);
 
-/// The training over folds of what a finished search delivered: its network, and the options and
-/// steps of its final training. For `train_all_folds`; RUN/folds is the run folder, gone on with if
-/// it holds a record. \throws Error(Input) if the search has delivered nothing.
-TrainJob winner_job(const std::filesystem::path& search_run);
-
-/// Whether the folder holds the record of a training over folds.
-bool is_folds_run(const std::filesystem::path& run_folder);
+/// What a new job and a resumed one must say and must not. \throws Error(Usage|Io).
+void check_new_training(const TrainJob& job);
+void check_resumed_training(const TrainJob& job);
 
 }  // namespace nas

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nas/core/error.h"
+#include "nas/core/run_folder.h"
 #include "nas/report/paired_dice.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
@@ -196,7 +197,7 @@ void name_alternatives(Json& details, const SearchSpace& space) {
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
-  const ResultsDb db = ResultsDb::open(run_folder / "results.sqlite");
+  const ResultsDb db = ResultsDb::open(RunFolder(run_folder).database());
   const std::string where = db.file().string();
   const RunRecord run = db.run();
   const Json setup = parse_json(run.setup_json, where);

@@ -11,6 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/core/extent.h"
 #include "nas/core/files.h"
+#include "nas/core/run_folder.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/nifti.h"
 #include "nas/imaging/png.h"
@@ -256,7 +257,7 @@ void add_pictures(Html& page,
       const Image image = read_case_image(set, files);
       const LabelMap reference = read_case_label(set, files);
       const LabelMap prediction =
-          read_nifti_label(run_folder / "predictions" / label / (c.id + ".nii.gz"));
+          read_nifti_label(RunFolder(run_folder).predictions(label) / (c.id + ".nii.gz"));
       std::string caption = concat_text(c.rank, ": ", c.id, ", mean Dice ", fixed(c.dice, 4));
       for (const Json& k : *c.classes)
         caption += concat_text(", ", text_or(k, "label"), " ", fixed(number_or(k, "dice", NAN), 4));
@@ -281,7 +282,7 @@ void add_drawings(Html& page, const fs::path& run_folder, const Json& data) {
                                      std::pair{"control", "The control's network"},
                                      std::pair{"baseline", "The planned network"}}) {
     const bool delivered = data.at("delivered") == label;
-    const fs::path model = run_folder / label;
+    const fs::path model = RunFolder(run_folder).final_model(label);
     if (!data.at("final").contains(label) || (label != std::string_view("best") && !delivered)) {
       continue;
     }

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "nas/core/error.h"
+#include "nas/core/run_folder.h"
 #include "nas/report/paired_dice.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
@@ -18,7 +19,6 @@ namespace nas {
 namespace {
 
 constexpr const char* kLabels[] = {"best", "control", "baseline"};
-constexpr std::string_view kSeedPrefix = "seed_";
 
 std::string shown(const std::string& label) { return label == "best" ? "searched" : label; }
 
@@ -218,20 +218,18 @@ Json seeds_summary(const std::vector<std::filesystem::path>& runs) {
   return summary;
 }
 
-std::filesystem::path seed_folder(const std::filesystem::path& folder, std::uint64_t seed) {
-  return folder / concat_text(kSeedPrefix, seed);
-}
-
 std::vector<std::filesystem::path> finished_seeds(const std::filesystem::path& folder) {
   std::map<std::uint64_t, std::filesystem::path> runs;
   if (!std::filesystem::is_directory(folder)) return {};
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kSeedPrefix) || !std::filesystem::exists(entry.path() / "report.html"))
+    if (!name.starts_with(RunFolder::kSeedPrefix) ||
+        !std::filesystem::exists(RunFolder(entry.path()).report())) {
       continue;
+    }
     std::uint64_t seed = 0;
     const char* end = name.data() + name.size();
-    const auto parsed = std::from_chars(name.data() + kSeedPrefix.size(), end, seed);
+    const auto parsed = std::from_chars(name.data() + RunFolder::kSeedPrefix.size(), end, seed);
     if (parsed.ec == std::errc() && parsed.ptr == end) runs[seed] = entry.path();
   }
   std::vector<std::filesystem::path> sorted;

@@ -20,9 +20,6 @@ namespace nas {
 /// of one data set and fold. \throws Error naming the folder whose report cannot be read.
 Json seeds_summary(const std::vector<std::filesystem::path>& runs);
 
-/// Where `voxnas search --seeds` keeps the run of a seed.
-std::filesystem::path seed_folder(const std::filesystem::path& folder, std::uint64_t seed);
-
 /// The finished runs (those with a report) in the folder of `voxnas search --seeds`, by seed; empty
 /// where there are none.
 std::vector<std::filesystem::path> finished_seeds(const std::filesystem::path& folder);

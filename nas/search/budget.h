@@ -13,7 +13,7 @@ namespace nas {
 
 /// What a search may cost: wall-clock seconds of the whole command, or optimiser steps of each
 /// final training. Exactly one is positive. With steps there is no clock anywhere, and a run is a
-/// function of its seed.
+/// function of its seed, unless the recipe limits the step time or takes it as an objective.
 struct Budget {
   double seconds = 0;
   std::int64_t steps = 0;

@@ -125,6 +125,10 @@ class Evaluator {
   /// of the first. Default: one after the other.
   virtual std::vector<Evaluation> evaluate_batch(const std::vector<Trial>& trials,
                                                  const TrialContext& context);
+  /// What was measured so far, as JSON text ("": nothing). A run that goes on gives it back to
+  /// `restore`, and then plans as if it had never been interrupted.
+  virtual std::string measured() const { return ""; }
+  virtual void restore(const std::string& /*measured*/) {}
   /// A measured training step of this genotype at the search's batch, for limits on step time.
   /// 0: unknown.
   virtual double step_seconds(const Genotype& /*genotype*/) { return 0; }

@@ -15,6 +15,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/json.h"
+#include "nas/core/run_folder.h"
 
 namespace nas {
 namespace {
@@ -417,6 +418,40 @@ void ResultsDb::set_clock(double seconds) {
   transaction.commit();
 }
 
+std::string ResultsDb::measured() const {
+  {
+    Statement table(connection_->db,
+                    connection_->file,
+                    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'measured'");
+    if (!table.step()) return "";
+  }
+  Statement row(connection_->db, connection_->file, "SELECT json FROM measured WHERE id = 1");
+  return row.step() ? row.text() : "";
+}
+
+void ResultsDb::set_measured(const std::string& json) {
+  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  // A table of its own, made when it is needed: databases of before stay readable, and this one by
+  // programs of before.
+  connection_->execute(
+      "CREATE TABLE IF NOT EXISTS measured (id INTEGER PRIMARY KEY CHECK (id = 1), json TEXT NOT "
+      "NULL)");
+  Statement(connection_->db,
+            connection_->file,
+            "INSERT OR REPLACE INTO measured (id, json) VALUES (1, ?)")
+      .bind(json)
+      .run();
+  transaction.commit();
+}
+
+void ResultsDb::set_data_folder(const std::string& folder) {
+  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  Statement(connection_->db, connection_->file, "UPDATE run SET data_folder = ?")
+      .bind(folder)
+      .run();
+  transaction.commit();
+}
+
 std::vector<StageRecord> ResultsDb::stages() const {
   Statement row(
       connection_->db, connection_->file, select(kStageColumns, "FROM stages ORDER BY position"));
@@ -473,7 +508,7 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
     insert.bind(t.created).run();
     ids.push_back(sqlite3_last_insert_rowid(connection_->db));
     Statement(connection_->db, connection_->file, "UPDATE trials SET checkpoint = ? WHERE id = ?")
-        .bind(concat_text("trials/", ids.back()))
+        .bind(RunFolder::trial_name(ids.back()))
         .bind(ids.back())
         .run();
   }

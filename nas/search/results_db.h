@@ -74,6 +74,11 @@ class ResultsDb {
   /// Seconds that the run has spent, over all sessions.
   double clock() const;
   void set_clock(double seconds);
+  /// What the evaluator has measured (Evaluator::measured), "" if nothing or in runs of before.
+  std::string measured() const;
+  void set_measured(const std::string& json);
+  /// Where the data set lies now; its contents are what the run began with.
+  void set_data_folder(const std::string& folder);
 
   std::vector<StageRecord> stages() const;  // in order of their start
   std::optional<StageRecord> stage(const std::string& name) const;

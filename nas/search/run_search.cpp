@@ -215,6 +215,12 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
   return trials;
 }
 
+/// Keeps what the evaluator has measured, before anything that follows from it is recorded.
+void store_measured(const SearchSetup& setup) {
+  const std::string now = setup.evaluator->measured();
+  if (!now.empty() && now != setup.database->measured()) setup.database->set_measured(now);
+}
+
 /// Steps and settings are fixed once, when the trial is first claimed; from then on it is a
 /// function of its row.
 void fix_trial(const SearchSetup& setup, const StageRecord& record, Trial& trial) {
@@ -225,6 +231,7 @@ void fix_trial(const SearchSetup& setup, const StageRecord& record, Trial& trial
     trial.seconds_limit = std::max(0.5 * fair, std::min(fair, left));
   }
   const TrialPlan plan = setup.evaluator->plan(trial);
+  store_measured(setup);
   NAS_CHECK_KIND(
       Internal,
       (plan.steps > 0 || trial.purpose == TrialPurpose::Inherited) && !plan.settings.empty(),
@@ -270,10 +277,11 @@ std::vector<Evaluation> evaluate(const SearchSetup& setup,
                    evaluations.size());
     return evaluations;
   } catch (const Error& error) {
-    // A genotype that cannot be built is data; a broken disk or a bug is not.
-    if (error.kind() != ErrorKind::Shape && error.kind() != ErrorKind::Input) throw;
+    // A genotype that cannot be built is data, and so is a stop; a broken disk or a bug is not.
+    const bool stopped = error.kind() == ErrorKind::Stopped;
+    if (!stopped && error.kind() != ErrorKind::Shape && error.kind() != ErrorKind::Input) throw;
     Evaluation failed;
-    failed.status = TrialStatus::Failed;
+    failed.status = stopped ? TrialStatus::Stopped : TrialStatus::Failed;
     failed.message = error.what();
     return std::vector<Evaluation>(trials.size(), failed);
   }
@@ -362,6 +370,8 @@ SearchEnd run_search(const SearchSetup& setup) {
   if (const std::int64_t open = db.requeue_interrupted(); open > 0) {
     db.add_event(setup.clock(), 0, "resumed", concat_text(open, " interrupted trial(s) queued"));
   }
+  if (const std::string known = db.measured(); !known.empty()) setup.evaluator->restore(known);
+  store_measured(setup);
   for (std::size_t index = 0; index < setup.recipe.stages.size(); ++index) {
     const StageSpec& stage = setup.recipe.stages[index];
     const StageRecord record = start_or_find_stage(setup, index);
@@ -392,6 +402,7 @@ SearchEnd run_search(const SearchSetup& setup) {
         }
         for (const Trial& t : batch) announce([&](SearchListener& l) { l.trial_started(t); });
         const std::vector<Evaluation> evaluations = evaluate(setup, record, batch);
+        store_measured(setup);
         bool stopped = false;
         for (std::size_t i = 0; i < batch.size(); ++i) {
           Trial& ended = batch[i];

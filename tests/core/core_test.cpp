@@ -267,6 +267,30 @@ TEST(Files, AFullDiskIsAnErrorAndKeepsTheOldFile) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+TEST(Files, AFolderIsReplacedWholeAndWhatKilledWritersLeftIsRemoved) {
+  const test::TempFolder folder;
+  write_file_atomic(folder / "fresh/a", "new");
+  replace_folder(folder / "fresh", folder / "model");  // nothing there yet
+  EXPECT_EQ(read_file(folder / "model/a", 10), "new");
+  EXPECT_FALSE(std::filesystem::exists(folder / "fresh"));
+
+  write_file_atomic(folder / "fresh/b", "newer");
+  replace_folder(folder / "fresh", folder / "model");
+  EXPECT_EQ(read_file(folder / "model/b", 10), "newer");
+  EXPECT_FALSE(std::filesystem::exists(folder / "model/a")) << "no mixture of both";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
+      << "nothing else is left";
+  EXPECT_THROW(replace_folder(folder / "no such folder", folder / "model"), Error);
+  EXPECT_EQ(read_file(folder / "model/b", 10), "newer") << "the old one stays";
+
+  write_file_atomic(temporary_name(folder / "model/b"), "half");
+  write_file_atomic(temporary_name(folder / "c") / "inside", "half");
+  remove_temporaries(folder.path());
+  EXPECT_EQ(std::distance(std::filesystem::recursive_directory_iterator(folder.path()), {}), 2);
+  EXPECT_EQ(read_file(folder / "model/b", 10), "newer");
+  EXPECT_NO_THROW(remove_temporaries(folder / "no such folder"));
+}
+
 TEST(Files, AReaderNeverSeesPartOfAFileWhoseWriterIsKilled) {
   const TempFolder folder;
   const fs::path file = folder / "state";

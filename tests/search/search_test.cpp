@@ -202,6 +202,88 @@ TEST(RunSearch, CtrlCLeavesAStoppedTrialThatContinuesFromItsCheckpoint) {
     EXPECT_TRUE(lines.insert(line).second) << line << " done twice";
 }
 
+/// Measures a speed with each plan, as an evaluator with a clock does.
+class MeasuringEvaluator : public FakeEvaluator {
+ public:
+  std::vector<int> speeds;
+  TrialPlan plan(const Trial& trial) override {
+    speeds.push_back(static_cast<int>(trial.id));
+    return FakeEvaluator::plan(trial);
+  }
+  std::string measured() const override { return speeds.empty() ? "" : Json(speeds).dump(); }
+  void restore(const std::string& text) override {
+    speeds.clear();
+    for (const Json& one : parse_json(text, "measured")) speeds.push_back(one);
+  }
+};
+
+TEST(RunSearch, WhatWasMeasuredIsKeptForTheRunThatGoesOn) {
+  TempFolder folder;
+  const auto file = folder / "results.sqlite";
+  ToySpace space;
+  const auto run = [&](MeasuringEvaluator& evaluator) {
+    ResultsDb db = std::filesystem::exists(file) ? ResultsDb::open(file)
+                                                 : ResultsDb::create(file, toy_run({.steps = 100}));
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = load_recipe("random", strategy_names());
+    setup.budget = {.steps = 100};
+    setup.strategies = make_strategy;
+    setup.clock = [] { return 0.0; };
+    setup.folder = folder.path();
+    return run_search(setup);
+  };
+  MeasuringEvaluator first, second;
+  first.stop_after = 25;
+  EXPECT_EQ(run(first), SearchEnd::Stopped);
+  ASSERT_FALSE(first.speeds.empty());
+  EXPECT_EQ(ResultsDb::open(file).measured(), first.measured());
+  EXPECT_EQ(run(second), SearchEnd::Finished);
+  ASSERT_GT(second.speeds.size(), first.speeds.size());
+  EXPECT_TRUE(std::equal(first.speeds.begin(), first.speeds.end(), second.speeds.begin()));
+  EXPECT_EQ(ResultsDb::open(file).measured(), second.measured());
+}
+
+TEST(RunSearch, AStopThatIsThrownStopsTheTrialAndOtherErrorsAreWhatTheyAre) {
+  struct Throwing : FakeEvaluator {
+    ErrorKind kind = ErrorKind::Stopped;
+    bool done = false;
+    Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
+      if (trial.id < 2 || done) return FakeEvaluator::evaluate(trial, context);
+      throw Error(kind, "as told");
+    }
+  };
+  const auto run = [](const std::filesystem::path& folder, Throwing& evaluator) {
+    const auto file = folder / "results.sqlite";
+    ToySpace space;
+    ResultsDb db = std::filesystem::exists(file) ? ResultsDb::open(file)
+                                                 : ResultsDb::create(file, toy_run({.steps = 100}));
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = load_recipe("random", strategy_names());
+    setup.budget = {.steps = 100};
+    setup.strategies = make_strategy;
+    setup.clock = [] { return 0.0; };
+    setup.folder = folder;
+    return run_search(setup);
+  };
+  TempFolder stopped, broken;
+  Throwing evaluator;
+  EXPECT_EQ(run(stopped.path(), evaluator), SearchEnd::Stopped);
+  EXPECT_EQ(ResultsDb::open(stopped / "results.sqlite").count("search", TrialStatus::Stopped), 1);
+  evaluator.done = true;
+  EXPECT_EQ(run(stopped.path(), evaluator), SearchEnd::Finished);
+
+  Throwing disk;
+  disk.kind = ErrorKind::Io;
+  EXPECT_THROW(run(broken.path(), disk), Error) << "a broken disk is not a stop";
+  EXPECT_EQ(ResultsDb::open(broken / "results.sqlite").count("search", TrialStatus::Stopped), 0);
+}
+
 TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
   TempFolder a, b;
   ToySearch straight(a.path());
@@ -697,6 +779,12 @@ TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
   EXPECT_EQ(db.stage("search")->strategy, "told");
   db.add_event(9, 1, "best improved", "yes");
   EXPECT_EQ(db.events().at(0).text, "yes");
+  EXPECT_EQ(db.measured(), "") << "a database of before has no such table";
+  db.set_measured("[1]");
+  db.set_measured("[1, 2]");
+  EXPECT_EQ(db.measured(), "[1, 2]");
+  db.set_data_folder("/elsewhere");
+  EXPECT_EQ(db.run().data_folder, "/elsewhere");
   db.set_clock(9);
   db.set_clock(4);
   EXPECT_EQ(db.clock(), 9) << "the clock never goes back";

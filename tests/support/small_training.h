@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
+#include "nas/core/json.h"
+#include "nas/core/rng.h"
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/nifti.h"
 #include "nas/imaging/phantom.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "training/data/preprocessing.h"
@@ -26,6 +32,44 @@ inline void write_small_phantom(const std::filesystem::path& folder,
   options.size = size;
   options.seed = 3;
   write_phantom(folder / "data", options);
+}
+
+/// A data set in folder/data whose two organs are alike but for their place: two bright balls, the
+/// left one class 1, the right one class 2.
+inline void write_left_right(const std::filesystem::path& folder, std::int64_t cases) {
+  const Extent3 shape{12, 12, 24};
+  Json training = Json::array();
+  for (std::int64_t i = 0; i < cases; ++i) {
+    Rng random = Rng("left and right").split("case", i);
+    Image image;
+    image.geometry.shape = shape;
+    LabelMap label;
+    label.geometry = image.geometry;
+    const double move = random.uniform(-1, 1), radius = random.uniform(3.2, 4);
+    for (std::int64_t d = 0; d < shape[0]; ++d) {
+      for (std::int64_t h = 0; h < shape[1]; ++h) {
+        for (std::int64_t w = 0; w < shape[2]; ++w) {
+          const bool right = w >= shape[2] / 2;
+          const double middle = (right ? 17.5 : 5.5) + move;
+          const double r = std::hypot(static_cast<double>(d) - 5.5,
+                                      static_cast<double>(h) - 5.5,
+                                      static_cast<double>(w) - middle);
+          const bool inside = r < radius;
+          label.voxels.push_back(inside ? (right ? 2 : 1) : 0);
+          image.voxels.push_back(static_cast<float>((inside ? 100 : 0) + 5 * random.normal()));
+        }
+      }
+    }
+    const std::string name = "c" + std::to_string(i) + ".nii.gz";
+    write_nifti(folder / "data/imagesTr" / name, image);
+    write_nifti(folder / "data/labelsTr" / name, label);
+    training.push_back({{"image", "./imagesTr/" + name}, {"label", "./labelsTr/" + name}});
+  }
+  write_json(folder / "data/dataset.json",
+             {{"name", "left and right"},
+              {"modality", {{"0", "MRI"}}},
+              {"labels", {{"0", "background"}, {"1", "left"}, {"2", "right"}}},
+              {"training", training}});
 }
 
 /// A small phantom with its cache, in a folder that may hold them already.

@@ -16,18 +16,22 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
+#include "nas/core/run_folder.h"
 #include "nas/core/threads.h"
 #include "nas/jobs/search_job.h"
+#include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"
 #include "nas/search/results_db.h"
 #include "search_spaces/planned_unet/unet_space.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
+#include "training/data/cases.h"
 #include "training/inference/evaluate_cases.h"
 #include "training/inference/predict.h"
 #include "training/model/model_folder.h"
 #include "training/model/weights.h"
 #include "training/train_evaluator.h"
+#include "training/trial_run.h"
 
 namespace nas {
 namespace {
@@ -78,7 +82,7 @@ TEST(SearchJob, Child) {
   set_log_sink([](LogLevel, const std::string&) {});
   const std::filesystem::path run = std::filesystem::path(folder) / "run";
   if (std::filesystem::exists(run / "results.sqlite")) {
-    resume_search(run, false);
+    resume_search({.run_folder = run, .show_progress = false});
   } else {
     start_search(tiny_job(folder));
   }
@@ -155,13 +159,13 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
   EXPECT_THAT(report, testing::Not(HasSubstr("No drawing")));
 
   // A finished run is left alone, a new one does not overwrite it, another data set is noticed.
-  EXPECT_EQ(resume_search(run, false), SearchEnd::Finished);
+  EXPECT_EQ(resume_search({.run_folder = run, .show_progress = false}), SearchEnd::Finished);
   EXPECT_THROW(start_search(tiny_job(straight.path())), Error);
   std::filesystem::copy_file(
       straight / "data" / "labelsTr" / std::filesystem::path(cases.training[0] + ".nii.gz"),
       straight / "data" / "labelsTr" / std::filesystem::path(cases.training[1] + ".nii.gz"),
       std::filesystem::copy_options::overwrite_existing);
-  EXPECT_THROW(resume_search(run, false), Error);
+  EXPECT_THROW(resume_search({.run_folder = run, .show_progress = false}), Error);
   set_log_sink(nullptr);
 }
 
@@ -183,6 +187,116 @@ TEST(SearchJob, RefusesABudgetThatCannotBuyASearchAndWritesNothing) {
   job.budget = {.steps = 4};
   job.fold = 99;
   EXPECT_THROW(start_search(job), Error);
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, ARefusalBeforeTheFirstTrialBlocksNoOtherStart) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(folder.path());
+  SearchJobOptions job = tiny_job(folder.path());
+  job.trials = 2;
+  job.budget.steps = 2;
+  const Limits free = job.limits;
+  for (const std::int64_t seeds : {1, 2}) {
+    job.limits.max_parameters = 1;
+    const auto start = [&] {
+      if (seeds > 1) {
+        start_seeds(job, seeds);
+      } else {
+        start_search(job);
+      }
+    };
+    EXPECT_THAT(test::error_of(start), HasSubstr("within the limits"));
+    EXPECT_FALSE(std::filesystem::exists(RunFolder(job.run_folder).database()));
+    EXPECT_FALSE(is_seeds_run(job.run_folder));
+    job.limits = free;
+    EXPECT_EQ(test::error_of(start), "");
+    job.run_folder = folder / "second";
+  }
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, ARunGoesOnWhereItsDataMovedAndSaysWhatChanged) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(folder.path());
+  SearchJobOptions job = tiny_job(folder.path());
+  job.trials = 1;
+  job.budget.steps = 2;
+  start_search(job);
+  const RunFolder run(job.run_folder);
+  std::filesystem::rename(folder / "data", folder / "elsewhere");
+  const auto resume = [&](const std::filesystem::path& data) {
+    return test::error_of(
+        [&] { resume_search({.run_folder = run.path(), .data = data, .show_progress = false}); });
+  };
+  EXPECT_THAT(resume({}), HasSubstr("no longer there"));
+  EXPECT_EQ(resume(folder / "elsewhere"), "");
+  EXPECT_EQ(resume({}), "");
+  EXPECT_EQ(ResultsDb::open(run.database()).run().data_folder, (folder / "elsewhere").string());
+  const DataSet data = open_data_set(folder / "elsewhere");
+  std::filesystem::copy_file(data.training[0].images[0],
+                             data.training[4].images[0],
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THAT(resume({}), HasSubstr("the content of " + data.training[4].images[0].string()));
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, MirroringThatCannotBeTriedStaysOff) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  std::string log;
+  set_log_sink([&](LogLevel, const std::string& line) { log += line + "\n"; });
+  make_tiny_data(folder.path());
+  SearchJobOptions job = tiny_job(folder.path());
+  job.trials = 1;
+  job.budget.steps = 70;  // of batch 2 or more for three cases: the rule would mirror
+  start_search(job);
+  set_log_sink(nullptr);
+  EXPECT_THAT(log, HasSubstr("mirroring stays off"));
+  const ResultsDb db = ResultsDb::open(RunFolder(job.run_folder).database());
+  const Json setup = Json::parse(db.run().setup_json);
+  EXPECT_FALSE(setup.at("forecast").at("mirroring").at("mirror").get<bool>());
+  for (const Trial& trial : db.trials()) {
+    EXPECT_FALSE(Json::parse(trial.settings).at("mirror").get<bool>());
+  }
+}
+
+TEST(SearchJob, SurvivesAStopByItsKindAlone) {
+  const Evaluation stopped =
+      survive([]() -> Evaluation { throw Error(ErrorKind::Stopped, "stopped while predicting"); });
+  EXPECT_EQ(stopped.status, TrialStatus::Stopped);
+  request_stop();
+  EXPECT_THROW(survive([]() -> Evaluation { throw Error(ErrorKind::Io, "the disk is full"); }),
+               Error);
+  request_stop(false);
+}
+
+TEST(SeedsJob, EverySeedHasAClockOfItsOwn) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  test::write_small_phantom(folder.path(), 5, {12, 16, 12});
+  SearchJobOptions job = tiny_job(folder.path());
+  job.trials = 1;
+  job.budget = {.seconds = 100};
+  ASSERT_EQ(start_seeds(job, 2, /*spent_seconds=*/1), SearchEnd::Finished);
+  const RunFolder run(job.run_folder);
+  double spent = 0;
+  for (const std::uint64_t seed : {5, 6}) {
+    const ResultsDb db = ResultsDb::open(run.seed(seed).database());
+    const Budget budget = db.run().budget;
+    EXPECT_NEAR(budget.seconds, (100 - spent) / (seed == 5 ? 2 : 1), 1e-9);
+    EXPECT_LT(db.clock(), 1.2 * budget.seconds);
+    EXPECT_GT(db.trials().back().evaluation.steps, 0);
+    spent += db.clock();
+  }
+  EXPECT_EQ(read_json(run.summary()).at("runs").size(), 2u);
+  EXPECT_EQ(resume_seeds({.run_folder = run.path(), .show_progress = false}), SearchEnd::Finished)
+      << "nothing is left to do";
   set_log_sink(nullptr);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training over folds: every case scored by the fold that held it out, gone on with after a stop.
-#include "nas/jobs/train_job.h"
+#include "nas/jobs/folds_job.h"
+#include "nas/jobs/run_lock.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
 #include "training/inference/predict.h"
+#include "training/mirror_check.h"
 #include "training/model/model_folder.h"
 
 namespace nas {
@@ -80,6 +82,161 @@ TEST(TrainJob, FoldsScoreEveryCaseOnceAndGoOnWhereTheyStopped) {
   EXPECT_EQ(resumed.at("cases"), metrics.at("cases"));
   again.steps = 5;
   EXPECT_THROW(train_all_folds(again), Error);
+}
+
+/// A training of the phantom that takes a second.
+TrainJob tiny_job(const test::TempFolder& temp, std::int64_t cases = 6) {
+  ::setenv("VOXNAS_DATA_CACHE", (temp / "cache").c_str(), 1);
+  test::write_small_phantom(temp.path(), cases, {18, 20, 16});
+  const fs::path network = temp / "network.json";
+  write_graph(network.string(), make_unet(test::small_architecture()));
+  TrainJob job;
+  job.data = temp / "data";
+  job.run_folder = temp / "run";
+  job.steps = 3;
+  job.network = network.string();
+  job.options = R"({"batch": 1, "patch": [16, 16, 16], "augmentation": 0})";
+  job.base.device = "cpu";
+  job.base.precision = "fp32";
+  job.base.threads = 2;
+  return job;
+}
+
+TrainJob resumed(const TrainJob& job, const fs::path& data = {}) {
+  TrainJob again;
+  again.run_folder = job.run_folder;
+  again.resume = true;
+  again.data = data;
+  return again;
+}
+
+TEST(TrainJob, OneLabelledCaseCannotBeSplitButTrained) {
+  const test::TempFolder temp;
+  TrainJob job = tiny_job(temp, 1);
+  for (const auto& train : {train_network, train_all_folds}) {
+    EXPECT_THAT(test::error_of([&] { train(job); }),
+                testing::AllOf(testing::HasSubstr("one labelled case cannot be split"),
+                               testing::HasSubstr("--all")));
+  }
+  job.fold = -1;
+  job.steps = 1;
+  EXPECT_TRUE(train_network(job).held_out.empty());
+}
+
+TEST(TrainJob, ARunGoesOnWhereItsDataMovedAndSaysWhatChanged) {
+  const test::TempFolder temp;
+  const TrainJob job = tiny_job(temp);
+  train_network(job);
+  const std::string weights = read_file(temp / "run/model/weights.safetensors", 1 << 28);
+
+  fs::rename(temp / "data", temp / "elsewhere");
+  ErrorKind kind = ErrorKind::Internal;
+  EXPECT_THAT(test::error_of([&] { train_network(resumed(job)); }, &kind),
+              testing::AllOf(testing::HasSubstr((temp / "data").string()),
+                             testing::HasSubstr("no longer there"),
+                             testing::HasSubstr("voxnas train DATA --resume")));
+  EXPECT_EQ(kind, ErrorKind::Input);
+  train_network(resumed(job, temp / "elsewhere"));
+  train_network(resumed(job));  // the record knows the new place
+  EXPECT_EQ(read_file(temp / "run/model/weights.safetensors", 1 << 28), weights);
+
+  const DataSet data = open_data_set(temp / "elsewhere");
+  const auto message = [&] { return test::error_of([&] { train_network(resumed(job)); }); };
+  const fs::path label = data.training[2].label, kept = temp / "kept.nii.gz";
+  fs::copy_file(label, kept);
+  fs::copy_file(data.training[3].label, label, fs::copy_options::overwrite_existing);
+  EXPECT_THAT(message(), testing::HasSubstr("the content of " + label.string() + " differs"));
+  fs::copy_file(kept, label, fs::copy_options::overwrite_existing);
+  EXPECT_EQ(message(), "");
+
+  Split split = data.splits[0];
+  std::swap(split.train.front(), split.val.front());
+  write_json(temp / "elsewhere/splits_final.json",
+             Json::array({{{"train", split.train}, {"val", split.val}}}));
+  EXPECT_THAT(message(),
+              testing::AllOf(testing::HasSubstr("other split"),
+                             testing::HasSubstr("splits_final.json"),
+                             testing::HasSubstr(data.splits[0].val.front())));
+}
+
+TEST(TrainJob, OneProcessWorksOnARun) {
+  const test::TempFolder temp;
+  const TrainJob job = tiny_job(temp);
+  train_network(job);
+  const RunLock other{RunFolder(job.run_folder)};
+  ErrorKind kind = ErrorKind::Internal;
+  EXPECT_THAT(test::error_of([&] { train_network(resumed(job)); }, &kind),
+              testing::HasSubstr("another process is working on this run"));
+  EXPECT_EQ(kind, ErrorKind::Usage);
+}
+
+TEST(TrainJob, MirroringIsTriedWhereATenthOfTheTrainingPaysForItElseItStaysOff) {
+  const test::TempFolder temp;
+  TrainJob job = tiny_job(temp);
+  fs::remove_all(temp / "data");
+  test::write_left_right(temp.path(), 6);
+  job.options = R"({"patch": [12, 12, 24]})";
+  const auto record = [&] { return read_json(job.run_folder / "training.json"); };
+
+  job.steps = 100;  // 100 passes or more: the rule would mirror
+  job.run_folder = temp / "short";
+  train_network(job);
+  EXPECT_FALSE(record().at("options").at("mirror").get<bool>());
+  EXPECT_EQ(record().at("mirroring").at("steps").get<int>(), 0);
+  EXPECT_THAT(record().at("mirroring").at("reason").get<std::string>(),
+              testing::HasSubstr("more than a tenth"));
+
+  job.run_folder = temp / "asked";  // whoever asks for it gets it
+  job.options = R"({"patch": [12, 12, 24], "mirror": true})";
+  train_network(job);
+  EXPECT_TRUE(record().at("options").at("mirror").get<bool>());
+  EXPECT_TRUE(record().at("mirroring").is_null());
+
+  job.run_folder = temp / "long";
+  job.options = R"({"patch": [12, 12, 24]})";
+  job.steps = 820;
+  const TrainOutcome outcome = train_network(job);
+  const Json mirroring = record().at("mirroring");
+  EXPECT_GE(mirroring.at("steps").get<int>(), kFewestCheckSteps);
+  EXPECT_LE(2 * mirroring.at("steps").get<int>(), 82);
+  EXPECT_FALSE(mirroring.at("mirror").get<bool>()) << mirroring.dump();
+  EXPECT_FALSE(record().at("options").at("mirror").get<bool>());
+  EXPECT_GT(mean_metrics(outcome.held_out).foreground.dice.value_or(0), 0.9)
+      << "left and right are told apart";
+}
+
+TEST(MirrorCheck, CostsATenthAndFindsWhatMirroringDoes) {
+  EXPECT_EQ(mirror_check_steps(1200, 2, 2), 60);
+  EXPECT_EQ(mirror_check_steps(1200, 4, 2), 120);
+  EXPECT_EQ(mirror_check_steps(1'000'000, 2, 2), kMostCheckSteps);
+  EXPECT_FALSE(mirror_check_steps(700, 2, 2));
+
+  for (const bool alike : {false, true}) {
+    // Organs that differ in their place alone, or, as one class, not at all.
+    const test::TempFolder temp;
+    test::write_left_right(temp.path(), 6);
+    if (alike) {
+      for (const CaseFiles& files : open_data_set(temp / "data").training) {
+        LabelMap label = read_nifti_label(files.label);
+        for (std::int16_t& value : label.voxels) value = value > 0 ? 1 : 0;
+        write_nifti(files.label, label);
+      }
+    }
+    test::SmallPhantom data(temp.path());
+    TrainOptions options = test::small_options(0);
+    options.patch = {12, 12, 24};
+    options.average_decay = 0;
+    const Graph graph = make_unet(test::small_architecture());
+    const InnerSplit cases{{data.ids.begin(), data.ids.begin() + 4},
+                           {data.ids.begin() + 4, data.ids.end()}};
+    const MirrorCheck check = check_mirroring(graph, data.cache, cases, options, 80, false);
+    EXPECT_EQ(check.mirror, alike) << check.reason;
+    EXPECT_EQ(check.cases, 2);
+    EXPECT_EQ(check.steps, 80);
+    EXPECT_GT(check.without, alike ? 0.4 : 0.8) << check.reason;
+    const MirrorCheck again = check_mirroring(graph, data.cache, cases, options, 80, false);
+    EXPECT_EQ(to_json(again), to_json(check)) << "a function of its input";
+  }
 }
 
 TEST(TrainJob, AnOutputThatCannotBeWrittenIsRefusedBeforeTheDataIsRead) {

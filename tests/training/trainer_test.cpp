@@ -28,6 +28,8 @@
 #include "training/fit/fit.h"
 #include "training/fit/losses.h"
 #include "training/fit/optimizer.h"
+#include "training/fit/probe.h"
+#include "training/fit/trainer.h"
 #include "training/model/convolution.h"
 #include "training/model/device.h"
 #include "training/model/graph_module.h"
@@ -879,15 +881,15 @@ TEST(Fit, UnpaddedNetworksLearnEveryVoxelFromPatchesAroundTheirOutput) {
   };
   // What the output describes lies in the case; the voxels around may be padding (exact zeros).
   int padded = 0;
-  FitHooks hooks;
-  hooks.loss = [&](const Batch& batch) {
+  for (std::int64_t step = 0; step < options.steps; ++step) {
+    const Batch batch =
+        make_batch(phantom.cases, options, step, output_region(network->graph(), options.patch));
     EXPECT_EQ(middle(batch.image).eq(0).sum().item<std::int64_t>(), 0);
     padded += batch.image.eq(0).any().item<bool>();
-    return segmentation_loss(network->forward(batch.image), batch.target);
-  };
-  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks).status,
-            "done");
+  }
   EXPECT_GT(padded, 0);
+  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, test::quiet_files({})).status,
+            "done");
 
   // The default loss is the same as the one of the middle by hand.
   at::Tensor image = random_tensor({2, 1, 12, 12, 12}, 5);
@@ -914,13 +916,12 @@ TEST(Fit, NotFiniteLossStopsWithAStatusAndKeepsTheWeights) {
   TrainOptions options = small_training(5);
   options.average_decay = 0;
   GraphModule network(small_unet());
+  {
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& p : network->parameters()) p.fill_(std::numeric_limits<float>::quiet_NaN());
+  }
   const std::string before = weights_of(network);
-  FitHooks hooks;
-  hooks.loss = [&](const Batch& batch) {
-    return network->forward(batch.image)[0].sum() * std::numeric_limits<double>::quiet_NaN();
-  };
-  const FitReport report =
-      fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks);
+  const FitReport report = fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}));
   EXPECT_EQ(report.status, "nan");
   EXPECT_EQ(report.steps, 0);
   EXPECT_EQ(weights_of(network), before);
@@ -935,10 +936,9 @@ TEST(Fit, SkipsStepsWithGradientsThatAreNotFinite) {
   const std::string before = weights_of(network);
   std::vector<bool> skipped;
   FitHooks hooks;
-  hooks.loss = [&](const Batch& batch) {  // 0 * sqrt(0): the value is finite, its derivative is not
-    const at::Tensor y = network->forward(batch.image)[0];
-    return (y - y.detach()).sqrt().sum();
-  };
+  network->parameters().front().register_hook([](const at::Tensor& gradient) {
+    return gradient * std::numeric_limits<double>::infinity();
+  });
   hooks.after_step = [&](const StepInfo& info) { skipped.push_back(info.skipped); };
   const FitReport report =
       fit(network, phantom.cache, phantom.ids, options, test::quiet_files({}), hooks);

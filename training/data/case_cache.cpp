@@ -378,34 +378,16 @@ Json key_part(const Preprocessing& preprocessing) {
   return json;
 }
 
-std::string cache_key(const fs::path& root,
-                      const DataSet& data,
+std::string cache_key(const DataSet& data,
                       const Preprocessing& preprocessing,
-                      int threads) {
-  std::vector<fs::path> files;
-  for (const CaseFiles& files_of_case : data.training) {
-    for (const fs::path& image : files_of_case.images)
-      files.push_back(fs::absolute(image).lexically_normal());
-    files.push_back(fs::absolute(files_of_case.label).lexically_normal());
-  }
-  const std::vector<std::string> hashes = ContentIndex(root).hashes(files, threads);
+                      const std::map<std::string, std::vector<std::string>>& contents) {
   Hasher hasher;
   hasher.add(kRecipe).add(key_part(preprocessing).dump());
-  std::size_t next = 0;
-  for (const CaseFiles& files_of_case : data.training) {
-    hasher.add(files_of_case.id);
-    for (std::size_t i = 0; i <= files_of_case.images.size(); ++i) hasher.add(hashes[next++]);
+  for (const CaseFiles& files : data.training) {
+    hasher.add(files.id);
+    for (const std::string& hash : contents.at(files.id)) hasher.add(hash);
   }
   return hasher.hex();
-}
-
-void remove_temporaries(const fs::path& folder) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(".tmp-")) {
-      std::error_code ignored;
-      fs::remove(entry.path(), ignored);
-    }
-  }
 }
 
 fs::path case_file(const fs::path& folder, const std::string& id) {
@@ -429,19 +411,39 @@ const CachedCase& CaseCache::find(const std::string& id) const {
        folder_.string());
 }
 
+std::map<std::string, std::vector<std::string>> content_hashes(const fs::path& root,
+                                                               const DataSet& data,
+                                                               int threads) {
+  std::vector<fs::path> files;
+  for (const CaseFiles& one : data.training) {
+    NAS_CHECK(!one.label.empty(), "case ", one.id, ": a training case needs a label file");
+    for (const fs::path& image : one.images) {
+      files.push_back(fs::absolute(image).lexically_normal());
+    }
+    files.push_back(fs::absolute(one.label).lexically_normal());
+  }
+  const std::vector<std::string> hashes = ContentIndex(root).hashes(files, threads);
+  std::map<std::string, std::vector<std::string>> contents;
+  auto next = hashes.begin();
+  for (const CaseFiles& one : data.training) {
+    const auto count = static_cast<std::ptrdiff_t>(one.images.size()) + 1;
+    contents[one.id].assign(next, next + count);
+    next += count;
+  }
+  return contents;
+}
+
 CaseCache open_case_cache(const fs::path& root,
                           const DataSet& data,
                           const Preprocessing& preprocessing,
                           int threads,
                           bool show_progress) {
   NAS_CHECK(!data.training.empty(), data.folder.string(), ": expected training cases, found none");
-  for (const CaseFiles& files : data.training) {
-    NAS_CHECK(!files.label.empty(), "case ", files.id, ": a training case needs a label file");
-  }
   CaseCache cache;
   cache.channels_ = static_cast<std::int64_t>(preprocessing.normalization.size());
   cache.classes_ = static_cast<std::int64_t>(preprocessing.label_names.size());
-  cache.key_ = cache_key(root, data, preprocessing, threads);
+  cache.contents_ = content_hashes(root, data, threads);
+  cache.key_ = cache_key(data, preprocessing, cache.contents_);
   cache.folder_ = root / cache.key_;
 
   const auto count = data.training.size();
@@ -475,7 +477,7 @@ CaseCache open_case_cache(const fs::path& root,
       parallel_for(
           static_cast<std::int64_t>(missing.size()),
           [&](std::int64_t index) {
-            NAS_CHECK_KIND(Io,
+            NAS_CHECK_KIND(Stopped,
                            !stop_requested(),
                            "stopped while preprocessing; finished cases stay in the cache and are "
                            "used next time");

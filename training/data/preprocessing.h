@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,8 @@ class CaseCache {
   std::int64_t classes() const { return classes_; }
   const std::filesystem::path& folder() const { return folder_; }
   std::string key() const { return key_; }
+  /// content_hashes of the data set that was opened.
+  const std::map<std::string, std::vector<std::string>>& contents() const { return contents_; }
 
  private:
   friend CaseCache open_case_cache(
@@ -89,7 +92,14 @@ class CaseCache {
   std::int64_t channels_ = 1, classes_ = 2;
   std::filesystem::path folder_;
   std::string key_;
+  std::map<std::string, std::vector<std::string>> contents_;
 };
+
+/// Content hashes of the files of each training case, by id: images in order, then the label. What
+/// `root`/content_index.json remembers (path, size, times, inode) is not read again.
+std::map<std::string, std::vector<std::string>> content_hashes(const std::filesystem::path& root,
+                                                               const DataSet& data,
+                                                               int threads = 0);
 
 /// Opens `root`/<key>/, preprocessing what is missing on `threads` threads (0: all) with a progress
 /// bar. The key hashes the contents of the image and label files and the preprocessing. A case file

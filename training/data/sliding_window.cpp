@@ -124,7 +124,7 @@ LabelMap segment_windows(const PreprocessedCase& input,
   const std::vector<float> importance = gaussian_importance(tile);
   const auto voxels = static_cast<std::size_t>(volume(shape));
   std::vector<float> scores(static_cast<std::size_t>(classes) * voxels), weights(voxels);
-  const auto starts = window_starts(padded, tile, 0.5);
+  const auto starts = window_starts(padded, tile, kWindowStep);
   for (const std::int64_t z : starts[0]) {
     for (const std::int64_t y : starts[1]) {
       for (const std::int64_t x : starts[2]) {

@@ -12,6 +12,9 @@
 
 namespace nas {
 
+/// Between windows, of what a window describes: half of it, as nnU-Net.
+inline constexpr double kWindowStep = 0.5;
+
 /// Window starts along each axis, as nnU-Net computes them: evenly spread, at most `step` * patch
 /// apart. `image` must be at least as large as `patch`. \throws Error(Shape) otherwise,
 /// Error(Usage) if step is out of (0, 1].

@@ -125,7 +125,7 @@ at::Tensor WindowScores::next_row(Progress* progress) {
   const std::int64_t z = starts_[0][row_];
   for (std::size_t first = 0; first < plane_starts_.size();
        first += static_cast<std::size_t>(options_.batch)) {
-    NAS_CHECK_KIND(Io, !stop_requested(), "stopped while predicting");
+    NAS_CHECK_KIND(Stopped, !stop_requested(), "stopped while predicting");
     const std::size_t count =
         std::min(plane_starts_.size() - first, static_cast<std::size_t>(options_.batch));
     at::Tensor input = at::empty(
@@ -163,10 +163,11 @@ at::Tensor WindowScores::next_row(Progress* progress) {
           .narrow(axis + 2, before_[2], image_.geometry.shape[2]);
     };
     slab = (crop(scores_, 1) / crop(weights_, 0)).to(at::kCPU).contiguous();
-    NAS_CHECK(std::isfinite(slab.sum(at::kDouble).item<double>()),
-              "network ",
-              network_->graph().name,
-              ": its output holds NaN or infinity");
+    NAS_CHECK_KIND(NotFinite,
+                   std::isfinite(slab.sum(at::kDouble).item<double>()),
+                   "network ",
+                   network_->graph().name,
+                   ": its output holds NaN or infinity");
   }
   const std::int64_t keep = tile_[0] - done;
   for (at::Tensor* buffer : {&scores_, &weights_}) {

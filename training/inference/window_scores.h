@@ -10,13 +10,14 @@
 
 #include "nas/core/progress.h"
 #include "nas/imaging/volume.h"
+#include "training/data/sliding_window.h"
 #include "training/model/graph_module.h"
 
 namespace nas {
 
 struct PredictOptions {
-  double step = 0.5;    // between windows, of what a window's output describes, (0, 1]
-  bool mirror = false;  // average over the eight mirrored inputs
+  double step = kWindowStep;  // between windows, of what a window's output describes, (0, 1]
+  bool mirror = false;        // average over the eight mirrored inputs
   std::string device = "auto";
   std::string precision = "auto";
   std::int64_t batch = 1;      // windows at once

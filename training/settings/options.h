@@ -90,6 +90,7 @@ struct TrainBudget {
 ///     not
 ///       the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
 ///       logarithm. Mirroring from 60 passes on: before that it only costs convergence.
+///       Whether it stays on is tried first (training/mirror_check.h).
 ///     - Averaged weights over about the last 5 % of the steps: decay 1 - 1 / (0.05 steps), 0.999
 ///     at
 ///       most; none below 100 steps.

@@ -16,6 +16,7 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
+#include "nas/core/threads.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/intensity.h"
 #include "nas/imaging/nifti.h"
@@ -23,6 +24,7 @@
 #include "tests/support/support.h"
 #include "training/data/argmax_stream.h"
 #include "training/data/preprocessing.h"
+#include "training/data/time_model.h"
 
 namespace nas {
 namespace {
@@ -331,6 +333,72 @@ TEST(CaseCache, IsReusedForEqualContentAndRebuiltForOther) {
   make_data(temp / "data", 2, {20, 24, 22}, 2);  // same files, other voxels
   const CaseCache changed = open_case_cache(temp / "cache", data, p, 0, false);
   EXPECT_NE(changed.key(), first.key());
+}
+
+TEST(CaseCache, SaysOfEveryFileWhatItHolds) {
+  const test::TempFolder temp;
+  const DataSet data = make_data(temp / "data", 3);
+  const auto first = content_hashes(temp / "cache", data);
+  ASSERT_EQ(first.size(), 3U);
+  for (const auto& [id, hashes] : first) EXPECT_EQ(hashes.size(), 2U) << "an image and a label";
+  EXPECT_EQ(open_case_cache(temp / "cache", data, example_preprocessing(), 0, false).contents(),
+            first);
+  EXPECT_EQ(content_hashes(temp / "cache", make_data(temp / "copy", 3)), first)
+      << "nothing of it says where the files lie";
+  const CaseFiles& last = data.training.back();
+  fs::copy_file(data.training.front().label, last.label, fs::copy_options::overwrite_existing);
+  const auto second = content_hashes(temp / "cache", data);
+  EXPECT_EQ(second.at(last.id)[0], first.at(last.id)[0]);
+  EXPECT_NE(second.at(last.id)[1], first.at(last.id)[1]);
+}
+
+TEST(CaseCache, AStopIsNoFaultOfTheDisk) {
+  const test::TempFolder temp;
+  const DataSet data = make_data(temp / "data", 2);
+  request_stop();
+  ErrorKind kind = ErrorKind::Internal;
+  const std::string message = error_of(
+      [&] { open_case_cache(temp / "cache", data, example_preprocessing(), 1, false); }, &kind);
+  request_stop(false);
+  EXPECT_NE(message.find("stopped"), std::string::npos);
+  EXPECT_EQ(kind, ErrorKind::Stopped);
+}
+
+TEST(TimeModel, CountsWindowsAndNeverPromisesALargerBatchForLess) {
+  const test::TempFolder temp;
+  const DataSet data = make_data(temp / "data", 2, {20, 24, 22});
+  Preprocessing p = example_preprocessing();
+  p.spacing = {1.2, 0.9, 1};  // as the files
+  const CaseCache cache = open_case_cache(temp / "cache", data, p, 1, false);
+  const std::vector<std::string> ids{data.training[0].id, data.training[1].id};
+  const ScoringWork work = scoring_work(cache, ids, {16, 16, 16});
+  double windows = 0, voxels = 0;
+  for (const std::string& id : ids) {
+    const Extent3& shape = cache.find(id).shape;
+    double count = 1;
+    Extent3 padded{};
+    for (std::size_t a = 0; a < 3; ++a) {
+      padded[a] = std::max<std::int64_t>(shape[a], 16);
+      count *= std::ceil(static_cast<double>(padded[a] - 16) / 8) + 1;  // half a patch apart
+    }
+    windows += count;
+    voxels += static_cast<double>(volume(padded));
+  }
+  EXPECT_EQ(work.windows, windows);
+  EXPECT_EQ(work.voxels, voxels);
+  EXPECT_EQ(work.cases, 2);
+  EXPECT_DOUBLE_EQ(inner_scoring_seconds(work, 0.1), 1.15 * (0.5 + 0.1 * windows));
+  EXPECT_DOUBLE_EQ(final_scoring_seconds(work, work, 0.1, 3), 1.1 * (0.5 + 0.2 * windows + 2 * 3));
+  EXPECT_GT(unmeasured_scoring_seconds(work, 0.1), 0.1 * windows);
+
+  const std::map<std::int64_t, double> measured{{2, 1.0}, {8, 3.0}};
+  EXPECT_DOUBLE_EQ(step_seconds_at_batch(measured, 1), 0.5);
+  EXPECT_DOUBLE_EQ(step_seconds_at_batch(measured, 2), 1);
+  EXPECT_DOUBLE_EQ(step_seconds_at_batch(measured, 4), 2) << "not faster than was measured";
+  EXPECT_DOUBLE_EQ(step_seconds_at_batch(measured, 16), 6);
+  const Json record = measured;
+  EXPECT_EQ(seconds_by_batch(JsonReader(record, "record")), measured);
+  EXPECT_THROW(seconds_by_batch(JsonReader(Json::parse("[[0, 1.0]]"), "record")), Error);
 }
 
 TEST(CaseCache, DamagedFilesAreFoundAndMadeAgain) {

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/jobs/prepare.h"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "nas/core/error.h"
+#include "nas/core/json.h"
+#include "nas/imaging/nifti.h"
+#include "search_spaces/planned_unet/planner.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The doctor's quick look: every file is there and the grids of a case agree. Reads headers only.
+void check_headers(const DataSet& data) {
+  std::string findings;
+  int count = 0;
+  auto note = [&](const std::string& text) {
+    if (++count <= 5) findings += "\n  " + text;
+  };
+  for (const CaseFiles& files : data.training) {
+    try {
+      const Geometry grid = read_nifti_header(files.images.at(0)).geometry;
+      std::vector<fs::path> others(files.images.begin() + 1, files.images.end());
+      NAS_CHECK(!files.label.empty(), files.id, ": a training case needs a label file");
+      others.push_back(files.label);
+      for (const fs::path& other : others) {
+        const Geometry found = read_nifti_header(other).geometry;
+        if (found.shape != grid.shape) {
+          note(concat_text(other.string(),
+                           ": expected shape ",
+                           to_text(grid.shape),
+                           ", found ",
+                           to_text(found.shape)));
+        }
+      }
+    } catch (const Error& error) {
+      note(error.what());
+    }
+  }
+  NAS_CHECK(count == 0,
+            data.folder.string(),
+            ": ",
+            count,
+            " file(s) are not fit for training; `voxnas doctor ",
+            data.folder.string(),
+            "` tells all:",
+            findings);
+}
+
+Split split_of(const DataSet& data, std::int64_t fold) {
+  if (fold < 0) {
+    Split all;
+    for (const CaseFiles& one : data.training) all.train.push_back(one.id);
+    return all;
+  }
+  check_can_be_split(data);
+  NAS_CHECK_KIND(Usage,
+                 fold < static_cast<std::int64_t>(data.splits.size()),
+                 "--fold: expected 0 to ",
+                 data.splits.size() - 1,
+                 " (",
+                 data.splits_source,
+                 "), found ",
+                 fold);
+  return data.splits[static_cast<std::size_t>(fold)];
+}
+
+/// The data set with the fold's training cases only: what planning may see.
+DataSet without_held_out(const DataSet& data, const Split& split) {
+  DataSet seen = data;
+  const std::set<std::string> wanted(split.train.begin(), split.train.end());
+  std::erase_if(seen.training, [&](const CaseFiles& f) { return !wanted.contains(f.id); });
+  return seen;
+}
+
+/// "case c3 no longer trains in ...", or "" if both lists hold the same cases in some order.
+std::string moved_case(const std::vector<std::string>& then,
+                       const std::vector<std::string>& now,
+                       const std::string& role) {
+  const std::set<std::string> before(then.begin(), then.end()), after(now.begin(), now.end());
+  for (const std::string& id : before) {
+    if (!after.contains(id)) return concat_text("case ", id, " no longer ", role);
+  }
+  for (const std::string& id : after) {
+    if (!before.contains(id)) return concat_text("case ", id, " did not, but now ", role);
+  }
+  return "";
+}
+
+}  // namespace
+
+void check_can_be_split(const DataSet& data) {
+  NAS_CHECK(!data.splits.empty(),
+            data.folder.string(),
+            data.training.empty()
+                ? ": expected labelled cases, found none"
+                : ": one labelled case cannot be split; `voxnas train --all`, or add cases");
+}
+
+Prepared open_fold(const PrepareOptions& options) {
+  Prepared prepared;
+  prepared.data = open_data_set(options.data);
+  check_headers(prepared.data);
+  prepared.split = split_of(prepared.data, options.fold);
+  return prepared;
+}
+
+void plan_fold(Prepared& prepared,
+               const PrepareOptions& options,
+               const std::optional<Fingerprint>& known) {
+  const DataSet seen = without_held_out(prepared.data, prepared.split);
+  prepared.fingerprint =
+      known ? *known : compute_fingerprint(seen, options.threads, options.show_progress);
+  prepared.plan =
+      make_plan(prepared.fingerprint, planner_facts(seen), {.planner = options.planner});
+}
+
+void open_cache(Prepared& prepared, const PrepareOptions& options) {
+  prepared.preprocessing = make_preprocessing(
+      prepared.plan, options.configuration, prepared.data.channel_names, prepared.data.label_names);
+  prepared.cache = open_case_cache(default_cache_root(),
+                                   prepared.data,
+                                   prepared.preprocessing,
+                                   options.threads,
+                                   options.show_progress);
+}
+
+Json data_record(const Prepared& prepared) {
+  return {{"channels", prepared.data.channel_names},
+          {"labels", prepared.data.label_names},
+          {"train", prepared.split.train},
+          {"held_out", prepared.split.val},
+          {"contents", prepared.cache.contents()}};
+}
+
+void check_same_data(const Json& record, const DataSet& data, std::int64_t fold, int threads) {
+  const std::string where = data.folder.string();
+  const JsonReader reader(record, "data_record");
+  const auto differs = [&](const auto&... what) {
+    fail(ErrorKind::Input,
+         where,
+         ": not the data set that the run began with: ",
+         what...,
+         "; give the unchanged data set, or start a new run");
+  };
+  if (reader.at("channels").texts() != data.channel_names) differs("other channel names");
+  if (reader.at("labels").texts() != data.label_names) differs("other label names");
+
+  const auto now = content_hashes(default_cache_root(), data, threads);
+  const JsonReader contents = reader.at("contents");
+  for (const std::string& id : contents.keys()) {
+    const auto found = now.find(id);
+    if (found == now.end()) differs("case ", id, " is missing");
+    const std::vector<std::string> then = contents.at(id).texts();
+    const CaseFiles& files = data.find(id);
+    if (then.size() != found->second.size()) {
+      differs("case ", id, " has ", found->second.size(), " files, had ", then.size());
+    }
+    for (std::size_t i = 0; i < then.size(); ++i) {
+      if (then[i] == found->second[i]) continue;
+      differs("the content of ",
+              (i < files.images.size() ? files.images[i] : files.label).string(),
+              " differs");
+    }
+  }
+  for (const auto& [id, hashes] : now) {
+    if (!contents.has(id)) differs("case ", id, " is new");
+  }
+
+  if (fold >= 0) check_can_be_split(data);
+  if (fold >= static_cast<std::int64_t>(data.splits.size())) {
+    differs("there is no fold ", fold, " any more (", data.splits_source, ")");
+  }
+  const Split split = split_of(data, fold);
+  const std::string which = concat_text(" in fold ", fold, " of ", data.splits_source);
+  for (const std::string& moved :
+       {moved_case(reader.at("held_out").texts(), split.val, "is held out" + which),
+        moved_case(reader.at("train").texts(), split.train, "trains" + which)}) {
+    if (!moved.empty()) differs("other split: ", moved);
+  }
+}
+
+Prepared open_same_data(const PrepareOptions& options, const Json& record) {
+  Prepared prepared;
+  prepared.data = open_data_set(options.data);
+  check_same_data(record, prepared.data, options.fold, options.threads);
+  const JsonReader reader(record, "data_record");
+  prepared.split = {reader.at("train").texts(), reader.at("held_out").texts()};
+  return prepared;
+}
+
+void check_data_is_there(const fs::path& folder, const std::string& command) {
+  NAS_CHECK(fs::exists(folder),
+            folder.string(),
+            ": the data set of the run is no longer there; say where it lies now with `",
+            command,
+            "`");
+}
+
+}  // namespace nas

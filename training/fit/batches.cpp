@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "training/fit/batches.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
+
+#include "nas/core/rng.h"
+#include "nas/core/threads.h"
+#include "training/data/augment.h"
+#include "training/data/patches.h"
+#include "training/kernels/kernels.h"
+
+namespace nas {
+namespace {
+
+/// What sample `sample` of step `step` is: a function of the seed and these two numbers alone. The
+/// rules of choose_patch hold for the part of the patch that the network's output describes, so
+/// that every voxel of a case can be learnt from.
+struct SampleRecipe {
+  PatchChoice choice;
+  AugmentPlan plan;
+};
+
+SampleRecipe draw_sample(const std::vector<const CachedCase*>& cases,
+                         const TrainOptions& options,
+                         const OutputRegion& region,
+                         std::int64_t step,
+                         std::int64_t sample) {
+  const Rng random(options.seed);
+  const AugmentOptions augment{.strength = options.augmentation, .mirror = options.mirror};
+  SampleRecipe recipe;
+  recipe.choice = choose_patch(cases,
+                               volume(region.size) == 0 ? options.patch : region.size,
+                               options.batch,
+                               sample,
+                               options.foreground_fraction,
+                               random.split("patch", step, sample));
+  for (std::size_t a = 0; a < 3; ++a) recipe.choice.begin[a] -= region.begin[a];
+  recipe.plan = draw_augmentation(augment,
+                                  options.patch,
+                                  cases.front()->channels,
+                                  random.split("augment", step, sample),
+                                  is_anisotropic_patch(options.patch));
+  return recipe;
+}
+
+}  // namespace
+
+Batch empty_batch(const TrainOptions& options, std::int64_t channels, const at::Device& device) {
+  const auto [d, h, w] = options.patch;
+  const at::TensorOptions place(device);
+  return {at::empty({options.batch, channels, d, h, w}, place.dtype(at::kFloat)),
+          at::empty({options.batch, d, h, w}, place.dtype(at::kShort))};
+}
+
+Batch make_batch(const std::vector<const CachedCase*>& cases,
+                 const TrainOptions& options,
+                 std::int64_t step,
+                 const OutputRegion& region) {
+  Batch batch = empty_batch(options, cases.front()->channels, at::kCPU);
+  for (std::int64_t sample = 0; sample < options.batch; ++sample) {
+    const SampleRecipe recipe = draw_sample(cases, options, region, step, sample);
+    make_sample(*cases[static_cast<std::size_t>(recipe.choice.case_index)],
+                recipe.choice,
+                options.patch,
+                recipe.plan,
+                batch.image[sample].data_ptr<float>(),
+                batch.target[sample].data_ptr<std::int16_t>());
+  }
+  return batch;
+}
+
+namespace {
+
+/// Batches prepared ahead by threads, at most `kAhead` beyond the one that is asked for.
+class PrefetchingSource : public BatchSource {
+ public:
+  PrefetchingSource(std::vector<const CachedCase*> cases,
+                    const TrainOptions& options,
+                    const OutputRegion& region,
+                    std::int64_t first_step,
+                    int workers)
+      : cases_(std::move(cases)),
+        options_(options),
+        region_(region),
+        wanted_(first_step),
+        claimed_(first_step) {
+    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+  }
+
+  ~PrefetchingSource() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  Batch next() override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return error_ || ready_.contains(wanted_); });
+    if (error_) std::rethrow_exception(error_);
+    Batch batch = std::move(ready_.at(wanted_));
+    ready_.erase(wanted_++);
+    changed_.notify_all();
+    return batch;
+  }
+
+ private:
+  static constexpr std::int64_t kAhead = 4;
+
+  void work() {
+    try {
+      for (;;) {
+        std::int64_t step = 0;
+        {
+          std::unique_lock lock(mutex_);
+          changed_.wait(lock,
+                        [this] { return stopping_ || error_ || claimed_ < wanted_ + kAhead; });
+          if (stopping_ || error_ || claimed_ >= options_.steps) return;
+          step = claimed_++;
+        }
+        Batch batch = make_batch(cases_, options_, step, region_);
+        const std::lock_guard lock(mutex_);
+        ready_.emplace(step, std::move(batch));
+        changed_.notify_all();
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      error_ = std::current_exception();
+      changed_.notify_all();
+    }
+  }
+
+  const std::vector<const CachedCase*> cases_;
+  const TrainOptions options_;
+  const OutputRegion region_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::int64_t, Batch> ready_;
+  std::int64_t wanted_, claimed_;
+  bool stopping_ = false;
+  std::exception_ptr error_;
+  std::vector<std::thread> threads_;
+};
+
+/// The whole data set in device memory; samples are made there by the CUDA launchers.
+class DeviceSource : public BatchSource {
+ public:
+  DeviceSource(std::vector<const CachedCase*> cases,
+               const TrainOptions& options,
+               const OutputRegion& region,
+               std::int64_t first_step,
+               const at::Device& device)
+      : cases_(std::move(cases)),
+        options_(options),
+        region_(region),
+        device_(device),
+        step_(first_step) {
+    for (const CachedCase* source : cases_) {
+      const auto [d, h, w] = source->shape;
+      const std::vector<std::int64_t> image_shape{source->channels, d, h, w};
+      images_.push_back(
+          torch::from_blob(const_cast<float*>(source->image), image_shape, at::kFloat).to(device));
+      labels_.push_back(
+          torch::from_blob(const_cast<std::int16_t*>(source->label), {d, h, w}, at::kShort)
+              .to(device));
+    }
+    scratch_ = at::empty({static_cast<std::int64_t>(device_scratch_bytes(options.patch))},
+                         at::TensorOptions(device).dtype(at::kByte));
+  }
+
+  /// Bytes that the cases would take on the device.
+  static double bytes(const std::vector<const CachedCase*>& cases) {
+    double sum = 0;
+    for (const CachedCase* source : cases) {
+      sum += static_cast<double>(volume(source->shape)) *
+             static_cast<double>(4 * source->channels + 2);
+    }
+    return sum;
+  }
+
+  Batch next() override {
+    const c10::DeviceGuard guard(device_);
+    Batch batch = empty_batch(options_, cases_.front()->channels, device_);
+    for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
+      const SampleRecipe recipe = draw_sample(cases_, options_, region_, step_, sample);
+      const auto i = static_cast<std::size_t>(recipe.choice.case_index);
+      const DeviceCase source{cases_[i]->shape,
+                              cases_[i]->channels,
+                              images_[i].const_data_ptr<float>(),
+                              labels_[i].const_data_ptr<std::int16_t>()};
+      // LibTorch works on the default stream here; so do the launchers, and order is kept without
+      // waiting.
+      make_sample_cuda(source,
+                       recipe.choice,
+                       options_.patch,
+                       recipe.plan,
+                       batch.image[sample].data_ptr<float>(),
+                       batch.target[sample].data_ptr<std::int16_t>(),
+                       scratch_.data_ptr(),
+                       /*stream=*/nullptr);
+    }
+    ++step_;
+    return batch;
+  }
+
+ private:
+  const std::vector<const CachedCase*> cases_;
+  const TrainOptions options_;
+  const OutputRegion region_;
+  const at::Device device_;
+  std::int64_t step_;
+  std::vector<at::Tensor> images_, labels_;
+  at::Tensor scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
+                                         const TrainOptions& options,
+                                         std::int64_t first_step,
+                                         const at::Device& device,
+                                         const OutputRegion& region) {
+  if (device.is_cuda() && kernels::cuda::compiled()) {
+    const auto [free, total] = c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device.index());
+    (void)total;
+    if (DeviceSource::bytes(cases) < 0.4 * static_cast<double>(free)) {
+      return std::make_unique<DeviceSource>(cases, options, region, first_step, device);
+    }
+  }
+  // On the CPU the processors belong to the arithmetic: one thread keeps ahead. A GPU needs all of
+  // them.
+  const int workers = device.is_cpu() ? 1 : std::max(1, processor_count() - 1);
+  return std::make_unique<PrefetchingSource>(cases, options, region, first_step, workers);
+}
+
+}  // namespace nas

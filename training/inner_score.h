@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nas/core/extent.h"
+#include "nas/imaging/metrics.h"
+#include "training/data/preprocessing.h"
+#include "training/inference/predict.h"
+#include "training/model/graph_module.h"
+
+namespace nas {
+
+/// Dice of cases on the preprocessed grid: arg-max of sliding-window logits against the cached
+/// labels. Fast, and enough to rank networks. In the order of `ids`. \throws Error(NotFinite) if
+/// the network's output is not.
+std::vector<CaseMetrics> score_cached_cases(GraphModule& network,
+                                            const CaseCache& cache,
+                                            const std::vector<std::string>& ids,
+                                            const Extent3& patch,
+                                            const PredictOptions& options);
+
+/// Where and how precisely a training with these options runs, for scoring.
+PredictOptions predict_options(const TrainOptions& options);
+
+}  // namespace nas
