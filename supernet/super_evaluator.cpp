@@ -14,6 +14,7 @@
 #include "nas/core/threads.h"
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"
+#include "supernet/search/uniform_path.h"
 #include "supernet/super_training.h"
 #include "training/inference/predict.h"
 

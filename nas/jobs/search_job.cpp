@@ -172,7 +172,7 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     double smallest = 0;
     const bool needs_candidates =
         std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const StageSpec& stage) {
-          return stage.kind == "single_path";
+          return stage.kind->counts_candidates;
         });
     auto measure = [&] {
       search_probe = bench.evaluator->probe(baseline, TrialPurpose::Search);
@@ -227,8 +227,9 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
   Json stages = Json::array();
   std::int64_t final_steps = budget.steps;
   const auto stage_forecasts = forecast_stages(recipe, budget, clock(), probes);
+  check_all_bought(stage_forecasts);
   for (const StageForecast& stage : stage_forecasts) {
-    if (stage.kind == "retrain") final_steps = stage.trials.front().steps;
+    if (stage.final) final_steps = stage.trials.front().steps;
     lines.push_back(to_text(stage));
     stages.push_back(to_json(stage));
   }
@@ -249,7 +250,7 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
   }
   std::int64_t most = 0;
   for (const StageForecast& stage : stage_forecasts) {
-    if (stage.kind == "retrain") continue;
+    if (stage.final) continue;
     for (const TrialForecast& t : stage.trials) most = std::max(most, t.steps > 0 ? t.count : 0);
   }
   cannot.push_back(concat_text("own trainings of more than ",
@@ -278,7 +279,7 @@ SearchEnd run_and_report(Workbench& bench,
                          const RunRecord& run,
                          const fs::path& run_folder,
                          const std::function<double()>& clock) {
-  const auto listener = make_log_listener(clock);
+  const auto listener = make_log_listener(*bench.space, clock);
   SearchSetup setup;
   setup.database = &db;
   setup.space = bench.space.get();
@@ -286,7 +287,6 @@ SearchEnd run_and_report(Workbench& bench,
   setup.recipe = bench.recipe;
   setup.budget = run.budget;
   setup.seed = run.seed;
-  setup.strategies = make_strategy;
   setup.clock = clock;
   setup.should_stop = stop_requested;
   setup.folder = run_folder;
@@ -300,8 +300,10 @@ SearchEnd run_and_report(Workbench& bench,
   deliver_model(run_folder, db.trials());
   if (run.budget.has_clock()) db.set_clock(clock());
   const fs::path report = run_folder / "report.html";
-  write_file_atomic(report,
-                    html_report(run_folder, {.sections = tables_report_section(run_folder)}));
+  write_file_atomic(
+      report,
+      html_report(run_folder,
+                  {.sections = tables_report_section(run_folder), .kinds = strategy_kinds()}));
   if (run.budget.has_clock()) db.set_clock(clock());
   const Json summary = report_data(run_folder);
   log_info(summary.at("verdict").get<std::string>());
@@ -324,14 +326,14 @@ TrainOptions base_options(const std::string& device, const std::string& precisio
 }  // namespace
 
 Recipe effective_recipe(const SearchJobOptions& options) {
-  Recipe recipe = load_recipe(options.recipe, strategy_names());
+  Recipe recipe = load_recipe(options.recipe, strategy_kinds());
   if (!options.space.empty()) {
     if (options.space != recipe.space) recipe.space_options = "{}";  // another space's
     recipe.space = options.space;
   }
   if (options.trials > 0) {
     StageSpec& first = recipe.stages.front();
-    (first.is_supernet() ? first.rank_trials : first.trials) = options.trials;
+    first.set(first.kind->trials_option, options.trials);
   }
   const auto replace = [](auto& value, const auto& wanted) {
     if (wanted > 0) value = wanted;
@@ -434,6 +436,7 @@ SearchEnd start_search(const SearchJobOptions& options) {
   if (std::any_of(bench.recipe.stages.begin(), bench.recipe.stages.end(), searches_training)) {
     bench.space = with_training_genes(std::move(bench.space));
   }
+  check_space(bench.recipe, *bench.space);
   bench.open_cache(options.threads, options.show_progress);
   bench.make_evaluator(base, run_folder, options.show_progress);
   const Json forecast = make_forecast(bench, options.budget, clock);
@@ -542,7 +545,7 @@ SearchEnd run_seeds(const fs::path& folder, bool show_progress) {
       log_info("to go on with all seeds:\n  voxnas search --resume ", folder.string());
       return end;
     }
-    spent += ResultsDb::open(job.run_folder / kDatabase).clock();
+    spent += ResultsDb::open_read_only(job.run_folder / kDatabase).clock();
     runs.push_back(job.run_folder);
   }
   const Json summary = seeds_summary(runs);
@@ -594,7 +597,7 @@ SearchEnd resume_search(const fs::path& run_folder, bool show_progress) {
                : 0.0;
   };
   Workbench bench;
-  bench.recipe = recipe_from_json(parse_json(run.recipe_json, where), where, strategy_names());
+  bench.recipe = recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
   bench.plan = plan_from_json(parse_json(run.plan_json, where), where);
   const Json setup = parse_json(run.setup_json, where);
   const JsonReader reader(setup, where);

@@ -470,7 +470,7 @@ TrainOutcome train_network(const TrainJob& job) {
 }
 
 TrainJob winner_job(const fs::path& search_run) {
-  const ResultsDb db = ResultsDb::open(search_run / "results.sqlite");
+  const ResultsDb db = ResultsDb::open_read_only(search_run / "results.sqlite");
   const RunRecord run = db.run();
   const std::vector<Trial> trials = db.trials();
   const std::string label = delivered_label(trials);
