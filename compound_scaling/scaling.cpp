@@ -76,7 +76,7 @@ class CompoundScaling : public LedgerStrategy {
  public:
   explicit CompoundScaling(const StrategyContext& context)
       : LedgerStrategy(with_scale_group(context), "scaling") {
-    const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
+    const std::int64_t wanted = std::max<std::int64_t>(1, context.budget.trials);
     const auto grid = draws_.enumerate(kMostCombinations);
     NAS_CHECK_KIND(Usage,
                    grid.has_value(),
@@ -97,7 +97,7 @@ class CompoundScaling : public LedgerStrategy {
       Proposal proposal;
       proposal.genotype = genotype;
       proposal.share = 1.0 / static_cast<double>(chosen.size());
-      proposal.warm_start = context.stage.warm_start;
+      proposal.warm_start = context.stage.flag("warm_start");
       if (genotype == context.baseline) proposal.label = "baseline";
       ledger_.add(std::move(proposal));
     }
@@ -253,8 +253,18 @@ ScaleFactors scale_factors(const SearchSpace& space,
   return factors;
 }
 
-std::unique_ptr<Strategy> make_compound_scaling(const StrategyContext& context) {
-  return std::make_unique<CompoundScaling>(context);
+const StrategyKind& scaling_kind() {
+  static const StrategyKind kind{
+      .name = "scaling",
+      .words = "compound scaling",
+      .options = {trials_option(), flag_option("warm_start", false)},
+      .budget = trained_once_budget,
+      .least_trainings = least_trained_once,
+      .forecast = trained_once_forecast,
+      .make = [](const StrategyContext& context) -> std::unique_ptr<Strategy> {
+        return std::make_unique<CompoundScaling>(context);
+      }};
+  return kind;
 }
 
 }  // namespace nas

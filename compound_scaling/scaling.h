@@ -64,6 +64,6 @@ std::vector<std::size_t> scaling_order(const SearchSpace& space,
 /// the stage has trials. Each gets own training with an equal share, from the super-network's
 /// weights where stage.warm_start says so. The best score wins. C2FNAS does a grid search over
 /// about 20 networks (Yu et al., CVPR 2020); its order, and what is fitted from it, are ours.
-std::unique_ptr<Strategy> make_compound_scaling(const StrategyContext& context);
+const StrategyKind& scaling_kind();
 
 }  // namespace nas

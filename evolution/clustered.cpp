@@ -25,9 +25,9 @@ class ClusteredEvolution : public LedgerStrategy {
  public:
   explicit ClusteredEvolution(const StrategyContext& context)
       : LedgerStrategy(context, "clustered") {
-    planned_ = std::max<std::int64_t>(1, context.stage.trials);
+    planned_ = std::max<std::int64_t>(1, context.budget.trials);
     collect_candidates();
-    const auto wanted = std::min(context.stage.clusters, planned_ / kRounds);
+    const auto wanted = std::min(context.stage.count("clusters"), planned_ / kRounds);
     const Clustering clustering =
         k_medoids(distances_between(pool_),
                   pool_.size(),
@@ -356,8 +356,18 @@ std::vector<double> cluster_probabilities(const std::vector<std::optional<double
   return probabilities;
 }
 
-std::unique_ptr<Strategy> make_clustered_evolution(const StrategyContext& context) {
-  return std::make_unique<ClusteredEvolution>(context);
+const StrategyKind& clustered_kind() {
+  static const StrategyKind kind{
+      .name = "clustered",
+      .words = "clustered evolution (C2FNAS, macro)",
+      .options = {trials_option(), count_option("clusters", 8, 1, 1000)},
+      .budget = trained_once_budget,
+      .least_trainings = least_trained_once,
+      .forecast = trained_once_forecast,
+      .make = [](const StrategyContext& context) -> std::unique_ptr<Strategy> {
+        return std::make_unique<ClusteredEvolution>(context);
+      }};
+  return kind;
 }
 
 }  // namespace nas

@@ -29,6 +29,6 @@ std::vector<double> cluster_probabilities(const std::vector<std::optional<double
 ///  - The network that stands for a cluster is the best of its history.
 ///  - cluster_probabilities() with at least 1 / (4 K).
 ///  - Every trial has the same share of the stage's budget.
-std::unique_ptr<Strategy> make_clustered_evolution(const StrategyContext& context);
+const StrategyKind& clustered_kind();
 
 }  // namespace nas

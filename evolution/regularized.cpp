@@ -69,7 +69,8 @@ class RegularizedEvolution : public LedgerStrategy {
  public:
   explicit RegularizedEvolution(const StrategyContext& context)
       : LedgerStrategy(context, "regularized") {
-    planned_ = std::max<std::int64_t>(1, context.stage.trials);
+    planned_ = std::max<std::int64_t>(1, context.budget.trials);
+    objectives_ = context.stage.words("objectives");
     sizes_ = aging_sizes(planned_);
     for (const Genotype& anchor : draws_.anchors()) {
       if (static_cast<std::int64_t>(ledger_.size()) < planned_ && draws_.take(anchor)) {
@@ -123,13 +124,14 @@ class RegularizedEvolution : public LedgerStrategy {
 
   void go_on() override {
     const std::int64_t left = planned_ - static_cast<std::int64_t>(ledger_.size());
-    const std::vector<Genotype> next = next_generation(
-        context_, ledger_, TrialPurpose::Search, sizes_, left, context_.stage.objectives, draws_);
+    const std::vector<Genotype> next =
+        next_generation(context_, ledger_, TrialPurpose::Search, sizes_, left, objectives_, draws_);
     for (const Genotype& genotype : next) propose(genotype);
     finished_ = next.empty() && ledger_.complete();
   }
 
   AgingSizes sizes_;
+  std::vector<std::string> objectives_;  // beside the score
 };
 
 }  // namespace
@@ -171,8 +173,22 @@ std::vector<Genotype> next_generation(const StrategyContext& context,
   return next;
 }
 
-std::unique_ptr<Strategy> make_regularized_evolution(const StrategyContext& context) {
-  return std::make_unique<RegularizedEvolution>(context);
+const StrategyKind& regularized_kind() {
+  static const StrategyKind kind{
+      .name = "regularized",
+      .words = "regularized evolution",
+      .options = {trials_option(), words_option("objectives", cost_objectives())},
+      .measures_step_time =
+          [](const StageSpec& stage) {
+            return std::ranges::count(stage.words("objectives"), "step_time") > 0;
+          },
+      .budget = trained_once_budget,
+      .least_trainings = least_trained_once,
+      .forecast = trained_once_forecast,
+      .make = [](const StrategyContext& context) -> std::unique_ptr<Strategy> {
+        return std::make_unique<RegularizedEvolution>(context);
+      }};
+  return kind;
 }
 
 }  // namespace nas

@@ -38,6 +38,6 @@ std::vector<Genotype> next_generation(const StrategyContext& context,
 /// each of the stage's trials has the same share of its budget. With stage.objectives parents are
 /// chosen by Pareto front; the winner is the best score all the same. Source: Real et al., AAAI
 /// 2019, arXiv:1802.01548.
-std::unique_ptr<Strategy> make_regularized_evolution(const StrategyContext& context);
+const StrategyKind& regularized_kind();
 
 }  // namespace nas

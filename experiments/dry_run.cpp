@@ -8,8 +8,9 @@
 
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
+#include "nas/jobs/strategies.h"
 #include "nas/report/text.h"
-#include "nas/search/budget.h"
+#include "nas/search/forecast.h"
 #include "nas/search/recipe.h"
 #include "search_spaces/network_file.h"
 #include "search_spaces/planned_unet/unet.h"
@@ -20,10 +21,6 @@ namespace {
 
 constexpr const char* kConfiguration = "3d_fullres";
 constexpr const char* kPanc = "c2fnas-panc";
-/// All kinds that a recipe knows (nas/search/recipe.h): a forecast needs none of the strategies.
-const std::vector<std::string> kStageKinds = {
-    "random", "regularized", "clustered", "single_path", "differentiable", "scaling"};
-
 std::string triple(const Vec3& v, int digits) {
   return fixed(v[0], digits) + " x " + fixed(v[1], digits) + " x " + fixed(v[2], digits);
 }
@@ -38,38 +35,40 @@ std::string tflops(double per_second) {
   return fixed(per_second / 1e12, per_second < 1e12 ? 3 : 0) + " TFLOP/s";
 }
 
-std::vector<StageForecast> forecast_stages(const Recipe& recipe,
-                                           const NetworkForecast& planned,
-                                           double budget_seconds) {
-  const Budget budget{.seconds = budget_seconds, .steps = 0};
+/// Speeds that a search would measure, by the forecast for the planned network.
+SearchProbes forecast_probes(const NetworkForecast& planned) {
   const double sample_seconds = planned.step_seconds / static_cast<double>(planned.batch);
+  SearchProbes probes;
   // Inner validation is at most a fold's share of the training cases: scored like held-out ones.
-  const Probe probe{.step_seconds = sample_seconds * static_cast<double>(kSmallestBatch),
-                    .evaluation_seconds = planned.held_out_seconds,
-                    .probe_seconds = 0};
+  probes.search = {.step_seconds = sample_seconds * static_cast<double>(kSmallestBatch),
+                   .evaluation_seconds = planned.held_out_seconds,
+                   .probe_seconds = 0};
+  probes.retrain = probes.search;
   // Scoring with inherited weights: the forward passes of one inner validation.
-  const double candidate_seconds = planned.held_out_seconds;
-  std::vector<StageForecast> stages;
-  double elapsed = 0;
-  for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
-    const StageSpec& spec = recipe.stages[i];
-    StageForecast stage{.name = spec.name, .kind = spec.kind};
-    try {
-      const StageBudget share = stage_budget(recipe, i, budget, elapsed, probe, candidate_seconds);
-      elapsed = share.ends_at;
-      stage.seconds = share.seconds;
-      stage.trials = halving_sizes(share.trials, share.rungs, spec.keep);
-      for (const std::int64_t count : stage.trials) {
-        stage.steps.push_back(steps_in(
-            share.seconds / static_cast<double>(count) / static_cast<double>(stage.trials.size()),
-            probe));
-      }
-    } catch (const Error& error) {
-      stage.refused = error.what();
+  probes.candidate_seconds = planned.held_out_seconds;
+  return probes;
+}
+
+/// A row for each sort of trials of a stage.
+Table stage_rows(const std::vector<StageForecast>& stages) {
+  Table table;
+  table.head = {"stage", "kind", "time", "trials", "", "steps each"};
+  table.columns = "llrrlr";
+  for (const StageForecast& stage : stages) {
+    if (!stage.refused.empty()) {
+      table.rows.push_back({stage.name, stage.kind, "refused", "", "", ""});
     }
-    stages.push_back(std::move(stage));
+    for (const TrialForecast& t : stage.trials) {
+      const bool first = &t == &stage.trials.front();
+      table.rows.push_back({first ? stage.name : "",
+                            first ? stage.kind : "",
+                            first ? format_duration(stage.seconds) : "",
+                            std::to_string(t.count),
+                            t.what,
+                            t.steps > 0 ? std::to_string(t.steps) : "none"});
+    }
   }
-  return stages;
+  return table;
 }
 
 Table network_rows(const DryRun& run) {
@@ -136,14 +135,17 @@ DryRun dry_run(const Experiment& experiment, const DryRunOptions& options) {
   for (const auto& [name, graph] : options.networks) {
     run.networks.push_back(forecast_network(name, graph, experiment, run.plan, run.device));
   }
-  const std::string where = experiment.name + "/recipe.json";
+  const std::string where = experiment.recipe_file;
   const Recipe recipe =
       options.recipe.empty()
-          ? recipe_from_json(parse_json(experiment.recipe, where), where, kStageKinds)
-          : load_recipe(options.recipe, kStageKinds);
+          ? recipe_from_json(parse_json(experiment.recipe, where), where, strategy_kinds())
+          : load_recipe(options.recipe, strategy_kinds());
   run.recipe_name = recipe.name;
   run.space = recipe.space;
-  run.stages = forecast_stages(recipe, run.networks.front(), options.budget_seconds);
+  run.stages = forecast_stages(recipe,
+                               {.seconds = options.budget_seconds, .steps = 0},
+                               0,
+                               forecast_probes(run.networks.front()));
   run.calibration = h100_calibration();
   return run;
 }
@@ -175,27 +177,10 @@ std::string to_text(const DryRun& run) {
       << "Search with recipe " << run.recipe_name << " over " << run.space << ", "
       << format_duration(run.budget_seconds) << " on this device (steps of batch " << kSmallestBatch
       << ", planned network)\n";
-  Table stages;
-  stages.head = {"stage", "kind", "time", "trials", "steps each"};
-  stages.columns = "llrrr";
-  std::vector<std::string> refusals;
+  out << text_table(stage_rows(run.stages));
   for (const StageForecast& stage : run.stages) {
-    std::string trials, steps;
-    for (const std::int64_t n : stage.trials) {
-      trials += (trials.empty() ? "" : " + ") + std::to_string(n);
-    }
-    for (const std::int64_t n : stage.steps) {
-      steps += (steps.empty() ? "" : ", ") + std::to_string(n);
-    }
-    stages.rows.push_back({stage.name,
-                           stage.kind,
-                           stage.refused.empty() ? format_duration(stage.seconds) : "refused",
-                           trials,
-                           steps});
-    if (!stage.refused.empty()) refusals.push_back(stage.name + ": " + stage.refused);
+    if (!stage.refused.empty()) out << stage.name << ": " << stage.refused << '\n';
   }
-  out << text_table(stages);
-  for (const std::string& line : refusals) out << line << '\n';
   return out.str();
 }
 
@@ -216,14 +201,7 @@ Json to_json(const DryRun& run) {
                         {"full_steps", kFullSteps},
                         {"full_hours", n.full_hours}});
   }
-  for (const StageForecast& s : run.stages) {
-    stages.push_back({{"name", s.name},
-                      {"kind", s.kind},
-                      {"seconds", s.seconds},
-                      {"trials", s.trials},
-                      {"steps", s.steps},
-                      {"refused", s.refused}});
-  }
+  for (const StageForecast& stage : run.stages) stages.push_back(to_json(stage));
   for (const Calibration& k : run.calibration) {
     calibration.push_back({{"task", k.experiment},
                            {"epoch_flops", k.epoch_flops},

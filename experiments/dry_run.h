@@ -9,6 +9,7 @@
 #include "experiments/forecast.h"
 #include "nas/core/json.h"
 #include "nas/network/graph.h"
+#include "nas/search/forecast.h"
 
 namespace nas {
 
@@ -21,15 +22,6 @@ struct DryRunOptions {
   std::vector<std::pair<std::string, Graph>> networks = {};
 };
 
-/// What a stage of the search can do within the budget, by the forecast speed.
-struct StageForecast {
-  std::string name = {}, kind = {};
-  double seconds = 0;
-  std::vector<std::int64_t> trials = {};  // per rung
-  std::vector<std::int64_t> steps = {};   // of each trial of the planned network's cost
-  std::string refused = {};               // why the budget cannot buy it; "" if it can
-};
-
 /// All that an experiment would do, told without its images.
 struct DryRun {
   Experiment experiment;
@@ -38,7 +30,7 @@ struct DryRun {
   double budget_seconds = 0;
   std::string recipe_name, space;
   std::vector<NetworkForecast> networks;  // the planned one first
-  std::vector<StageForecast> stages;
+  std::vector<StageForecast> stages;  // of the search, by the forecast speed of the planned network
   std::vector<Calibration> calibration;  // of the H100, the one machine with times for all tasks
 };
 

@@ -55,7 +55,11 @@ Experiment load_experiment(const std::string& name) {
   }
   e.fingerprint = fingerprint_from_json(fingerprint, folder + "fingerprint.json");
   e.source = JsonReader(fingerprint, folder + "fingerprint.json").at("source").text();
-  e.recipe = embedded_text(experiment_files(), folder + "recipe.json");
+  const std::string own = folder + "recipe.json";
+  const bool has_own = std::ranges::any_of(
+      experiment_files(), [&](const EmbeddedFile& file) { return file.name == own; });
+  e.recipe_file = has_own ? own : "recipe.json";
+  e.recipe = embedded_text(experiment_files(), e.recipe_file);
   return e;
 }
 

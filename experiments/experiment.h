@@ -24,7 +24,8 @@ struct Experiment {
   PlannerFacts facts;
   Fingerprint fingerprint;  // of all training cases, as nnU-Net measured it
   std::string source;       // of fingerprint and facts
-  std::string recipe;       // recipe.json
+  std::string recipe_file;  // its own recipe.json, or the one that all others share
+  std::string recipe;       // text of that
 };
 
 /// The ten tasks in order. \throws Error(Usage) with the nearest name on an unknown one.

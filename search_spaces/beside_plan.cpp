@@ -40,9 +40,13 @@ std::string BesidePlan::invalid_reason(const Genotype& genotype) const {
   return "";
 }
 
-void BesidePlan::check(const Genotype& genotype) const {
-  const std::string reason = invalid_reason(genotype);
-  NAS_CHECK(reason.empty(), "space ", name(), ": invalid genotype: ", reason);
+std::string BesidePlan::short_text(const Genotype& genotype, const Genotype* from) const {
+  const bool planned = malformed_reason(genotype).empty() && is_plan(genotype);
+  if (planned) return "plan";
+  if (from != nullptr && is_plan(*from)) from = nullptr;
+  const std::string genes = short_genes(genotype, from, 1);
+  if (from != nullptr) return genes.empty() ? kAsTheStart : genes;
+  return genes_[0].values[0] + " " + genes;
 }
 
 Phenotype BesidePlan::build(const Genotype& genotype) const {

@@ -23,6 +23,7 @@ class BesidePlan : public SearchSpace {
   bool has_super_network() const final { return true; }
   SuperNetwork super_network(const Genotype& fixed) const final;
   double count() const override;
+  std::string short_text(const Genotype& genotype, const Genotype* from = nullptr) const final;
   const Configuration& planned() const { return planned_; }
 
  protected:
@@ -47,8 +48,6 @@ class BesidePlan : public SearchSpace {
 
  private:
   bool is_plan(const Genotype& genotype) const { return genotype.values[0] == 1; }
-  void check(const Genotype& genotype) const;
-
   Configuration planned_;
   std::int64_t planned_parameters_ = 0;
   std::vector<Gene> genes_;

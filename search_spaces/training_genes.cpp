@@ -86,15 +86,12 @@ std::string TrainingGenesSpace::invalid_reason(const Genotype& genotype) const {
 }
 
 const std::string& TrainingGenesSpace::text(const Genotype& genotype, std::string_view gene) const {
-  const auto found = std::ranges::find(genes_, gene, &Gene::name);
-  NAS_CHECK_KIND(Internal, found != genes_.end(), "training genes: no gene ", gene);
-  const auto index = static_cast<std::size_t>(found - genes_.begin());
-  return found->values[static_cast<std::size_t>(genotype.values[index])];
+  const std::size_t place = place_of(gene);
+  return genes_[place].values[static_cast<std::size_t>(genotype.values[place])];
 }
 
 Phenotype TrainingGenesSpace::build(const Genotype& genotype) const {
-  const std::string reason = malformed_reason(genotype);
-  NAS_CHECK(reason.empty(), "space ", name(), ": invalid genotype: ", reason);
+  check(genotype);
   Phenotype result = inner_->build(inner_part(genotype));
   if (!result.training.is_object()) result.training = Json::object();
   for (const char* option : {"optimizer", "schedule", "loss"}) {
@@ -127,6 +124,15 @@ SuperNetwork TrainingGenesSpace::super_network(const Genotype& fixed) const {
   SuperNetwork network = inner_->super_network(inner_part(fixed));
   network.graph = changed(network.graph, fixed);
   return network;
+}
+
+std::string TrainingGenesSpace::short_text(const Genotype& genotype, const Genotype* from) const {
+  const std::string own = short_genes(genotype, from, inner_->genes().size());
+  const Genotype network = inner_part(genotype);
+  if (from == nullptr) return inner_->short_text(network) + (own.empty() ? "" : " " + own);
+  const Genotype known = inner_part(*from);
+  if (network == known) return own.empty() ? kAsTheStart : own;
+  return inner_->short_text(network, &known) + (own.empty() ? "" : " " + own);
 }
 
 double TrainingGenesSpace::count() const {

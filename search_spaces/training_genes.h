@@ -40,6 +40,7 @@ class TrainingGenesSpace : public SearchSpace {
   SuperNetwork super_network(const Genotype& fixed) const override;
   const LinkedGenes* linked_genes() const override { return inner_->linked_genes(); }
   double count() const override;
+  std::string short_text(const Genotype& genotype, const Genotype* from = nullptr) const override;
 
   const SearchSpace& inner() const { return *inner_; }
   /// The part of `genotype` that belongs to the inner space.

@@ -16,6 +16,7 @@
 #include "nas/network/safetensors.h"
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"
+#include "supernet/search/uniform_path.h"
 #include "supernet/super_training.h"
 #include "training/data/time_model.h"
 #include "training/fit/fit.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "supernet/search/paths.h"
+#include "supernet/search/decisions.h"
 #include "training/train_evaluator.h"
 
 namespace nas {

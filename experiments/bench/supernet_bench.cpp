@@ -16,7 +16,7 @@
 
 #include "nas/core/rng.h"
 #include "supernet/inherited_scores.h"
-#include "supernet/search/paths.h"
+#include "supernet/search/uniform_path.h"
 #include "supernet/super_training.h"
 #include "training/fit/losses.h"
 #include "training/model/device.h"

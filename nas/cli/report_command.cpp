@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "nas/jobs/strategies.h"
 #include "nas/report/report.h"
 
 #include <CLI/CLI.hpp>
@@ -43,10 +44,12 @@ Command report_command() {
             const Json summary = seeds_summary(seeds);
             text = a->markdown ? seeds_markdown(summary) : seeds_html(summary);
           } else if (a->markdown) {
-            text = markdown_report(run);
+            text = markdown_report(run, strategy_kinds());
           } else {
-            text = html_report(
-                run, {.pictures = !a->no_pictures, .sections = tables_report_section(run)});
+            text = html_report(run,
+                               {.pictures = !a->no_pictures,
+                                .sections = tables_report_section(run),
+                                .kinds = strategy_kinds()});
           }
           const std::filesystem::path file = !a->output.empty() ? std::filesystem::path(a->output)
                                              : a->markdown      ? run / "report.md"

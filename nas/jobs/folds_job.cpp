@@ -84,7 +84,7 @@ void check_finished_fold(const RunFolder& fold,
 
 TrainJob winner_job(const fs::path& search_run) {
   const RunFolder folder(search_run);
-  const ResultsDb db = ResultsDb::open(folder.database());
+  const ResultsDb db = ResultsDb::open_read_only(folder.database());
   const RunRecord run = db.run();
   const std::vector<Trial> trials = db.trials();
   const std::string label = delivered_label(trials);

@@ -43,7 +43,7 @@ SearchEnd run_and_report(Workbench& bench,
                          const RunRecord& run,
                          const RunFolder& folder,
                          const std::function<double()>& clock) {
-  const auto listener = make_log_listener(clock);
+  const auto listener = make_log_listener(*bench.space, clock);
   SearchSetup setup;
   setup.database = &db;
   setup.space = bench.space.get();
@@ -51,7 +51,6 @@ SearchEnd run_and_report(Workbench& bench,
   setup.recipe = bench.recipe;
   setup.budget = run.budget;
   setup.seed = run.seed;
-  setup.strategies = make_strategy;
   setup.clock = clock;
   setup.should_stop = stop_requested;
   setup.folder = folder.path();
@@ -64,8 +63,10 @@ SearchEnd run_and_report(Workbench& bench,
   }
   deliver_model(folder, db.trials());
   if (run.budget.has_clock()) db.set_clock(clock());
-  write_file_atomic(folder.report(),
-                    html_report(folder.path(), {.sections = tables_report_section(folder.path())}));
+  write_file_atomic(
+      folder.report(),
+      html_report(folder.path(),
+                  {.sections = tables_report_section(folder.path()), .kinds = strategy_kinds()}));
   if (run.budget.has_clock()) db.set_clock(clock());
   const Json summary = report_data(folder.path());
   log_info(summary.at("verdict").get<std::string>());
@@ -208,14 +209,14 @@ void forget_refused_run(std::optional<ResultsDb>& db, const RunFolder& folder) {
 }  // namespace
 
 Recipe effective_recipe(const SearchJobOptions& options) {
-  Recipe recipe = load_recipe(options.recipe, strategy_names());
+  Recipe recipe = load_recipe(options.recipe, strategy_kinds());
   if (!options.space.empty()) {
     if (options.space != recipe.space) recipe.space_options = "{}";  // another space's
     recipe.space = options.space;
   }
   if (options.trials > 0) {
     StageSpec& first = recipe.stages.front();
-    (first.is_supernet() ? first.rank_trials : first.trials) = options.trials;
+    first.set(first.kind->trials_option, options.trials);
   }
   const auto replace = [](auto& value, const auto& wanted) {
     if (wanted > 0) value = wanted;
@@ -293,7 +294,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
   const std::string where = folder.database().string();
   const auto clock = make_run_clock(run.budget.has_clock(), db.clock() + spent_seconds);
   Workbench bench;
-  bench.recipe = recipe_from_json(parse_json(run.recipe_json, where), where, strategy_names());
+  bench.recipe = recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
   const Json setup = parse_json(run.setup_json, where);
   const JsonReader reader(setup, where);
   bench.cases = case_selection_from_json(reader.at("cases").json(), where);

@@ -90,7 +90,7 @@ SearchEnd run_seeds(const RunFolder& folder,
       log_info("to go on with all seeds:\n  voxnas search --resume ", folder.text());
       return end;
     }
-    spent += ResultsDb::open(run.database()).clock();
+    spent += ResultsDb::open_read_only(run.database()).clock();
     runs.push_back(run.path());
   }
   const Json summary = seeds_summary(runs);

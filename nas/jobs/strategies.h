@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <memory>
-#include <string>
-#include <vector>
-
-#include "nas/search/strategy.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 
-/// The factory: one visible table of strategies, by the `kind` of a recipe's stage. \throws
-/// Error(Usage).
-std::unique_ptr<Strategy> make_strategy(const StrategyContext& context);
-std::vector<std::string> strategy_names();
+/// The table of all kinds of stages, the final trainings last. Recipes, budgets, forecasts, the
+/// search loop and the report know kinds from here alone.
+const StrategyKinds& strategy_kinds();
 
 }  // namespace nas

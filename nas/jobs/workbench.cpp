@@ -14,6 +14,7 @@
 #include "nas/core/progress.h"
 #include "nas/jobs/mirroring.h"
 #include "nas/search/forecast.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 namespace {
@@ -29,7 +30,7 @@ SearchProbes measure_speeds(Workbench& bench,
   double smallest = 0;
   const bool needs_candidates =
       std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const StageSpec& stage) {
-        return stage.kind == "single_path";
+        return stage.kind->counts_candidates;
       });
   const auto measure = [&] {
     probes.search = bench.evaluator->probe(baseline, TrialPurpose::Search);
@@ -83,7 +84,7 @@ std::string probe_line(const Workbench& bench, const SearchProbes& probes) {
 /// Of the planned network's final training.
 std::int64_t final_steps(const std::vector<StageForecast>& stages) {
   for (const StageForecast& stage : stages) {
-    if (stage.kind == "retrain") return stage.trials.front().steps;
+    if (stage.final) return stage.trials.front().steps;
   }
   return 0;
 }
@@ -95,7 +96,7 @@ std::vector<std::string> not_in_budget(Workbench& bench,
   std::vector<std::string> cannot;
   std::int64_t most = 0;
   for (const StageForecast& stage : stages) {
-    if (stage.kind == "retrain") continue;
+    if (stage.final) continue;
     for (const TrialForecast& t : stage.trials) most = std::max(most, t.steps > 0 ? t.count : 0);
   }
   if (final_steps(stages) < kLongSteps) {
@@ -192,9 +193,11 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     lines.push_back(concat_text("preparation took ", format_duration(clock())));
   }
   auto stages = forecast_stages(bench.recipe, budget, clock(), probes);
+  check_all_bought(stages);
   forecast["mirroring"] = decide(bench, budget, final_steps(stages));
   if (!forecast["mirroring"].is_null()) {  // which took its time
     stages = forecast_stages(bench.recipe, budget, clock(), probes);
+    check_all_bought(stages);
   }
   forecast["stages"] = Json::array();
   for (const StageForecast& stage : stages) {

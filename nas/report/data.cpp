@@ -22,8 +22,18 @@ namespace {
 
 Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-Json trial_json(const Trial& t) {
+/// For people; as it is stored where the space is of another version.
+std::string network_text(const SearchSpace* space, const std::string& genotype) {
+  try {
+    if (space != nullptr) return space->short_text(space->from_text(genotype));
+  } catch (const Error&) {
+  }
+  return genotype;
+}
+
+Json trial_json(const Trial& t, const SearchSpace* space) {
   Json j = {{"id", t.id},
+            {"network", network_text(space, t.genotype_text)},
             {"stage", t.stage},
             {"purpose", to_text(t.purpose)},
             {"label", t.label},
@@ -197,7 +207,7 @@ void name_alternatives(Json& details, const SearchSpace& space) {
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
-  const ResultsDb db = ResultsDb::open(RunFolder(run_folder).database());
+  const ResultsDb db = ResultsDb::open_read_only(RunFolder(run_folder).database());
   const std::string where = db.file().string();
   const RunRecord run = db.run();
   const Json setup = parse_json(run.setup_json, where);
@@ -242,17 +252,25 @@ Json report_data(const std::filesystem::path& run_folder) {
   for (const StageRecord& s : db.stages()) {
     Json winner;
     if (s.winner.found) {
-      winner = {{"genotype",
-                 space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump()},
+      const std::string text =
+          space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump();
+      winner = {{"genotype", text},
+                {"network", network_text(space.get(), text)},
                 {"score", finite(s.winner.score)},
                 {"how", s.winner.how}};
+    }
+    Json story = parse_json(s.story, where);
+    if (part(story, "scores").is_array()) {
+      for (Json& score : story["scores"]) {
+        score["network"] = network_text(space.get(), text_or(score, "genotype"));
+      }
     }
     const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;
     data["stages"].push_back({{"name", s.name},
                               {"kind", spec ? text_or(*spec, "kind") : ""},
                               {"control", spec != nullptr && spec->value("control", false)},
                               {"winner", winner},
-                              {"story", parse_json(s.story, where)},
+                              {"story", story},
                               {"status", s.status},
                               {"seconds", s.budget.seconds},
                               {"steps", s.budget.steps},
@@ -266,7 +284,7 @@ Json report_data(const std::filesystem::path& run_folder) {
   std::map<std::string, Json> details;
   bool searched_best = false;
   for (const Trial& t : trials) {
-    data["trials"].push_back(trial_json(t));
+    data["trials"].push_back(trial_json(t, space.get()));
     if (t.purpose == TrialPurpose::SuperNet && !t.evaluation.details.empty()) {
       data["trials"].back()["details"] = parse_json(t.evaluation.details, where);
       if (space) name_alternatives(data["trials"].back()["details"], *space);
@@ -275,10 +293,15 @@ Json report_data(const std::filesystem::path& run_folder) {
     searched_best |= t.label == "best";
     if (t.status != TrialStatus::Done || t.evaluation.details.empty()) continue;
     details[t.label] = parse_json(t.evaluation.details, where);
-    Json row = trial_json(t);
+    Json row = trial_json(t, space.get());
     row["classes"] = class_means(details[t.label]);
     row["cases"] = part(details[t.label], "cases");
     data["final"][t.label] = std::move(row);
+  }
+  data["events"] = Json::array();
+  for (const EventRecord& e : db.events()) {
+    data["events"].push_back(
+        {{"at", e.at}, {"trial", e.trial}, {"kind", e.kind}, {"text", e.text}});
   }
   data["best_trial"] = nullptr;  // the last trial by own training of the network that was chosen
   for (const Trial& t : trials) {

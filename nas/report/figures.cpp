@@ -93,7 +93,7 @@ std::string search_curve_svg(const Json& data) {
                                   ", rung ",
                                   t.at("rung").dump(),
                                   ": ",
-                                  t.at("genotype").get<std::string>(),
+                                  t.at("network").get<std::string>(),
                                   ", Dice ",
                                   fixed(t.at("score"), 4))});
   }
@@ -287,7 +287,9 @@ void add_drawings(Html& page, const fs::path& run_folder, const Json& data) {
       continue;
     }
     page.element("h2", concat_text(title, delivered ? ", delivered" : ""));
-    const fs::path drawing = temporary_name(run_folder / "network.svg").string() + ".svg";
+    // Not in the run folder, which may be an archive.
+    const fs::path drawing =
+        temporary_name(fs::temp_directory_path() / "voxnas-network").string() + ".svg";
     try {
       const Graph graph = read_graph((model / "network.json").string());
       const std::string where = (model / "preprocessing.json").string();

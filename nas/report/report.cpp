@@ -142,7 +142,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   if (options.pictures && !delivered.empty()) add_pictures(page, run_folder, data, delivered);
 
   section("Every final training against the baseline", comparison_table(data));
-  section("Stage by stage", stage_table(data));
+  section("Stage by stage", stage_table(data, options.kinds));
   page.element("h2", "Search");
   page.raw(search_curve_svg(data));
   page.element("p",
@@ -155,7 +155,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
       page.element("p", concat_text("Trial ", t.at("id").dump(), ": ", message), "class=\"note\"");
     }
   }
-  add_stories(page, data);
+  add_stories(page, data, options.kinds);
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
   add_drawings(page, run_folder, data);
@@ -181,7 +181,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   return page.str();
 }
 
-std::string markdown_report(const std::filesystem::path& run_folder) {
+std::string markdown_report(const std::filesystem::path& run_folder, const StrategyKinds& kinds) {
   const Json data = report_data(run_folder);
   std::ostringstream out;
   auto section = [&](const char* title, const Table& table) {
@@ -195,9 +195,9 @@ std::string markdown_report(const std::filesystem::path& run_folder) {
       << data.at("verdict").get<std::string>() << "**\n\n";
   section("Held-out cases by class", class_table(data));
   section("Every final training against the baseline", comparison_table(data));
-  section("Stage by stage", stage_table(data));
+  section("Stage by stage", stage_table(data, kinds));
   section("Search", trial_table(data));
-  for (const StorySection& story : story_sections(data)) {
+  for (const StorySection& story : story_sections(data, kinds)) {
     out << "## " << story.title << "\n\n" << story.text << (story.text.empty() ? "" : "\n\n");
     for (const Table& table : story.tables) out << markdown_table(table) << '\n';
   }

@@ -11,21 +11,16 @@
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
 #include "nas/report/plot.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 namespace {
 
 constexpr std::size_t kCandidatesShown = 10;
 
-const char* kind_words(const std::string& kind) {
-  if (kind == "random") return "random search, successive halving";
-  if (kind == "regularized") return "regularized evolution";
-  if (kind == "clustered") return "clustered evolution (C2FNAS, macro)";
-  if (kind == "single_path") return "single-path super-network (C2FNAS, cells)";
-  if (kind == "differentiable") return "differentiable super-network (V-NAS)";
-  if (kind == "scaling") return "compound scaling";
-  if (kind == "retrain") return "final trainings";
-  return "";
+std::string kind_words(const StrategyKinds& kinds, const Json& stage) {
+  const StrategyKind* kind = find_kind(kinds, text_or(stage, "kind"));
+  return kind == nullptr ? "" : kind->words;
 }
 
 /// Sum of `key` over all trials of a stage.
@@ -58,7 +53,7 @@ std::vector<const Json*> by_score(const Json& scores) {
 
 }  // namespace
 
-Table stage_table(const Json& data) {
+Table stage_table(const Json& data, const StrategyKinds& kinds) {
   Table table{{"stage", "kind", "trials", "time", "steps", "share of the whole", "chose", "how"},
               {},
               "llrrrrww",
@@ -82,12 +77,12 @@ Table stage_table(const Json& data) {
     const Json& winner = part(s, "winner");
     const bool done = s.at("status") == "done";
     table.rows.push_back({name + (s.value("control", false) ? " (control)" : ""),
-                          kind_words(text_or(s, "kind")),
+                          kind_words(kinds, s),
                           std::to_string(trials),
                           done && seconds > 0 ? format_duration(seconds) : "–",
                           fixed(steps, 0),
                           done && std::isfinite(share) ? fixed(100 * share, 0) + " %" : "–",
-                          winner.is_object() ? short_genotype(text_or(winner, "genotype")) : "–",
+                          winner.is_object() ? text_or(winner, "network") : "–",
                           winner.is_object() ? text_or(winner, "how")
                           : done             ? ""
                                              : "not finished"});
@@ -210,7 +205,7 @@ std::string rank_svg(const Json& story) {
   std::vector<Point> points;
   for (const Json& s : part(story, "scores")) {
     if (part(s, "score").is_number() && part(s, "own").is_number()) {
-      points.push_back({s.at("score"), s.at("own"), text_or(s, "genotype")});
+      points.push_back({s.at("score"), s.at("own"), text_or(s, "network")});
     }
   }
   if (points.empty()) return "";
@@ -326,7 +321,7 @@ Table candidate_table(const Json& story) {
   Table table{{"network", "Dice, inherited weights", "Dice, own training"}, {}, "wrr", {}};
   const auto order = by_score(part(story, "scores"));
   for (std::size_t i = 0; i < std::min(order.size(), kCandidatesShown); ++i) {
-    table.rows.push_back({short_genotype(text_or(*order[i], "genotype")),
+    table.rows.push_back({text_or(*order[i], "network"),
                           fixed(number_or(*order[i], "score", NAN), 4),
                           fixed(number_or(*order[i], "own", NAN), 4)});
   }
@@ -351,14 +346,14 @@ std::string rank_sentence(const Json& story) {
   return text + ". Chosen: " + text_or(story, "decision") + ".";
 }
 
-std::vector<StorySection> story_sections(const Json& data) {
+std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& kinds) {
   std::vector<StorySection> sections;
   for (const Json& stage : data.at("stages")) {
     const Json& story = part(stage, "story");
     if (!story.is_object() || story.empty()) continue;
     StorySection section;
-    section.title = concat_text(
-        "Stage ", stage.at("name").get<std::string>(), ": ", kind_words(text_or(stage, "kind")));
+    section.title =
+        concat_text("Stage ", stage.at("name").get<std::string>(), ": ", kind_words(kinds, stage));
     section.text = rank_sentence(story);
     for (Table table : {candidate_table(story), scaling_table(story), exponent_table(story)}) {
       if (!table.rows.empty()) section.tables.push_back(std::move(table));
@@ -368,8 +363,8 @@ std::vector<StorySection> story_sections(const Json& data) {
   return sections;
 }
 
-void add_stories(Html& page, const Json& data) {
-  const auto sections = story_sections(data);
+void add_stories(Html& page, const Json& data, const StrategyKinds& kinds) {
+  const auto sections = story_sections(data, kinds);
   std::size_t next = 0;
   for (const Json& stage : data.at("stages")) {
     const Json& story = part(stage, "story");

@@ -6,14 +6,16 @@
 
 #include "nas/core/json.h"
 #include "nas/report/text.h"
+#include "nas/search/stage.h"
 
 /// What the report tells of each stage: cost, choice, and the figure of its kind. `data` is
 /// report_data(); `story` and `details` are JSON of docs/formats.md ("Stories of stages"). A figure
 /// that has nothing to show is "".
 namespace nas {
 
+/// \param kinds the table of all kinds: their words for people; a kind that is not there has none.
 /// Stage by stage: kind, cost in seconds and steps, share of the whole, what it chose and why.
-Table stage_table(const Json& data);
+Table stage_table(const Json& data, const StrategyKinds& kinds);
 /// The final trainings against the baseline: mean, difference with interval, verdict.
 Table comparison_table(const Json& data);
 
@@ -38,12 +40,12 @@ Table candidate_table(const Json& story);
 std::string rank_sentence(const Json& story);
 
 /// Everything above for every stage that has a story, with headings.
-void add_stories(Html& page, const Json& data);
+void add_stories(Html& page, const Json& data, const StrategyKinds& kinds);
 struct StorySection {
   std::string title, text;
   std::vector<Table> tables;
 };
 /// The same without figures, for Markdown.
-std::vector<StorySection> story_sections(const Json& data);
+std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& kinds);
 
 }  // namespace nas

@@ -37,21 +37,21 @@ Table trial_table(const Json& data) {
     if (t.at("purpose") == "inherited")
       continue;  // by the hundred: the stage's story tells of them
     const std::string label = t.at("label"), status = t.at("status");
-    table.rows.push_back({t.at("id").dump(),
-                          t.at("stage").get<std::string>() +
-                              (t.at("purpose") == "search"      ? " / " + t.at("rung").dump()
-                               : t.at("purpose") == "super-net" ? " / super-network"
-                                                                : ""),
-                          short_genotype(t.at("genotype").get<std::string>()) +
-                              (label.empty() ? "" : " (" + label + ")"),
-                          count_text(t.at("parameters")),
-                          count_text(t.at("macs")),
-                          t.at("steps_done").dump(),
-                          t.at("score").is_number() ? fixed(t.at("score"), 4) : "–",
-                          status,
-                          budget_is_time(data) || t.at("seconds").get<double>() > 0
-                              ? format_duration(t.at("seconds"))
-                              : "–"});
+    table.rows.push_back(
+        {t.at("id").dump(),
+         t.at("stage").get<std::string>() + (t.at("purpose") == "search"
+                                                 ? " / " + t.at("rung").dump()
+                                             : t.at("purpose") == "super-net" ? " / super-network"
+                                                                              : ""),
+         t.at("network").get<std::string>() + (label.empty() ? "" : " (" + label + ")"),
+         count_text(t.at("parameters")),
+         count_text(t.at("macs")),
+         t.at("steps_done").dump(),
+         t.at("score").is_number() ? fixed(t.at("score"), 4) : "–",
+         status,
+         budget_is_time(data) || t.at("seconds").get<double>() > 0
+             ? format_duration(t.at("seconds"))
+             : "–"});
     const bool waits = status == "running" || status == "queued";
     table.classes.emplace_back(status != "done" && !waits                               ? "failed"
                                : t.at("id") == data.at("best_trial") || label == "best" ? "chosen"
@@ -78,8 +78,10 @@ Table gene_table(const Json& data) {
   const std::string best_text = final_trials.at("best").at("genotype"),
                     planned_text = final_trials.at("baseline").at("genotype");
   if (planned_text.starts_with("network=plan ")) {  // its other genes say nothing (BesidePlan)
-    table.rows.push_back(
-        {"all", short_genotype(planned_text), short_genotype(best_text), "changed"});
+    table.rows.push_back({"all",
+                          text_or(final_trials.at("baseline"), "network"),
+                          text_or(final_trials.at("best"), "network"),
+                          "changed"});
     table.classes.emplace_back("");
     return table;
   }

@@ -83,39 +83,6 @@ double case_dice(const Json& classes) {
 
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
-std::string short_genotype(const std::string& text) {
-  // Beside the planned network (BesidePlan) all other genes stand still and say nothing.
-  if (text.starts_with("network=plan ")) return "network=plan";
-  struct Entry {
-    std::string name, first, last, values;  // "op", "1", "12", "3d 2d ..."
-    int count;
-  };
-  std::vector<Entry> entries;
-  std::istringstream in(text);
-  for (std::string word; in >> word;) {
-    const std::size_t equals = word.find('=');
-    if (equals == std::string::npos) return text;  // of a space that nobody knows any more
-    const std::string gene = word.substr(0, equals), value = word.substr(equals + 1);
-    const std::size_t digit = gene.find_first_of("0123456789");
-    const std::string name = gene.substr(0, digit),
-                      number = digit == std::string::npos ? "" : gene.substr(digit);
-    if (!number.empty() && !entries.empty() && entries.back().name == name &&
-        !entries.back().first.empty()) {
-      entries.back().last = number;
-      entries.back().values += ' ' + value;
-      ++entries.back().count;
-    } else {
-      entries.push_back({name, number, number, value, 1});
-    }
-  }
-  std::string result;
-  for (const Entry& e : entries) {
-    result += (result.empty() ? "" : "; ") + e.name + e.first +
-              (e.count > 1 ? '-' + e.last + ": " : "=") + e.values;
-  }
-  return result;
-}
-
 std::string text_table(const Table& table) {
   // Characters of UTF-8 text are the columns of a terminal.
   const auto width_of = [](const std::string& text) {

@@ -9,7 +9,7 @@
 
 #include "nas/core/json.h"
 
-/// Words, numbers, tables and HTML, for the files of the report (report*.cpp) alone.
+/// Words, numbers, tables and HTML: for the report, and for the tables that experiments print.
 namespace nas {
 
 // ---- numbers and words ----
@@ -23,9 +23,6 @@ std::string interval_text(const Json& interval, int digits);
 /// A number with its unit letter ("1.2 M"); "–" for anything else.
 std::string count_text(const Json& value);
 std::string join(const Json& words, const char* separator = ", ");
-/// The text of a genotype for a table: numbered genes together, "op1=3d op2=2d op3=3d cells=12"
-/// becomes "op1-3: 3d 2d 3d; cells=12".
-std::string short_genotype(const std::string& text);
 
 // ---- members that may be missing or null: databases hold what older runs and users put there ----
 

@@ -160,7 +160,7 @@ void Draws::check_any() const {
                            " MACs, ",
                            format_bytes(static_cast<double>(cost.memory_bytes)),
                            " of training memory (",
-                           context_->space->to_text(genotype),
+                           context_->space->short_text(genotype),
                            ")");
   }
   fail(ErrorKind::Usage,

@@ -8,20 +8,17 @@
 
 #include "nas/core/json.h"
 #include "nas/search/budget.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 
-/// One kind of trials of a stage: so many, each of about so many steps.
-struct TrialForecast {
-  std::string what;  // "trials", "super-network", "candidates scored with inherited weights", ...
-  std::int64_t count = 0;
-  std::int64_t steps = 0;  // each, of the planned network's speed; 0: no training
-};
-
+/// What the budget buys of one stage.
 struct StageForecast {
   std::string name, kind;
+  bool final = false;  // the final trainings
   double seconds = 0;  // 0 without a clock
-  std::vector<TrialForecast> trials;
+  std::vector<TrialForecast> trials = {};
+  std::string refused = {};  // why the budget cannot buy it; "" if it can
 };
 
 /// Measured speeds of individual 0; empty without a clock.
@@ -32,12 +29,15 @@ struct SearchProbes {
       std::nullopt;  // of the space's first network, where a stage starts from it
 };
 
-/// What a budget buys, stage by stage, if every stage ends in time. \param elapsed seconds spent
-/// before the first stage. \throws Error(Usage) if it cannot buy a stage.
+/// What a budget buys, stage by stage, if every stage ends in time; what it cannot buy says so in
+/// `refused`. \param elapsed seconds spent before the first stage.
 std::vector<StageForecast> forecast_stages(const Recipe& recipe,
                                            const Budget& budget,
                                            double elapsed,
                                            const SearchProbes& probes);
+
+/// \throws Error(Usage) with the reason of the first stage that is refused.
+void check_all_bought(const std::vector<StageForecast>& stages);
 
 /// "stage cells: super-network of about 300 steps, 40 candidates ..., 10 min 02 s".
 std::string to_text(const StageForecast& stage);

@@ -21,19 +21,23 @@ std::string dice(double score) {
 
 class LogListener : public SearchListener {
  public:
-  explicit LogListener(std::function<double()> clock) : clock_(std::move(clock)) {}
+  LogListener(const SearchSpace& space, std::function<double()> clock)
+      : space_(space), clock_(std::move(clock)) {}
 
   void stage_started(const StageSpec& stage,
                      const StageBudget& budget,
+                     const Genotype& start,
                      std::int64_t planned) override {
     scored_ = 0;
+    start_ = start;
     log_info(stamp(),
              "stage ",
              stage.name,
              ": ",
              planned,
-             stage.is_retrain() ? " final training(s)" : " trials",
-             budget.seconds > 0 ? " in " + format_duration(budget.seconds) : "");
+             stage.kind->final ? " final training(s)" : " trials",
+             budget.seconds > 0 ? " in " + format_duration(budget.seconds) : "",
+             stage.kind->final ? "" : ", from " + space_.short_text(start));
   }
 
   void trial_started(const Trial& trial) override {
@@ -45,7 +49,7 @@ class LogListener : public SearchListener {
     log_info(stamp(),
              what,
              ": ",
-             trial.genotype_text,
+             text_of(trial),
              ", ",
              format_count(static_cast<double>(trial.parameters)),
              " parameters",
@@ -59,7 +63,7 @@ class LogListener : public SearchListener {
       ++scored_;
       if (!done || (scored_ > 1 && e.score <= best_scored_)) return;
       best_scored_ = e.score;
-      log_info(stamp(), "  candidate ", scored_, ": ", dice(e.score), ", ", trial.genotype_text);
+      log_info(stamp(), "  candidate ", scored_, ": ", dice(e.score), ", ", text_of(trial));
       return;
     }
     log_info(stamp(),
@@ -75,14 +79,24 @@ class LogListener : public SearchListener {
     log_info(stamp(), "  best of this stage so far: trial ", trial.id);
   }
 
-  void stage_ended(const StageSpec& stage,
-                   const Winner& winner,
-                   const std::string& genotype) override {
+  void stage_ended(const StageSpec& stage, const Winner& winner) override {
     if (!winner.found) return;
-    log_info(stamp(), "stage ", stage.name, " chose ", genotype, ": ", winner.how);
+    log_info(stamp(),
+             "stage ",
+             stage.name,
+             " chose ",
+             space_.short_text(winner.genotype),
+             ": ",
+             winner.how);
   }
 
  private:
+  /// Final trainings stand for themselves, the others for what they change.
+  std::string text_of(const Trial& trial) const {
+    const bool whole = trial.purpose == TrialPurpose::Retrain;
+    return space_.short_text(trial.genotype, whole ? nullptr : &start_);
+  }
+
   std::string stamp() const {
     const double seconds = clock_();
     if (seconds <= 0) return "";
@@ -95,15 +109,18 @@ class LogListener : public SearchListener {
     return text;
   }
 
+  const SearchSpace& space_;
   std::function<double()> clock_;
+  Genotype start_;           // of this stage
   std::int64_t scored_ = 0;  // of this stage, with inherited weights
   double best_scored_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<SearchListener> make_log_listener(std::function<double()> clock) {
-  return std::make_unique<LogListener>(std::move(clock));
+std::unique_ptr<SearchListener> make_log_listener(const SearchSpace& space,
+                                                  std::function<double()> clock) {
+  return std::make_unique<LogListener>(space, std::move(clock));
 }
 
 }  // namespace nas

@@ -2,223 +2,259 @@
 #include "nas/search/random_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
-#include <numeric>
-#include <optional>
+#include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/search/budget.h"
-#include "nas/search/draws.h"
+#include "nas/search/ledger_strategy.h"
+#include "nas/search/pareto.h"
 
 namespace nas {
 namespace {
 
 constexpr const char* kWhere = "state of strategy \"random\"";
+constexpr double kKeep = 1.0 / 3;
+// Where the baseline's final training has fewer steps than this, only cheaper networks are tried
+// beside it, down to this part of its cost.
+constexpr double kHardlyAnySteps = 300;
+constexpr double kSmallestCost = 0.25;
 
-class RandomSearch : public Strategy {
+class RandomSearch : public LedgerStrategy {
  public:
-  explicit RandomSearch(const StrategyContext& context) : baseline_(context.baseline) {
-    const std::int64_t wanted = std::max<std::int64_t>(1, context.stage.trials);
-    Draws draws(context);
-    if (draws.take(context.baseline)) genotypes_.push_back(context.baseline);
+  explicit RandomSearch(const StrategyContext& context) : LedgerStrategy(context, "random") {
+    const std::int64_t wanted = std::max<std::int64_t>(1, context.budget.trials);
+    std::vector<Genotype> first;
+    if (draws_.take(context.baseline)) first.push_back(context.baseline);
     // What the stages before found takes part too, so that this one cannot end below it.
-    if (context.start_found && std::ssize(genotypes_) < wanted && draws.take(context.start)) {
-      genotypes_.push_back(context.start);
+    if (context.start_found && std::ssize(first) < wanted && draws_.take(context.start)) {
+      first.push_back(context.start);
     }
     Rng rng = context.rng.split("sample");
-    while (std::ssize(genotypes_) < wanted) {
-      const auto drawn = draws.sample(rng);
+    while (std::ssize(first) < wanted) {
+      const auto drawn = draws_.sample(rng);
       if (!drawn) break;
-      genotypes_.push_back(*drawn);
+      first.push_back(*drawn);
     }
-    draws.check_any();
-    sizes_ = halving_sizes(
-        static_cast<std::int64_t>(genotypes_.size()), context.stage.rungs, context.stage.keep);
-    start_rung(all_of_rung_0());
+    draws_.check_any();
+    sizes_ = halving_sizes(std::ssize(first), context.budget.rungs, context.stage.number("keep"));
+    planned_ = 0;
+    for (const std::int64_t size : sizes_) planned_ += size;
+    add_rung(0, first);
   }
 
-  std::vector<Proposal> ask(std::int64_t count) override {
-    std::vector<Proposal> result;
-    for (; asked_ < members_.size() && count > 0; ++asked_, --count) {
-      Proposal p;
-      p.number = first_number_ + static_cast<std::int64_t>(asked_);
-      p.genotype = genotypes_[members_[asked_]];
-      p.rung = static_cast<int>(rung_);
-      p.share = 1.0 / static_cast<double>(sizes_.size()) / static_cast<double>(sizes_[rung_]);
-      if (p.genotype == baseline_) p.label = "baseline";
-      result.push_back(std::move(p));
-    }
-    return result;
-  }
-
-  void tell(const std::vector<Outcome>& outcomes) override {
-    for (const Outcome& outcome : outcomes) {
-      const std::int64_t place = outcome.number - first_number_;
-      NAS_CHECK_KIND(Internal,
-                     place >= 0 && place < static_cast<std::int64_t>(asked_) &&
-                         !told_[static_cast<std::size_t>(place)],
-                     "strategy \"random\": outcome of proposal ",
-                     outcome.number,
-                     " was not asked for or is told twice");
-      told_[static_cast<std::size_t>(place)] = true;
-      if (outcome.status == TrialStatus::Done) {
-        scores_[static_cast<std::size_t>(place)] = outcome.score;
-      }
-    }
-    if (std::all_of(told_.begin(), told_.end(), [](bool t) { return t; })) promote();
-  }
-
-  bool finished() const override { return finished_; }
-  std::int64_t planned_trials() const override {
-    return std::accumulate(sizes_.begin(), sizes_.end(), std::int64_t{0});
-  }
-
+  /// Scores of one rung compare: the best of the highest one that has any.
   Winner winner() const override {
-    // Scores of one rung compare; `promote` leaves those of the last one in place.
-    Winner best;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      if (!scores_[i] || (best.found && *scores_[i] <= best.score)) continue;
-      best.found = true;
-      best.score = *scores_[i];
-      best.genotype = genotypes_[members_[i]];
+    for (int rung = rung_; rung >= 0; --rung) {
+      const std::vector<const Ledger::Row*> order = ranked(rung);
+      if (order.empty()) continue;
+      Winner best{true, order.front()->proposal.genotype, order.front()->outcome.score, ""};
+      best.how = concat_text("best of ",
+                             rows_of(0).size(),
+                             " by own training, rung ",
+                             rung + 1,
+                             " of ",
+                             sizes_.size());
+      return best;
     }
-    if (!best.found) return finished_rung_;  // nothing yet, or everything failed
-    best.how = concat_text(
-        "best of ", genotypes_.size(), " by own training, rung ", rung_ + 1, " of ", sizes_.size());
-    return best;
+    return {};
+  }
+
+  std::string story() const override {
+    Json rungs = Json::array();
+    for (int rung = 0; rung <= rung_; ++rung) {
+      const std::vector<const Ledger::Row*> rows = rows_of(rung), order = ranked(rung);
+      Json scores = Json::array();
+      for (const Ledger::Row* row : order) scores.push_back(row->outcome.score);
+      rungs.push_back({{"trials", rows.size()},
+                       {"scores", scores},
+                       {"steps", order.empty() ? 0 : order.front()->outcome.steps},
+                       {"promoted", rung < rung_ ? rows_of(rung + 1).size() : 0}});
+    }
+    return Json{
+        {"rungs", rungs}, {"draws", draws_.counts()}, {"front", pareto_story(context_, ledger_)}}
+        .dump();
   }
 
   std::string save() const override {
-    Json genotypes = Json::array(), scores = Json::array();
-    for (const Genotype& genotype : genotypes_) genotypes.push_back(genotype.values);
-    for (const auto& score : scores_) scores.push_back(score ? Json(*score) : Json(nullptr));
-    return Json{{"version", 1},
-                {"genotypes", genotypes},
+    return Json{{"version", 2},
                 {"sizes", sizes_},
-                {"rung", rung_},
-                {"members", members_},
-                {"first_number", first_number_},
-                {"asked", asked_},
-                {"told", told_},
-                {"scores", scores},
-                {"finished_rung",
-                 {{"found", finished_rung_.found},
-                  {"genotype", finished_rung_.genotype.values},
-                  {"score", finished_rung_.score},
-                  {"how", finished_rung_.how}}},
-                {"finished", finished_}}
+                {"finished", finished_},
+                {"draws", draws_.counts()},
+                {"ledger", ledger_.save()}}
         .dump();
   }
 
   void load(const std::string& state) override {
     const Json value = parse_json(state, kWhere);
     const JsonReader reader(value, kWhere);
-    reader.at("version").integer(1, 1);
-    genotypes_.clear();
-    const JsonReader genotypes = reader.at("genotypes");
-    for (std::size_t i = 0; i < genotypes.size(); ++i) {
-      Genotype genotype;
-      for (const std::int64_t v : genotypes.at(i).integers()) {
-        genotype.values.push_back(static_cast<int>(v));
-      }
-      genotypes_.push_back(std::move(genotype));
-    }
+    reader.at("version").integer(2, 2);
     sizes_ = reader.at("sizes").integers();
-    NAS_CHECK(!sizes_.empty(), kWhere, ": sizes: expected at least one rung");
-    rung_ = static_cast<std::size_t>(
-        reader.at("rung").integer(0, static_cast<std::int64_t>(sizes_.size()) - 1));
-    members_.clear();
-    for (const std::int64_t member : reader.at("members").integers()) {
-      NAS_CHECK(member >= 0 && member < static_cast<std::int64_t>(genotypes_.size()),
-                kWhere,
-                ": members: there is no genotype ",
-                member);
-      members_.push_back(static_cast<std::size_t>(member));
-    }
-    first_number_ = reader.at("first_number").integer();
-    const auto size = static_cast<std::int64_t>(members_.size());
-    asked_ = static_cast<std::size_t>(reader.at("asked").integer(0, size));
-    const JsonReader told = reader.at("told"), scores = reader.at("scores");
-    NAS_CHECK(told.size() == members_.size() && scores.size() == members_.size(),
-              kWhere,
-              ": told and scores: expected ",
-              members_.size(),
-              " values each, found ",
-              told.size(),
-              " and ",
-              scores.size());
-    told_.clear();
-    scores_.clear();
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      told_.push_back(told.at(i).boolean());
-      scores_.push_back(scores.at(i).json().is_null() ? std::nullopt
-                                                      : std::optional(scores.at(i).number()));
+    planned_ = 0;
+    for (std::size_t r = 0; r < sizes_.size(); ++r) {
+      planned_ += reader.at("sizes").at(r).integer(1, 1 << 20);
     }
     finished_ = reader.at("finished").boolean();
-    const JsonReader rung = reader.at("finished_rung");
-    finished_rung_ = {};
-    finished_rung_.found = rung.at("found").boolean();
-    for (const std::int64_t v : rung.at("genotype").integers()) {
-      finished_rung_.genotype.values.push_back(static_cast<int>(v));
-    }
-    finished_rung_.score = rung.at("score").number();
-    finished_rung_.how = rung.at("how").text();
+    ledger_.load(reader.at("ledger"));
+    NAS_CHECK(ledger_.size() > 0, kWhere, ": ledger: expected at least one row");
+    rung_ = 0;
+    for (const Ledger::Row& row : ledger_.rows()) rung_ = std::max(rung_, row.proposal.rung);
+    NAS_CHECK(rung_ < std::ssize(sizes_),
+              kWhere,
+              ": sizes: expected more than ",
+              rung_,
+              " rungs, found ",
+              sizes_.size());
+    draws_.load(reader.at("draws"), ledger_);
   }
 
  private:
-  std::vector<std::size_t> all_of_rung_0() const {
-    std::vector<std::size_t> members(genotypes_.size());
-    std::iota(members.begin(), members.end(), std::size_t{0});
-    return members;
-  }
-
-  void start_rung(std::vector<std::size_t> members) {
-    members_ = std::move(members);
-    asked_ = 0;
-    told_.assign(members_.size(), false);
-    scores_.assign(members_.size(), std::nullopt);
-  }
-
-  /// The best of this rung go on, equal scores in the order of their index.
-  void promote() {
-    std::vector<std::size_t> order;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      if (scores_[i]) order.push_back(i);
+  void add_rung(int rung, const std::vector<Genotype>& genotypes) {
+    rung_ = rung;
+    for (const Genotype& genotype : genotypes) {
+      Proposal p;
+      p.genotype = genotype;
+      p.rung = rung;
+      p.share = 1.0 / static_cast<double>(sizes_.size()) /
+                static_cast<double>(sizes_[static_cast<std::size_t>(rung)]);
+      if (genotype == context_.baseline) p.label = "baseline";
+      ledger_.add(std::move(p));
     }
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return *scores_[a] > *scores_[b];
+  }
+
+  std::vector<const Ledger::Row*> rows_of(int rung) const {
+    std::vector<const Ledger::Row*> rows;
+    for (const Ledger::Row& row : ledger_.rows()) {
+      if (row.proposal.rung == rung) rows.push_back(&row);
+    }
+    return rows;
+  }
+
+  /// The finished trials of a rung, best first, equal scores in the order of their number.
+  std::vector<const Ledger::Row*> ranked(int rung) const {
+    std::vector<const Ledger::Row*> rows = rows_of(rung);
+    std::erase_if(rows, [](const Ledger::Row* row) { return !row->done(); });
+    std::ranges::stable_sort(rows, [](const Ledger::Row* a, const Ledger::Row* b) {
+      return a->outcome.score > b->outcome.score;
     });
-    if (rung_ + 1 == sizes_.size() || order.empty()) {
+    return rows;
+  }
+
+  /// The best of this rung go on.
+  void go_on() override {
+    const std::vector<const Ledger::Row*> order = ranked(rung_);
+    if (rung_ + 1 == std::ssize(sizes_) || order.empty()) {
       finished_ = true;
       return;
     }
-    finished_rung_ = winner();
-    ++rung_;
-    first_number_ += static_cast<std::int64_t>(members_.size());
-    order.resize(std::min(order.size(), static_cast<std::size_t>(sizes_[rung_])));
-    std::vector<std::size_t> promoted;
-    for (const std::size_t i : order) promoted.push_back(members_[i]);
-    start_rung(std::move(promoted));
+    std::vector<Genotype> promoted;
+    for (const Ledger::Row* row : order) {
+      if (std::ssize(promoted) == sizes_[static_cast<std::size_t>(rung_ + 1)]) break;
+      promoted.push_back(row->proposal.genotype);
+    }
+    add_rung(rung_ + 1, promoted);
   }
 
-  Genotype baseline_;
-  std::vector<Genotype> genotypes_;  // the baseline first, where it is admissible
   std::vector<std::int64_t> sizes_;  // trials per rung
-  std::size_t rung_ = 0;
-  std::vector<std::size_t> members_;  // indices into genotypes_
-  std::int64_t first_number_ = 0;     // proposal number of members_[0]
-  std::size_t asked_ = 0;
-  std::vector<bool> told_;
-  std::vector<std::optional<double>> scores_;  // of members_; empty: not told or failed
-  Winner finished_rung_;                       // of the rung before
-  bool finished_ = false;
+  int rung_ = 0;                     // the highest that has begun
 };
+
+// ---- what the engine knows of the kind
+
+std::int64_t rungs_for(std::int64_t trials) { return trials >= 12 ? 3 : trials >= 4 ? 2 : 1; }
+
+/// As asked for, or as many as go with the trials and `affordable(rungs)` trials allow.
+template <typename Affordable>
+std::int64_t rungs_within(std::int64_t asked, std::int64_t trials, const Affordable& affordable) {
+  if (asked > 0) return asked;
+  std::int64_t rungs = rungs_for(trials);
+  while (rungs > 1 && affordable(rungs) < trials) --rungs;
+  return rungs;
+}
+
+/// Trials and rungs that the recipe leaves open are chosen so that the baseline gets at least
+/// kSmallestTraining steps in the first rung.
+StageBudget halving_budget(const BudgetQuestion& question) {
+  const std::int64_t trials = question.stage.count("trials");
+  const std::int64_t rungs = question.stage.count("rungs");
+  StageBudget result = question.means;
+  if (!question.has_clock) {
+    result.trials = trials > 0 ? trials : trials_in_steps(static_cast<double>(result.steps));
+    result.rungs = rungs_within(
+        rungs, result.trials, [&](std::int64_t r) { return result.steps / (r * kStepsOfTrial); });
+    return result;
+  }
+  result.cost_limit = question.final_steps < kHardlyAnySteps
+                          ? std::max(kSmallestCost, question.final_steps / kHardlyAnySteps)
+                          : usual_cost_limit(question.final_steps);
+  const auto affordable = [&](std::int64_t r) {
+    return static_cast<std::int64_t>(result.seconds / static_cast<double>(r) /
+                                     question.smallest_seconds);
+  };
+  if (trials > 0) {
+    result.trials = trials;
+    result.rungs = rungs_within(rungs, trials, affordable);
+    if (affordable(result.rungs) < trials) question.refuse(trials, result.rungs);
+    return result;
+  }
+  for (std::int64_t r = rungs > 0 ? rungs : 3; r >= 1; --r) {
+    const std::int64_t most = std::min(kMostTrials, affordable(r));
+    if (most >= kFewestTrials && (rungs > 0 || r == 1 || rungs_for(most) >= r)) {
+      result.trials = most;
+      result.rungs = r;
+      return result;
+    }
+    if (rungs > 0) break;
+  }
+  question.refuse(kFewestTrials, std::max<std::int64_t>(1, rungs));
+}
+
+std::vector<TrialForecast> halving_forecast(const StageSpec& stage,
+                                            const StageBudget& budget,
+                                            const StepsOfShare& steps) {
+  const auto sizes = halving_sizes(budget.trials, budget.rungs, stage.number("keep"));
+  std::vector<TrialForecast> trials;
+  for (const std::int64_t size : sizes) {
+    trials.push_back(
+        {"trials",
+         size,
+         steps(1.0 / static_cast<double>(size) * (1.0 / static_cast<double>(sizes.size())))});
+  }
+  return trials;
+}
 
 }  // namespace
 
-std::unique_ptr<Strategy> make_random_search(const StrategyContext& context) {
-  return std::make_unique<RandomSearch>(context);
+std::vector<std::int64_t> halving_sizes(std::int64_t trials, std::int64_t rungs, double keep) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t r = 0; r < std::max<std::int64_t>(1, rungs); ++r) {
+    sizes.push_back(std::max<std::int64_t>(1, trials));
+    trials = std::llround(static_cast<double>(trials) * keep);
+  }
+  return sizes;
+}
+
+const StrategyKind& random_kind() {
+  static const StrategyKind kind{
+      .name = "random",
+      .words = "random search, successive halving",
+      .options = {trials_option(),
+                  count_option("rungs", 0, 0, 16),  // 0: from the number of trials
+                  // Share of a rung that is promoted.
+                  number_option("keep", kKeep, {.low_open = true, .high_open = true})},
+      .counts_with_baseline = true,
+      .budget = halving_budget,
+      .least_trainings =
+          [](const StageSpec& stage, std::int64_t finals) {
+            return least_trained_once(stage, finals) *
+                   static_cast<double>(std::max<std::int64_t>(1, stage.count("rungs")));
+          },
+      .forecast = halving_forecast,
+      .make = [](const StrategyContext& context) -> std::unique_ptr<Strategy> {
+        return std::make_unique<RandomSearch>(context);
+      }};
+  return kind;
 }
 
 }  // namespace nas

@@ -7,7 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/search/pareto.h"
+#include "nas/search/random_search.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 namespace {
@@ -20,271 +21,72 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
-  const std::string nearest = nearest_word(word, known);
-  return nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?";
-}
-
-// ---------------------------------------------------------------- the keys of a stage
-
-/// Which kinds of stage a key belongs to.
-enum class For {
-  All,
-  Trained,
-  Random,
-  Regularized,
-  Clustered,
-  SuperNet,
-  SinglePath,
-  Differentiable,
-  WarmStart
-};
-
-bool belongs(For which, const StageSpec& stage) {
-  const std::string& kind = stage.kind;
-  switch (which) {
-    case For::All:
-      return true;
-    case For::Trained:
-      return !stage.is_retrain() && !stage.is_supernet();
-    case For::Random:
-      return kind == "random";
-    case For::Regularized:
-      return kind == "regularized";
-    case For::Clustered:
-      return kind == "clustered";
-    case For::SuperNet:
-      return stage.is_supernet();
-    case For::SinglePath:
-      return kind == "single_path";
-    case For::Differentiable:
-      return kind == "differentiable";
-    case For::WarmStart:
-      return stage.is_retrain() || kind == "scaling";
-  }
-  return false;
-}
-
-/// One row a key: reading and writing cannot drift apart.
-struct StageKey {
-  const char* name;
-  For which;
-  void (*read)(StageSpec& stage, const JsonReader& value);
-  Json (*write)(const StageSpec& stage);
-};
-
-double number_in(const JsonReader& value, double low, double high, bool low_open, bool high_open) {
-  const double number = value.number();
-  const bool fits =
-      (low_open ? number > low : number >= low) && (high_open ? number < high : number <= high);
-  NAS_CHECK(fits,
-            value.where(),
-            ": expected a number in ",
-            low_open ? "(" : "[",
-            low,
-            ", ",
-            high,
-            high_open ? ")" : "]",
-            ", found ",
-            number);
-  return number;
-}
-
-std::string word_of(const JsonReader& value, const std::vector<std::string>& words) {
-  const std::string word = value.text();
-  if (std::find(words.begin(), words.end(), word) == words.end()) {
-    fail(ErrorKind::Usage,
-         value.where(),
-         ": expected ",
-         joined(words),
-         "; found \"",
-         word,
-         "\"",
-         did_you_mean(word, words));
-  }
-  return word;
-}
-
-std::vector<std::string> words_of(const JsonReader& value, const std::vector<std::string>& words) {
-  const std::vector<std::string> list = value.texts();
-  for (std::size_t i = 0; i < list.size(); ++i) word_of(value.at(i), words);
-  return list;
-}
-
-using R = const JsonReader&;
-using S = const StageSpec&;
-const StageKey kStageKeys[] = {
-    {"share",
-     For::All,
-     [](StageSpec& s, R v) { s.share = number_in(v, 0, 1e6, true, false); },
-     [](S s) { return Json(s.share); }},
-    {"groups",
-     For::All,
-     [](StageSpec& s, R v) { s.groups = words_of(v, kGroups); },
-     [](S s) { return Json(s.groups); }},
-    {"control",
-     For::Trained,
-     [](StageSpec& s, R v) { s.control = v.boolean(); },
-     [](S s) { return Json(s.control); }},
-    {"trials",
-     For::Trained,
-     [](StageSpec& s, R v) { s.trials = v.integer(0, 100000); },
-     [](S s) { return Json(s.trials); }},
-    {"rungs",
-     For::Random,
-     [](StageSpec& s, R v) { s.rungs = v.integer(0, 16); },
-     [](S s) { return Json(s.rungs); }},
-    {"keep",
-     For::Random,
-     [](StageSpec& s, R v) { s.keep = number_in(v, 0, 1, true, true); },
-     [](S s) { return Json(s.keep); }},
-    {"objectives",
-     For::Regularized,
-     [](StageSpec& s, R v) { s.objectives = words_of(v, cost_objectives()); },
-     [](S s) { return Json(s.objectives); }},
-    {"clusters",
-     For::Clustered,
-     [](StageSpec& s, R v) { s.clusters = v.integer(1, 1000); },
-     [](S s) { return Json(s.clusters); }},
-    {"supernet_share",
-     For::SuperNet,
-     [](StageSpec& s, R v) { s.supernet_share = number_in(v, 0, 1, true, true); },
-     [](S s) { return Json(s.supernet_share); }},
-    {"rank_share",
-     For::SuperNet,
-     [](StageSpec& s, R v) { s.rank_share = number_in(v, 0, 1, false, true); },
-     [](S s) { return Json(s.rank_share); }},
-    {"rank_trials",
-     For::SuperNet,
-     [](StageSpec& s, R v) { s.rank_trials = v.integer(0, 1000); },
-     [](S s) { return Json(s.rank_trials); }},
-    {"candidates",
-     For::SinglePath,
-     [](StageSpec& s, R v) { s.candidates = v.integer(0, 10'000'000); },
-     [](S s) { return Json(s.candidates); }},
-    {"search",
-     For::SinglePath,
-     [](StageSpec& s, R v) {
-       s.search = word_of(v, {"auto", "random", "regularized", "exhaustive"});
-     },
-     [](S s) { return Json(s.search); }},
-    {"on_unranked",
-     For::SuperNet,
-     [](StageSpec& s, R v) {
-       s.on_unranked = word_of(v, {"direct", "continue"});
-     },
-     [](S s) { return Json(s.on_unranked); }},
-    {"merge",
-     For::Differentiable,
-     [](StageSpec& s, R v) {
-       s.merge = word_of(v, {"none", "exact", "mixed"});
-     },
-     [](S s) { return Json(s.merge); }},
-    {"order",
-     For::Differentiable,
-     [](StageSpec& s, R v) { s.order = v.integer(1, 2); },
-     [](S s) { return Json(s.order); }},
-    {"warmup",
-     For::Differentiable,
-     [](StageSpec& s, R v) { s.warmup = number_in(v, 0, 1, false, true); },
-     [](S s) { return Json(s.warmup); }},
-    {"warm_start",
-     For::WarmStart,
-     [](StageSpec& s, R v) { s.warm_start = v.boolean(); },
-     [](S s) { return Json(s.warm_start); }},
-};
-
-StageSpec stage_from_json(const JsonReader& reader, const std::vector<std::string>& kinds) {
-  StageSpec stage;
-  stage.name = reader.at("name").text();
-  NAS_CHECK(!stage.name.empty(), reader.where(), ".name: expected a name, found \"\"");
-  stage.kind = word_of(reader.at("kind"), kinds);
-  std::vector<std::string> known = {"name", "kind"};
-  for (const StageKey& key : kStageKeys) {
-    if (belongs(key.which, stage)) known.emplace_back(key.name);
-  }
+StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) {
+  const std::string name = reader.at("name").text();
+  NAS_CHECK(!name.empty(), reader.where(), ".name: expected a name, found \"\"");
+  const StrategyKind& kind = *find_kind(kinds, word_of(reader.at("kind"), kind_names(kinds)));
+  std::vector<std::string> known = {"name", "kind", "share", "groups"};
+  if (kind.may_be_control) known.emplace_back("control");
+  for (const StageOption& option : kind.options) known.push_back(option.name);
   reader.check_keys(known);
-  reader.at("share");  // required
-  for (const StageKey& key : kStageKeys) {
-    if (reader.has(key.name)) key.read(stage, reader.at(key.name));
+  StageSpec stage = make_stage(
+      kind,
+      name,
+      number_in(reader.at("share"), {.low = 0, .high = 1e6, .low_open = true, .high_open = false}));
+  if (reader.has("groups"))
+    stage.groups = words_option("groups", kGroups).read(reader.at("groups"));
+  if (reader.has("control")) stage.control = reader.at("control").boolean();
+  for (const StageOption& option : kind.options) {
+    if (reader.has(option.name)) stage.options[option.name] = option.read(reader.at(option.name));
   }
-  NAS_CHECK_KIND(Usage,
-                 !stage.is_supernet() || stage.supernet_share + stage.rank_share < 1,
-                 reader.where(),
-                 ": supernet_share + rank_share: expected less than 1, so that candidates can be "
-                 "scored; found ",
-                 stage.supernet_share + stage.rank_share);
+  if (kind.check) kind.check(stage, reader.where());
   return stage;
 }
 
 // ---------------------------------------------------------------- built-in recipes
 
-StageSpec make_stage(const char* name,
-                     const char* kind,
-                     double share,
-                     std::vector<std::string> groups = {}) {
-  StageSpec stage;
-  stage.name = name;
-  stage.kind = kind;
-  stage.share = share;
-  stage.groups = std::move(groups);
-  return stage;
-}
-
-Recipe random_recipe() {
-  Recipe recipe;
-  recipe.name = "random";
-  recipe.stages = {make_stage("search", "random", 0.3), make_stage("final", "retrain", 0.7)};
-  return recipe;
-}
-
-/// The published order (C2FNAS); shares and the limit are ours.
-Recipe c2fnas_recipe() {
-  Recipe recipe;
-  recipe.name = "c2fnas";
-  recipe.space = "c2fnas";
-  recipe.limits.parameters_of_plan = 0.5;
-  recipe.stages = {make_stage("macro", "clustered", 0.14, {"topology"}),
-                   make_stage("cells", "single_path", 0.2, {"operations"}),
-                   make_stage("scale", "scaling", 0.1, {"scale"}),
-                   make_stage("final", "retrain", 0.56)};
-  recipe.stages[2].warm_start = true;
-  return recipe;
-}
-
-/// On the plan's own skeleton by default; "--space vnas" is the paper's.
-Recipe vnas_recipe() {
-  Recipe recipe;
-  recipe.name = "vnas";
-  recipe.space = "mixed-unet";
-  recipe.limits.parameters_of_plan = 0.5;
-  recipe.stages = {make_stage("alpha", "differentiable", 0.34, {"operations"}),
-                   make_stage("final", "retrain", 0.66)};
-  recipe.stages[0].merge = "exact";  // the same values, sooner
-  return recipe;
-}
-
-Recipe combined_recipe() {
-  Recipe recipe = c2fnas_recipe();
-  recipe.name = "combined";
-  recipe.stages[1] = make_stage("alpha", "differentiable", 0.2, {"operations"});
-  recipe.stages[1].merge = "exact";
-  return recipe;
-}
-
 struct BuiltIn {
   const char* name;
-  Recipe (*make)();
+  const char* text;  // of a recipe file
 };
-constexpr BuiltIn kRecipes[] = {{"random", random_recipe},
-                                {"c2fnas", c2fnas_recipe},
-                                {"vnas", vnas_recipe},
-                                {"combined", combined_recipe}};
+constexpr BuiltIn kRecipes[] = {
+    {"random", R"({"format": "voxnas.recipe", "version": 1, "name": "random", "space": "unet",
+      "stages": [{"name": "search", "kind": "random", "share": 0.3},
+                 {"name": "final", "kind": "retrain", "share": 0.7}]})"},
+    // The published order (C2FNAS); shares and the limit are ours.
+    {"c2fnas", R"({"format": "voxnas.recipe", "version": 1, "name": "c2fnas", "space": "c2fnas",
+      "limits": {"parameters_of_plan": 0.5},
+      "stages": [{"name": "macro", "kind": "clustered", "share": 0.14, "groups": ["topology"]},
+                 {"name": "cells", "kind": "single_path", "share": 0.2, "groups": ["operations"]},
+                 {"name": "scale", "kind": "scaling", "share": 0.1, "groups": ["scale"], "warm_start": true},
+                 {"name": "final", "kind": "retrain", "share": 0.56}]})"},
+    // On the plan's own skeleton by default; "--space vnas" is the paper's. Merging exactly gives
+    // the same values, sooner.
+    {"vnas", R"({"format": "voxnas.recipe", "version": 1, "name": "vnas", "space": "mixed-unet",
+      "limits": {"parameters_of_plan": 0.5},
+      "stages": [{"name": "alpha", "kind": "differentiable", "share": 0.34, "groups": ["operations"],
+                  "merge": "exact"},
+                 {"name": "final", "kind": "retrain", "share": 0.66}]})"},
+    {"combined", R"({"format": "voxnas.recipe", "version": 1, "name": "combined", "space": "c2fnas",
+      "limits": {"parameters_of_plan": 0.5},
+      "stages": [{"name": "macro", "kind": "clustered", "share": 0.14, "groups": ["topology"]},
+                 {"name": "alpha", "kind": "differentiable", "share": 0.2, "groups": ["operations"],
+                  "merge": "exact"},
+                 {"name": "scale", "kind": "scaling", "share": 0.1, "groups": ["scale"], "warm_start": true},
+                 {"name": "final", "kind": "retrain", "share": 0.56}]})"}};
+
+std::string final_names(const StrategyKinds& kinds) {
+  std::vector<std::string> names;
+  for (const StrategyKind* kind : kinds) {
+    if (kind->final) names.push_back(kind->name);
+  }
+  return joined(names);
+}
 
 double search_share(const Recipe& recipe) {
   double sum = 0;
   for (const StageSpec& stage : recipe.stages) {
-    if (!stage.is_retrain() && !stage.control) sum += stage.share;
+    if (!stage.kind->final && !stage.control) sum += stage.share;
   }
   return sum;
 }
@@ -294,10 +96,12 @@ double search_share(const Recipe& recipe) {
 Json to_json(const Recipe& recipe) {
   Json stages = Json::array();
   for (const StageSpec& stage : recipe.stages) {
-    Json item = {{"name", stage.name}, {"kind", stage.kind}};
-    for (const StageKey& key : kStageKeys) {
-      if (belongs(key.which, stage)) item[key.name] = key.write(stage);
-    }
+    Json item = stage.options;
+    item.update({{"name", stage.name},
+                 {"kind", stage.kind->name},
+                 {"share", stage.share},
+                 {"groups", stage.groups}});
+    if (stage.kind->may_be_control) item["control"] = stage.control;
     stages.push_back(std::move(item));
   }
   return {{"format", "voxnas.recipe"},
@@ -310,9 +114,7 @@ Json to_json(const Recipe& recipe) {
           {"stages", std::move(stages)}};
 }
 
-Recipe recipe_from_json(const Json& value,
-                        const std::string& where,
-                        const std::vector<std::string>& strategies) {
+Recipe recipe_from_json(const Json& value, const std::string& where, const StrategyKinds& kinds) {
   const JsonReader reader(value, where);
   reader.check_keys({"format",
                      "version",
@@ -338,13 +140,12 @@ Recipe recipe_from_json(const Json& value,
     recipe.space_options = reader.at("space_options").json().dump();
   }
   if (reader.has("validation")) {
-    recipe.validation = number_in(reader.at("validation"), 0, 0.5, true, false);
+    recipe.validation = number_in(reader.at("validation"),
+                                  {.low = 0, .high = 0.5, .low_open = true, .high_open = false});
   }
   if (reader.has("limits")) {
     recipe.limits = limits_from_json(reader.at("limits").json(), reader.at("limits").where());
   }
-  std::vector<std::string> kinds = strategies;
-  kinds.emplace_back("retrain");
   const JsonReader stages = reader.at("stages");
   NAS_CHECK(stages.json().is_array(), stages.where(), ": expected a list of stages");
   std::set<std::string> names;
@@ -357,17 +158,21 @@ Recipe recipe_from_json(const Json& value,
               stage.name,
               "\" occurs twice");
     const bool last = i + 1 == stages.size();
-    NAS_CHECK(last == stage.is_retrain(),
+    NAS_CHECK(last == stage.kind->final,
               stages.where(),
               "[",
               i,
-              "].kind: the last stage, and only the last, must be \"retrain\"; found \"",
-              stage.kind,
+              "].kind: the last stage, and only the last, must be \"",
+              final_names(kinds),
+              "\"; found \"",
+              stage.kind->name,
               "\"");
   }
   NAS_CHECK(search_share(recipe) > 0,
             stages.where(),
-            ": expected at least one search stage and a final \"retrain\", found ",
+            ": expected at least one search stage and a final \"",
+            final_names(kinds),
+            "\", found ",
             recipe.stages.size(),
             " stage(s)");
   return recipe;
@@ -379,20 +184,23 @@ std::vector<std::string> recipe_names() {
   return names;
 }
 
-Recipe load_recipe(const std::string& name_or_file, const std::vector<std::string>& strategies) {
+Recipe load_recipe(const std::string& name_or_file, const StrategyKinds& kinds) {
   for (const BuiltIn& recipe : kRecipes) {
-    if (name_or_file == recipe.name) return recipe.make();
+    if (name_or_file != recipe.name) continue;
+    const std::string where = concat_text("built-in recipe \"", recipe.name, "\"");
+    return recipe_from_json(parse_json(recipe.text, where), where, kinds);
   }
   if (!std::filesystem::is_regular_file(name_or_file)) {
+    const std::string nearest = nearest_word(name_or_file, recipe_names());
     fail(ErrorKind::Usage,
          "recipe \"",
          name_or_file,
          "\" is neither built in (",
          joined(recipe_names()),
          ") nor a file",
-         did_you_mean(name_or_file, recipe_names()));
+         nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?");
   }
-  return recipe_from_json(read_json(name_or_file, 1 << 20), name_or_file, strategies);
+  return recipe_from_json(read_json(name_or_file, 1 << 20), name_or_file, kinds);
 }
 
 void add_random_control(Recipe& recipe) {
@@ -403,7 +211,7 @@ void add_random_control(Recipe& recipe) {
                    stage.name,
                    "\")");
   }
-  StageSpec control = make_stage("control", "random", search_share(recipe));
+  StageSpec control = make_stage(random_kind(), "control", search_share(recipe));
   control.control = true;
   recipe.stages.insert(recipe.stages.end() - 1, control);
 }
@@ -418,8 +226,8 @@ void add_training_search(Recipe& recipe) {
                    stage.name,
                    "\" of the recipe does so already");
   }
-  const StageSpec stage =
-      make_stage("training", "random", 0.25 * search_share(recipe), {"training"});
+  StageSpec stage = make_stage(random_kind(), "training", 0.25 * search_share(recipe));
+  stage.groups = {"training"};
   recipe.stages.insert(recipe.stages.end() - 1, stage);
 }
 

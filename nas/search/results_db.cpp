@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/results_db.h"
 
-#include <sqlite3.h>
-
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -16,11 +13,19 @@
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/core/run_folder.h"
+#include "nas/search/sqlite.h"
 
 namespace nas {
 namespace {
 
+using sqlite::Connection;
+using sqlite::Statement;
+using sqlite::Transaction;
+
 constexpr int kApplicationId = 0x764e4153;  // "vNAS"
+constexpr std::size_t kShown = 64;          // of a wrong value in a message
+const std::vector<std::string> kFinalRoles = {"best", "baseline", "control"};
+const std::vector<std::string> kSearchRoles = {"", "baseline", "decoded"};
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE run (
@@ -70,135 +75,6 @@ std::string select(const char* columns, const char* rest) {
   return std::string("SELECT ") + columns + " " + rest;
 }
 
-[[noreturn]] void fail_sqlite(sqlite3* db, const std::filesystem::path& file, const char* what) {
-  const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_extended_errcode(db) & 0xff;
-  const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR;
-  fail(damaged ? ErrorKind::Input : ErrorKind::Io,
-       file.string(),
-       ": ",
-       what,
-       " failed: ",
-       db == nullptr ? "out of memory" : sqlite3_errmsg(db),
-       damaged ? "; expected an intact results database of VoxNAS" : "");
-}
-
-}  // namespace
-
-struct ResultsDb::Connection {
-  std::filesystem::path file, lock;
-  sqlite3* db = nullptr;
-
-  ~Connection() { sqlite3_close(db); }
-
-  void open(const std::filesystem::path& path, int flags) {
-    file = path;
-    lock = path.string() + ".lock";
-    if (sqlite3_open_v2(path.c_str(), &db, flags, nullptr) != SQLITE_OK)
-      fail_sqlite(db, file, "opening");
-    sqlite3_busy_timeout(db, 20000);
-  }
-
-  void execute(const char* sql) {
-    if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) != SQLITE_OK) {
-      fail_sqlite(db, file, "reading or writing");  // not the statement: a schema is long
-    }
-  }
-};
-
-namespace {
-
-/// One prepared statement. Parameters are bound in order, columns are read in order.
-class Statement {
- public:
-  Statement(sqlite3* db, const std::filesystem::path& file, const std::string& sql)
-      : db_(db), file_(file) {
-    if (sqlite3_prepare_v2(db, sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK)
-      fail_sqlite(db_, file_, "reading the schema");
-  }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  Statement& bind(std::int64_t value) {
-    return check(sqlite3_bind_int64(statement_, ++bound_, value));
-  }
-  Statement& bind(int value) { return bind(static_cast<std::int64_t>(value)); }
-  Statement& bind(std::uint64_t value) { return bind(std::bit_cast<std::int64_t>(value)); }
-  Statement& bind(double value) { return check(sqlite3_bind_double(statement_, ++bound_, value)); }
-  Statement& bind(std::string_view value) {
-    return check(sqlite3_bind_text64(
-        statement_, ++bound_, value.data(), value.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
-  }
-  Statement& bind_null() { return check(sqlite3_bind_null(statement_, ++bound_)); }
-
-  bool step() {
-    column_ = -1;
-    const int code = sqlite3_step(statement_);
-    if (code == SQLITE_ROW) return true;
-    if (code != SQLITE_DONE) fail_sqlite(db_, file_, "reading or writing a row");
-    return false;
-  }
-  void run() { step(); }
-
-  std::int64_t integer() { return sqlite3_column_int64(statement_, ++column_); }
-  std::uint64_t unsigned_integer() { return std::bit_cast<std::uint64_t>(integer()); }
-  int small_integer() {
-    return static_cast<int>(std::clamp<std::int64_t>(integer(), -1'000'000, 1'000'000));
-  }
-  double real() { return sqlite3_column_double(statement_, ++column_); }
-  /// `otherwise` for NULL.
-  double real_or(double otherwise) {
-    const double value = real();
-    return sqlite3_column_type(statement_, column_) == SQLITE_NULL ? otherwise : value;
-  }
-  std::string text() {
-    const auto* data = sqlite3_column_text(statement_, ++column_);
-    const int size = sqlite3_column_bytes(statement_, column_);
-    return data == nullptr
-               ? std::string{}
-               : std::string(reinterpret_cast<const char*>(data), static_cast<std::size_t>(size));
-  }
-
- private:
-  Statement& check(int code) {
-    if (code != SQLITE_OK) fail_sqlite(db_, file_, "binding a value");
-    return *this;
-  }
-  sqlite3* db_;
-  const std::filesystem::path& file_;
-  sqlite3_stmt* statement_ = nullptr;
-  int bound_ = 0, column_ = -1;
-};
-
-/// An immediate transaction under the file lock; rolled back unless committed. The flock makes
-/// writers queue in the kernel: SQLite's own busy handler starves some of them.
-class Transaction {
- public:
-  Transaction(sqlite3* db, const std::filesystem::path& file, const std::filesystem::path& lock)
-      : db_(db), file_(file), lock_(lock) {
-    execute("BEGIN IMMEDIATE");
-  }
-  ~Transaction() {
-    if (!committed_) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
-  }
-  Transaction(const Transaction&) = delete;
-  Transaction& operator=(const Transaction&) = delete;
-  void commit() {
-    execute("COMMIT");
-    committed_ = true;
-  }
-
- private:
-  void execute(const char* sql) {
-    if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK)
-      fail_sqlite(db_, file_, sql);
-  }
-  sqlite3* db_;
-  const std::filesystem::path& file_;
-  FileLock lock_;
-  bool committed_ = false;
-};
-
 Genotype genotype_from(const std::string& text, const std::string& where) {
   const Json value = parse_json(text, where);
   Genotype genotype;
@@ -219,6 +95,22 @@ auto in_row(const std::string& where, Read&& read) {
   }
 }
 
+/// Folders are named by the label of a final training: only the known roles.
+void check_label(const Trial& trial, const std::string& where) {
+  const bool final = trial.purpose == TrialPurpose::Retrain;
+  const std::vector<std::string>& known = final ? kFinalRoles : kSearchRoles;
+  if (std::ranges::find(known, trial.label) != known.end()) return;
+  std::string words;
+  for (const std::string& role : known) words += (words.empty() ? "\"" : ", \"") + role + "\"";
+  fail(ErrorKind::Input,
+       where,
+       ": label: expected ",
+       words,
+       "; found \"",
+       trial.label.substr(0, kShown),
+       "\"");
+}
+
 Trial read_trial(Statement& row, const std::filesystem::path& file) {
   Trial t;
   t.id = row.integer();
@@ -226,6 +118,7 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.stage = row.text();
   t.purpose = in_row(where, [&] { return trial_purpose_from_text(row.text()); });
   t.label = row.text();
+  check_label(t, where);
   t.proposal = row.integer();
   t.rung = row.small_integer();
   t.share = row.real();
@@ -257,6 +150,13 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.evaluation.decoded = genotype_from(row.text(), where);
   t.evaluation.message = row.text();
   t.checkpoint = row.text();
+  NAS_CHECK(t.checkpoint == RunFolder::trial_name(t.id),
+            where,
+            ": checkpoint: expected \"",
+            RunFolder::trial_name(t.id),
+            "\", found \"",
+            t.checkpoint.substr(0, kShown),
+            "\"");
   t.created = row.real();
   t.started = row.real();
   t.ended = row.real();
@@ -302,7 +202,8 @@ StageRecord read_stage(Statement& row, const std::filesystem::path& file) {
 
 }  // namespace
 
-ResultsDb::ResultsDb(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
+ResultsDb::ResultsDb(std::unique_ptr<sqlite::Connection> connection)
+    : connection_(std::move(connection)) {}
 ResultsDb::ResultsDb(ResultsDb&&) noexcept = default;
 ResultsDb& ResultsDb::operator=(ResultsDb&&) noexcept = default;
 ResultsDb::~ResultsDb() = default;
@@ -312,14 +213,12 @@ ResultsDb ResultsDb::create(const std::filesystem::path& file, const RunRecord& 
       Usage, !std::filesystem::exists(file), file.string(), ": exists already; use --resume");
   // Built under a temporary name: a kill leaves either a whole database or none.
   write_path_atomic(file, [&](const std::filesystem::path& temporary) {
-    Connection c;
-    c.open(temporary, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+    Connection c = Connection::open_to_write(temporary, true);
     c.execute("BEGIN");
     c.execute(kSchema);
     c.execute(concat_text("PRAGMA application_id = ", kApplicationId).c_str());
     c.execute(concat_text("PRAGMA user_version = ", kResultsVersion).c_str());
-    Statement insert(c.db,
-                     c.file,
+    Statement insert(c,
                      concat_text("INSERT INTO run (id, ",
                                  kRunColumns,
                                  ") VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
@@ -332,51 +231,60 @@ ResultsDb ResultsDb::create(const std::filesystem::path& file, const RunRecord& 
   return open(file);
 }
 
-ResultsDb ResultsDb::open(const std::filesystem::path& file) {
+namespace {
+
+void check_is_sqlite(const std::filesystem::path& file) {
   NAS_CHECK(std::filesystem::is_regular_file(file),
             file.string(),
             ": expected a results database, found no such file");
-  {
-    char magic[16] = {};
-    std::ifstream in(file, std::ios::binary);
-    in.read(magic, sizeof magic);
-    NAS_CHECK(in.gcount() == sizeof magic && std::string_view(magic, 15) == "SQLite format 3",
-              file.string(),
-              ": expected a results database (SQLite), found something else or a damaged file");
-  }
-  auto c = std::make_unique<Connection>();
-  c->open(file, SQLITE_OPEN_READWRITE);
-  auto pragma = [&](const char* sql) {
-    Statement statement(c->db, c->file, sql);
+  char magic[16] = {};
+  std::ifstream in(file, std::ios::binary);
+  in.read(magic, sizeof magic);
+  NAS_CHECK(in.gcount() == sizeof magic && std::string_view(magic, 15) == "SQLite format 3",
+            file.string(),
+            ": expected a results database (SQLite), found something else or a damaged file");
+}
+
+/// Whether it is an intact database of ours in this version.
+void check_is_ours(const Connection& c) {
+  const auto pragma = [&](const char* sql) {
+    Statement statement(c, sql);
     return statement.step() ? statement.text() : std::string{};
   };
+  const std::string name = c.file().string();
   const std::string application = pragma("PRAGMA application_id");
   NAS_CHECK(application == std::to_string(kApplicationId),
-            file.string(),
+            name,
             ": expected a results database of VoxNAS, found an SQLite file of another program");
   const std::string version = pragma("PRAGMA user_version");
   NAS_CHECK(version == std::to_string(kResultsVersion),
-            file.string(),
+            name,
             ": expected schema version ",
             kResultsVersion,
             ", found ",
             version,
             "; use the VoxNAS version that wrote it");
   const std::string intact = pragma("PRAGMA quick_check(1)");
-  NAS_CHECK(intact == "ok", file.string(), ": expected an intact database, found: ", intact);
+  NAS_CHECK(intact == "ok", name, ": expected an intact database, found: ", intact);
   // Preparing these fails if a table or column is missing.
   for (const std::string& sql :
        {select(kTrialColumns, "FROM trials LIMIT 0"),
         select(kStageColumns, "FROM stages LIMIT 0"),
         std::string("SELECT id, at, trial, kind, text FROM events LIMIT 0")}) {
-    const Statement compiled(c->db, c->file, sql);
+    const Statement compiled(c, sql);
   }
+  Statement run(c, select(kRunColumns, "FROM run"));
+  NAS_CHECK(run.step(), name, ": expected one row in table run, found none");
+}
+
+}  // namespace
+
+ResultsDb ResultsDb::open(const std::filesystem::path& file) {
+  check_is_sqlite(file);
+  auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
+  check_is_ours(*c);
   {
-    Statement run(c->db, c->file, select(kRunColumns, "FROM run"));
-    NAS_CHECK(run.step(), file.string(), ": expected one row in table run, found none");
-  }
-  {
-    const FileLock lock(c->lock);  // two processes must not switch the journal at once
+    const FileLock lock(c->lock());  // two processes must not switch the journal at once
     c->execute("PRAGMA journal_mode = WAL");
   }
   // A power cut may lose the last commits, never the file; a kill loses nothing.
@@ -384,10 +292,17 @@ ResultsDb ResultsDb::open(const std::filesystem::path& file) {
   return ResultsDb(std::move(c));
 }
 
-const std::filesystem::path& ResultsDb::file() const { return connection_->file; }
+ResultsDb ResultsDb::open_read_only(const std::filesystem::path& file) {
+  check_is_sqlite(file);
+  auto c = std::make_unique<Connection>(Connection::open_to_read(file));
+  check_is_ours(*c);
+  return ResultsDb(std::move(c));
+}
+
+const std::filesystem::path& ResultsDb::file() const { return connection_->file(); }
 
 RunRecord ResultsDb::run() const {
-  Statement row(connection_->db, connection_->file, select(kRunColumns, "FROM run WHERE id = 1"));
+  Statement row(*connection_, select(kRunColumns, "FROM run WHERE id = 1"));
   NAS_CHECK(row.step(), file().string(), ": expected one row in table run, found none");
   RunRecord run;
   run.command = row.text();
@@ -406,72 +321,62 @@ RunRecord ResultsDb::run() const {
 }
 
 double ResultsDb::clock() const {
-  Statement row(connection_->db, connection_->file, "SELECT clock FROM run WHERE id = 1");
+  Statement row(*connection_, "SELECT clock FROM run WHERE id = 1");
   return row.step() ? row.real() : 0;
 }
 
 void ResultsDb::set_clock(double seconds) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db, connection_->file, "UPDATE run SET clock = MAX(clock, ?)")
-      .bind(seconds)
-      .run();
+  Transaction transaction(*connection_);
+  Statement(*connection_, "UPDATE run SET clock = MAX(clock, ?)").bind(seconds).run();
   transaction.commit();
 }
 
 std::string ResultsDb::measured() const {
   {
-    Statement table(connection_->db,
-                    connection_->file,
+    Statement table(*connection_,
                     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'measured'");
     if (!table.step()) return "";
   }
-  Statement row(connection_->db, connection_->file, "SELECT json FROM measured WHERE id = 1");
+  Statement row(*connection_, "SELECT json FROM measured WHERE id = 1");
   return row.step() ? row.text() : "";
 }
 
 void ResultsDb::set_measured(const std::string& json) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  Transaction transaction(*connection_);
   // A table of its own, made when it is needed: databases of before stay readable, and this one by
   // programs of before.
   connection_->execute(
       "CREATE TABLE IF NOT EXISTS measured (id INTEGER PRIMARY KEY CHECK (id = 1), json TEXT NOT "
       "NULL)");
-  Statement(connection_->db,
-            connection_->file,
-            "INSERT OR REPLACE INTO measured (id, json) VALUES (1, ?)")
+  Statement(*connection_, "INSERT OR REPLACE INTO measured (id, json) VALUES (1, ?)")
       .bind(json)
       .run();
   transaction.commit();
 }
 
 void ResultsDb::set_data_folder(const std::string& folder) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db, connection_->file, "UPDATE run SET data_folder = ?")
-      .bind(folder)
-      .run();
+  Transaction transaction(*connection_);
+  Statement(*connection_, "UPDATE run SET data_folder = ?").bind(folder).run();
   transaction.commit();
 }
 
 std::vector<StageRecord> ResultsDb::stages() const {
-  Statement row(
-      connection_->db, connection_->file, select(kStageColumns, "FROM stages ORDER BY position"));
+  Statement row(*connection_, select(kStageColumns, "FROM stages ORDER BY position"));
   std::vector<StageRecord> result;
-  while (row.step()) result.push_back(read_stage(row, connection_->file));
+  while (row.step()) result.push_back(read_stage(row, connection_->file()));
   return result;
 }
 
 std::optional<StageRecord> ResultsDb::stage(const std::string& name) const {
-  Statement row(
-      connection_->db, connection_->file, select(kStageColumns, "FROM stages WHERE name = ?"));
+  Statement row(*connection_, select(kStageColumns, "FROM stages WHERE name = ?"));
   row.bind(name);
   if (!row.step()) return std::nullopt;
-  return read_stage(row, connection_->file);
+  return read_stage(row, connection_->file());
 }
 
 void ResultsDb::start_stage(const StageRecord& s) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement insert(connection_->db,
-                   connection_->file,
+  Transaction transaction(*connection_);
+  Statement insert(*connection_,
                    concat_text("INSERT INTO stages (",
                                kStageColumns,
                                ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
@@ -485,12 +390,12 @@ void ResultsDb::start_stage(const StageRecord& s) {
 std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
                                                 const std::vector<Trial>& trials,
                                                 const std::string& strategy_state) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  Transaction transaction(*connection_);
   std::vector<std::int64_t> ids;
   for (const Trial& t : trials) {
+    check_label(t, concat_text("stage ", stage, ": proposal ", t.proposal));
     Statement insert(
-        connection_->db,
-        connection_->file,
+        *connection_,
         "INSERT INTO trials (stage, purpose, label, proposal, rung, share, genotype, "
         "genotype_values, genotype_id, graph_id, parameters, macs, memory_bytes, "
         "request, source, steps, seconds_limit, settings, seed, status, created) "
@@ -506,13 +411,13 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
         .bind(t.settings)
         .bind(t.seed);
     insert.bind(t.created).run();
-    ids.push_back(sqlite3_last_insert_rowid(connection_->db));
-    Statement(connection_->db, connection_->file, "UPDATE trials SET checkpoint = ? WHERE id = ?")
+    ids.push_back(connection_->last_id());
+    Statement(*connection_, "UPDATE trials SET checkpoint = ? WHERE id = ?")
         .bind(RunFolder::trial_name(ids.back()))
         .bind(ids.back())
         .run();
   }
-  Statement(connection_->db, connection_->file, "UPDATE stages SET strategy = ? WHERE name = ?")
+  Statement(*connection_, "UPDATE stages SET strategy = ? WHERE name = ?")
       .bind(strategy_state)
       .bind(stage)
       .run();
@@ -523,13 +428,11 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
 void ResultsDb::mark_told(const std::string& stage,
                           const std::vector<std::int64_t>& ids,
                           const std::string& strategy_state) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  Transaction transaction(*connection_);
   for (const std::int64_t id : ids) {
-    Statement(connection_->db, connection_->file, "UPDATE trials SET told = 1 WHERE id = ?")
-        .bind(id)
-        .run();
+    Statement(*connection_, "UPDATE trials SET told = 1 WHERE id = ?").bind(id).run();
   }
-  Statement(connection_->db, connection_->file, "UPDATE stages SET strategy = ? WHERE name = ?")
+  Statement(*connection_, "UPDATE stages SET strategy = ? WHERE name = ?")
       .bind(strategy_state)
       .bind(stage)
       .run();
@@ -540,9 +443,8 @@ void ResultsDb::end_stage(const std::string& name,
                           double at,
                           const Winner& winner,
                           const std::string& story) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db,
-            connection_->file,
+  Transaction transaction(*connection_);
+  Statement(*connection_,
             "UPDATE stages SET status = 'done', ended = ?, winner = ?, story = ? WHERE name = ?")
       .bind(at)
       .bind(winner_text(winner))
@@ -553,11 +455,10 @@ void ResultsDb::end_stage(const std::string& name,
 }
 
 std::optional<Trial> ResultsDb::claim(const std::string& stage, double at, const Trial* like) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
+  Transaction transaction(*connection_);
   std::optional<Trial> trial;
   {
-    Statement row(connection_->db,
-                  connection_->file,
+    Statement row(*connection_,
                   select(kTrialColumns,
                          "FROM trials WHERE stage = ?1 AND status = 'queued' AND "
                          "(?2 = '' OR (purpose = ?2 AND source = ?3)) ORDER BY id LIMIT 1"));
@@ -565,13 +466,12 @@ std::optional<Trial> ResultsDb::claim(const std::string& stage, double at, const
         .bind(like == nullptr ? std::string() : to_text(like->purpose))
         .bind(like == nullptr ? std::int64_t{0} : like->source);
     if (!row.step()) return std::nullopt;
-    trial = read_trial(row, connection_->file);
+    trial = read_trial(row, connection_->file());
   }
   trial->status = TrialStatus::Running;
   trial->attempt += 1;
   if (trial->attempt == 1) trial->started = at;
-  Statement(connection_->db,
-            connection_->file,
+  Statement(*connection_,
             "UPDATE trials SET status = 'running', attempt = ?, started = ? WHERE id = ?")
       .bind(trial->attempt)
       .bind(trial->started)
@@ -582,9 +482,8 @@ std::optional<Trial> ResultsDb::claim(const std::string& stage, double at, const
 }
 
 void ResultsDb::fix_plan(std::int64_t id, const TrialPlan& plan, double seconds_limit) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db,
-            connection_->file,
+  Transaction transaction(*connection_);
+  Statement(*connection_,
             "UPDATE trials SET steps = ?, settings = ?, seconds_limit = ? WHERE id = ? AND "
             "settings = ''")
       .bind(plan.steps)
@@ -593,7 +492,7 @@ void ResultsDb::fix_plan(std::int64_t id, const TrialPlan& plan, double seconds_
       .bind(id)
       .run();
   NAS_CHECK_KIND(Internal,
-                 sqlite3_changes(connection_->db) == 1,
+                 connection_->changes() == 1,
                  file().string(),
                  ": the plan of trial ",
                  id,
@@ -618,9 +517,8 @@ void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
   for (const auto& [name, value] : e.metrics) {
     if (std::isfinite(value)) metrics[name] = value;
   }
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement update(connection_->db,
-                   connection_->file,
+  Transaction transaction(*connection_);
+  Statement update(*connection_,
                    "UPDATE trials SET status = ?, score = ?, how = ?, steps_done = ?, seconds = "
                    "seconds + ?, metrics = ?, details = ?, decoded = ?, message = ?, ended = ? "
                    "WHERE id = ? AND status = 'running'");
@@ -633,53 +531,62 @@ void ResultsDb::finish(std::int64_t id, const Evaluation& e, double at) {
   update.bind(e.how).bind(e.steps).bind(e.seconds).bind(metrics.dump()).bind(e.details);
   update.bind(Json(e.decoded.values).dump());
   update.bind(e.message).bind(at).bind(id).run();
-  NAS_CHECK_KIND(Internal,
-                 sqlite3_changes(connection_->db) == 1,
-                 file().string(),
-                 ": trial ",
-                 id,
-                 " is not running");
+  NAS_CHECK_KIND(
+      Internal, connection_->changes() == 1, file().string(), ": trial ", id, " is not running");
   transaction.commit();
 }
 
 std::int64_t ResultsDb::requeue_interrupted() {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db,
-            connection_->file,
+  Transaction transaction(*connection_);
+  Statement(*connection_,
             "UPDATE trials SET status = 'queued' WHERE status IN ('running', 'stopped')")
       .run();
-  const std::int64_t changed = sqlite3_changes(connection_->db);
+  const std::int64_t changed = connection_->changes();
   transaction.commit();
   return changed;
 }
 
 std::vector<Trial> ResultsDb::trials(const std::string& stage) const {
-  Statement row(connection_->db,
-                connection_->file,
+  Statement row(*connection_,
                 select(kTrialColumns, "FROM trials WHERE ?1 = '' OR stage = ?1 ORDER BY id"));
   row.bind(stage);
   std::vector<Trial> result;
-  while (row.step()) result.push_back(read_trial(row, connection_->file));
+  while (row.step()) result.push_back(read_trial(row, connection_->file()));
   return result;
 }
 
 std::vector<Trial> ResultsDb::untold_trials(const std::string& stage) const {
-  Statement row(connection_->db,
-                connection_->file,
+  Statement row(*connection_,
                 select(kTrialColumns,
                        "FROM trials WHERE stage = ? AND told = 0 AND status NOT IN ('queued', "
                        "'running', 'stopped') ORDER BY id"));
   row.bind(stage);
   std::vector<Trial> result;
-  while (row.step()) result.push_back(read_trial(row, connection_->file));
+  while (row.step()) result.push_back(read_trial(row, connection_->file()));
   return result;
 }
 
-std::int64_t ResultsDb::count(const std::string& stage, TrialStatus status) const {
-  Statement row(connection_->db,
-                connection_->file,
-                "SELECT COUNT(*) FROM trials WHERE stage = ? AND status = ?");
-  row.bind(stage).bind(to_text(status));
+std::optional<Trial> ResultsDb::best_trial(const std::string& stage) const {
+  Statement row(*connection_,
+                select(kTrialColumns,
+                       "FROM trials WHERE stage = ? AND purpose = ? AND status = ? "
+                       "ORDER BY rung DESC, score DESC, id LIMIT 1"));
+  row.bind(stage).bind(to_text(TrialPurpose::Search)).bind(to_text(TrialStatus::Done));
+  if (!row.step()) return std::nullopt;
+  return read_trial(row, connection_->file());
+}
+
+std::int64_t ResultsDb::trial_of(const std::string& stage, std::int64_t proposal) const {
+  Statement row(*connection_, "SELECT id FROM trials WHERE stage = ? AND proposal = ?");
+  row.bind(stage).bind(proposal);
+  return row.step() ? row.integer() : 0;
+}
+
+std::int64_t ResultsDb::last_super_network(const std::string& not_of_stage) const {
+  Statement row(*connection_,
+                "SELECT id FROM trials WHERE stage <> ? AND purpose = ? AND status = ? "
+                "ORDER BY id DESC LIMIT 1");
+  row.bind(not_of_stage).bind(to_text(TrialPurpose::SuperNet)).bind(to_text(TrialStatus::Done));
   return row.step() ? row.integer() : 0;
 }
 
@@ -687,10 +594,8 @@ void ResultsDb::add_event(double at,
                           std::int64_t trial,
                           const std::string& kind,
                           const std::string& text) {
-  Transaction transaction(connection_->db, connection_->file, connection_->lock);
-  Statement(connection_->db,
-            connection_->file,
-            "INSERT INTO events (at, trial, kind, text) VALUES (?, ?, ?, ?)")
+  Transaction transaction(*connection_);
+  Statement(*connection_, "INSERT INTO events (at, trial, kind, text) VALUES (?, ?, ?, ?)")
       .bind(at)
       .bind(trial)
       .bind(kind)
@@ -700,9 +605,7 @@ void ResultsDb::add_event(double at,
 }
 
 std::vector<EventRecord> ResultsDb::events() const {
-  Statement row(connection_->db,
-                connection_->file,
-                "SELECT id, at, trial, kind, text FROM events ORDER BY id");
+  Statement row(*connection_, "SELECT id, at, trial, kind, text FROM events ORDER BY id");
   std::vector<EventRecord> result;
   while (row.step()) {
     EventRecord event;
@@ -714,20 +617,6 @@ std::vector<EventRecord> ResultsDb::events() const {
     result.push_back(std::move(event));
   }
   return result;
-}
-
-std::optional<Trial> best_search_trial(const std::vector<Trial>& trials) {
-  std::optional<Trial> best;
-  for (const Trial& trial : trials) {
-    if (trial.purpose != TrialPurpose::Search || trial.status != TrialStatus::Done) continue;
-    const bool better =
-        !best || trial.rung > best->rung ||
-        (trial.rung == best->rung &&
-         (trial.evaluation.score > best->evaluation.score ||
-          (trial.evaluation.score == best->evaluation.score && trial.id < best->id)));
-    if (better) best = trial;
-  }
-  return best;
 }
 
 std::string delivered_label(const std::vector<Trial>& trials) {

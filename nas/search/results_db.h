@@ -14,6 +14,10 @@
 
 namespace nas {
 
+namespace sqlite {
+class Connection;
+}
+
 inline constexpr int kResultsVersion = 2;  // schema version (SQLite's user_version)
 
 /// The one row about the whole run. Texts ending in _json are JSON.
@@ -49,14 +53,15 @@ struct EventRecord {
   std::int64_t id = 0;
   double at = 0;           // seconds on the run's clock
   std::int64_t trial = 0;  // 0: of the run
-  std::string kind;        // "resumed", "trial started", "best improved", ...
+  std::string kind;        // "resumed", "best improved", "stage ended"
   std::string text;
 };
 
 /// The results database, which is also the queue: RUN/results.sqlite (SQLite, WAL). Every trial is
 /// a row before it runs. Each write is one immediate transaction under flock on "<file>.lock": fair
 /// between processes, and a kill at any moment leaves the state before or after it. Schema:
-/// docs/formats.md. All members throw Error(Io|Input) naming the file.
+/// docs/formats.md. All members throw Error(Io|Input) naming the file; a row that names a folder
+/// other than its own (label, checkpoint) is refused.
 class ResultsDb {
  public:
   /// \throws Error(Usage) if the file exists.
@@ -64,6 +69,9 @@ class ResultsDb {
   /// Checks that it is an intact results database of this version. \throws Error(Input) saying what
   /// was found.
   static ResultsDb open(const std::filesystem::path& file);
+  /// To look at a run: needs no right to write and writes nothing, also beside the file. Checks as
+  /// open(); members that write throw Error(Io).
+  static ResultsDb open_read_only(const std::filesystem::path& file);
   ResultsDb(ResultsDb&&) noexcept;
   ResultsDb& operator=(ResultsDb&&) noexcept;
   ~ResultsDb();
@@ -113,20 +121,20 @@ class ResultsDb {
   std::vector<Trial> trials(const std::string& stage = {}) const;  // by id
   std::vector<Trial> untold_trials(
       const std::string& stage) const;  // ended, not yet told to the strategy; by id
-  std::int64_t count(const std::string& stage, TrialStatus status) const;
+  /// The stage's own training with the highest score on its highest rung (ties: the lower id).
+  std::optional<Trial> best_trial(const std::string& stage) const;
+  /// Id of a proposal's trial; 0 if there is none.
+  std::int64_t trial_of(const std::string& stage, std::int64_t proposal) const;
+  /// Id of the last super-network that was trained in another stage; 0 if there is none.
+  std::int64_t last_super_network(const std::string& not_of_stage) const;
 
   void add_event(double at, std::int64_t trial, const std::string& kind, const std::string& text);
   std::vector<EventRecord> events() const;
 
  private:
-  struct Connection;
-  explicit ResultsDb(std::unique_ptr<Connection> connection);
-  std::unique_ptr<Connection> connection_;
+  explicit ResultsDb(std::unique_ptr<sqlite::Connection> connection);
+  std::unique_ptr<sqlite::Connection> connection_;
 };
-
-/// Done trial with the highest score on the highest rung of the search stages (ties: the lower id);
-/// empty if none.
-std::optional<Trial> best_search_trial(const std::vector<Trial>& trials);
 
 /// Which final training is delivered: "best", "baseline" or "control", the one whose metric
 /// `inner_dice` (mean Dice on the inner validation cases, which no final training learns from) is

@@ -23,8 +23,7 @@ TrialCost describe_for(const SearchSetup& setup, const Genotype& genotype) {
       setup.recipe.limits.max_step_seconds > 0 ||
       std::any_of(
           setup.recipe.stages.begin(), setup.recipe.stages.end(), [](const StageSpec& stage) {
-            return std::find(stage.objectives.begin(), stage.objectives.end(), "step_time") !=
-                   stage.objectives.end();
+            return stage.kind->measures_step_time && stage.kind->measures_step_time(stage);
           });
   if (timed && cost.step_seconds == 0) {
     cost.step_seconds = setup.evaluator->step_seconds(genotype);
@@ -78,10 +77,7 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
   context.space = setup.space;
   context.stage = setup.recipe.stages[index];
   context.stage.groups = searched_groups(*setup.space, context.stage);
-  context.stage.trials = record.budget.trials;
-  context.stage.rungs = record.budget.rungs;
-  context.stage.candidates = record.budget.candidates;
-  if (context.stage.is_supernet()) context.stage.rank_trials = record.budget.trials;
+  context.budget = record.budget;
   context.rng = Rng(setup.seed).split("stage", index);
   context.baseline = setup.space->baseline();
   context.start = setup.space->start();
@@ -102,14 +98,13 @@ std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
         context.max_parameters > 0 ? std::min(context.max_parameters, share) : share;
   }
   context.cost = [&setup](const Genotype& genotype) { return describe_for(setup, genotype); };
-  auto strategy =
-      context.stage.is_retrain() ? make_retrain_strategy(context) : setup.strategies(context);
+  auto strategy = make_strategy(context);
   if (!record.strategy.empty()) strategy->load(record.strategy);
   return strategy;
 }
 
 TrialPurpose probe_purpose(const StageSpec& stage) {
-  return stage.is_retrain() ? TrialPurpose::Retrain : TrialPurpose::Search;
+  return stage.kind->final ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
@@ -121,12 +116,12 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   std::optional<Probe> start;
   if (setup.budget.has_clock()) {
     probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
-    if (!stage.is_retrain() && stage.kind != "random") {
+    if (!stage.kind->counts_with_baseline) {
       const auto winner = start_of(setup, index);
       start = setup.evaluator->probe(winner ? winner->genotype : setup.space->start(),
                                      TrialPurpose::Search);
     }
-    if (stage.kind == "single_path") {
+    if (stage.kind->counts_candidates) {
       candidate_seconds =
           setup.evaluator->probe(setup.space->start(), TrialPurpose::Inherited).evaluation_seconds;
     }
@@ -143,20 +138,11 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
 
 /// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network
 /// of the stages before; 0 if there is none.
-std::int64_t source_of(const std::vector<Trial>& trials,
-                       const std::string& stage,
-                       const Proposal& p) {
-  std::int64_t source = 0;
-  if (p.source < 0 && !p.warm_start) return source;
-  for (const Trial& trial : trials) {
-    const bool wanted = p.source >= 0
-                            ? trial.stage == stage && trial.proposal == p.source
-                            : trial.stage != stage && trial.purpose == TrialPurpose::SuperNet &&
-                                  trial.status == TrialStatus::Done;
-    if (wanted) source = trial.id;
-  }
+std::int64_t source_of(const ResultsDb& database, const std::string& stage, const Proposal& p) {
+  if (p.source < 0) return p.warm_start ? database.last_super_network(stage) : 0;
+  const std::int64_t source = database.trial_of(stage, p.source);
   NAS_CHECK_KIND(Internal,
-                 source > 0 || p.source < 0,
+                 source > 0,
                  "stage \"",
                  stage,
                  "\": proposal ",
@@ -173,17 +159,13 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
                                const StageSpec& stage,
                                const StageRecord& record,
                                const std::vector<Proposal>& proposals) {
-  const bool any_source = std::any_of(proposals.begin(), proposals.end(), [](const Proposal& p) {
-    return p.source >= 0 || p.warm_start;
-  });
-  const std::vector<Trial> earlier = any_source ? setup.database->trials() : std::vector<Trial>{};
   std::vector<Trial> trials;
   for (const Proposal& proposal : proposals) {
     Trial trial;
     trial.stage = stage.name;
-    trial.purpose = stage.is_retrain() ? TrialPurpose::Retrain : proposal.purpose;
+    trial.purpose = proposal.purpose;
     trial.request = proposal.request;
-    trial.source = source_of(earlier, stage.name, proposal);
+    trial.source = source_of(*setup.database, stage.name, proposal);
     trial.label = proposal.label;
     trial.proposal = proposal.number;
     trial.rung = proposal.rung;
@@ -259,8 +241,7 @@ std::vector<Evaluation> evaluate(const SearchSetup& setup,
       limit += trial.seconds_limit;
     }
     if (setup.budget.has_clock()) {
-      // The stage's end, unless hardly anything were left: a trial that is cut to nothing says
-      // nothing.
+      // The stage's end, unless hardly anything were left: a trial of no steps tells nothing.
       context.deadline = std::max(record.budget.ends_at, setup.clock() + 0.5 * limit);
     }
     std::vector<Evaluation> evaluations;
@@ -288,14 +269,14 @@ std::vector<Evaluation> evaluate(const SearchSetup& setup,
 }
 
 /// A failed final training is survived as long as another one gives a network.
-void check_any_retrained(const std::vector<Trial>& trials) {
+void check_any_retrained(const SearchSpace& space, const std::vector<Trial>& trials) {
   std::string reasons;
   for (const Trial& trial : trials) {
     if (trial.status == TrialStatus::Done) return;
     reasons += concat_text("\n  ",
                            trial.label,
                            " (",
-                           trial.genotype_text,
+                           space.short_text(trial.genotype),
                            "): ",
                            to_text(trial.status),
                            trial.evaluation.message.empty() ? "" : ", ",
@@ -306,60 +287,19 @@ void check_any_retrained(const std::vector<Trial>& trials) {
 
 }  // namespace
 
-std::unique_ptr<Strategy> make_retrain_strategy(const StrategyContext& context) {
-  class Retrain : public Strategy {
-   public:
-    explicit Retrain(const StrategyContext& c) {
-      // Best, baseline and control get equal shares; equal networks are trained once.
-      const Genotype best = c.start_found ? c.start : c.baseline;
-      std::vector<std::pair<Genotype, std::string>> wanted;
-      if (best != c.baseline) wanted.emplace_back(best, "best");
-      wanted.emplace_back(c.baseline, "baseline");
-      if (!c.control.values.empty() && c.control != best && c.control != c.baseline) {
-        wanted.emplace_back(c.control, "control");
-      }
-      // With steps a training has budget.steps whatever the others do.
-      const double share =
-          1.0 / static_cast<double>(c.has_clock ? static_cast<std::int64_t>(wanted.size())
-                                                : c.stage.trials);
-      for (const auto& [genotype, label] : wanted) add(genotype, share, label);
-      if (best != c.baseline) proposals_.front().warm_start = c.stage.warm_start;
-    }
-    std::vector<Proposal> ask(std::int64_t count) override {
-      std::vector<Proposal> result;
-      for (; asked_ < proposals_.size() && count > 0; ++asked_, --count) {
-        result.push_back(proposals_[asked_]);
-      }
-      return result;
-    }
-    void tell(const std::vector<Outcome>& outcomes) override { told_ += outcomes.size(); }
-    bool finished() const override { return told_ == proposals_.size(); }
-    Winner winner() const override { return {}; }  // delivered_label decides, by inner validation
-    std::int64_t planned_trials() const override {
-      return static_cast<std::int64_t>(proposals_.size());
-    }
-    std::string save() const override { return Json{{"asked", asked_}, {"told", told_}}.dump(); }
-    void load(const std::string& state) override {
-      const Json value = parse_json(state, "state of strategy \"retrain\"");
-      const JsonReader reader(value, "state of strategy \"retrain\"");
-      const auto size = static_cast<std::int64_t>(proposals_.size());
-      asked_ = static_cast<std::size_t>(reader.at("asked").integer(0, size));
-      told_ = static_cast<std::size_t>(reader.at("told").integer(0, size));
-    }
-
-   private:
-    void add(const Genotype& genotype, double share, const std::string& label) {
-      Proposal p;
-      p.number = static_cast<std::int64_t>(proposals_.size());
-      p.genotype = genotype;
-      p.share = share;
-      p.label = label;
-      proposals_.push_back(p);
-    }
-    std::vector<Proposal> proposals_;
-    std::size_t asked_ = 0, told_ = 0;
-  };
-  return std::make_unique<Retrain>(context);
+void check_space(const Recipe& recipe, const SearchSpace& space) {
+  for (const StageSpec& stage : recipe.stages) {
+    if (!stage.kind->final) searched_groups(space, stage);
+    NAS_CHECK_KIND(Usage,
+                   !stage.kind->needs_super_network || space.has_super_network(),
+                   "stage \"",
+                   stage.name,
+                   "\" (",
+                   stage.kind->words,
+                   ") needs a super-network, and space \"",
+                   space.name(),
+                   "\" has none");
+  }
 }
 
 SearchEnd run_search(const SearchSetup& setup) {
@@ -377,10 +317,12 @@ SearchEnd run_search(const SearchSetup& setup) {
     const StageRecord record = start_or_find_stage(setup, index);
     if (record.status == "done") continue;
     const auto strategy = make_stage_strategy(setup, index, record);
+    const auto found_before = start_of(setup, index);
+    const Genotype start = found_before ? found_before->genotype : setup.space->start();
     std::int64_t best_id = 0;  // of this stage: scores of different stages do not compare
-    if (const auto best = best_search_trial(db.trials(stage.name))) best_id = best->id;
+    if (const auto best = db.best_trial(stage.name)) best_id = best->id;
     announce([&](SearchListener& l) {
-      l.stage_started(stage, record.budget, strategy->planned_trials());
+      l.stage_started(stage, record.budget, start, strategy->planned_trials());
     });
 
     while (true) {
@@ -415,13 +357,13 @@ SearchEnd run_search(const SearchSetup& setup) {
         }
         db.set_clock(setup.clock());
         if (stopped) return SearchEnd::Stopped;
-        if (const auto best = best_search_trial(db.trials(stage.name));
-            best && best->id != best_id) {
+        if (const auto best = db.best_trial(stage.name); best && best->id != best_id) {
           best_id = best->id;
-          db.add_event(batch.back().ended,
-                       best->id,
-                       "best improved",
-                       concat_text(best->genotype_text, ": ", best->evaluation.score));
+          db.add_event(
+              batch.back().ended,
+              best->id,
+              "best improved",
+              concat_text(setup.space->short_text(best->genotype), ": ", best->evaluation.score));
           announce([&](SearchListener& l) { l.best_improved(*best); });
         }
       }
@@ -446,19 +388,22 @@ SearchEnd run_search(const SearchSetup& setup) {
       NAS_CHECK_KIND(Internal,
                      !proposals.empty(),
                      "strategy \"",
-                     stage.kind,
+                     stage.kind->name,
                      "\" is not finished but proposes nothing and waits for nothing");
       db.add_trials(stage.name, make_trials(setup, stage, record, proposals), strategy->save());
     }
-    if (stage.is_retrain()) check_any_retrained(db.trials(stage.name));
+    if (stage.kind->final) check_any_retrained(*setup.space, db.trials(stage.name));
     const Winner winner = strategy->winner();
     db.end_stage(stage.name, setup.clock(), winner, strategy->story());
-    const std::string chosen = winner.found ? setup.space->to_text(winner.genotype) : "";
     if (winner.found) {
       db.add_event(
-          setup.clock(), 0, "stage ended", concat_text(stage.name, ": ", chosen, ", ", winner.how));
+          setup.clock(),
+          0,
+          "stage ended",
+          concat_text(
+              stage.name, ": ", setup.space->short_text(winner.genotype), ", ", winner.how));
     }
-    announce([&](SearchListener& l) { l.stage_ended(stage, winner, chosen); });
+    announce([&](SearchListener& l) { l.stage_ended(stage, winner); });
   }
   return SearchEnd::Finished;
 }

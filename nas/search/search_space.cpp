@@ -2,6 +2,7 @@
 #include "nas/search/search_space.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <sstream>
 #include <utility>
@@ -56,11 +57,6 @@ struct Link {
 };
 
 int size_of(const Gene& gene) { return static_cast<int>(gene.values.size()); }
-
-void check(const SearchSpace& space, const Genotype& genotype) {
-  const std::string reason = space.invalid_reason(genotype);
-  NAS_CHECK(reason.empty(), "space ", space.name(), ": invalid genotype: ", reason);
-}
 
 /// Valid genotypes that differ from `parent` in exactly one of `genes`, in gene and value order.
 std::vector<Genotype> single_changes(const SearchSpace& space,
@@ -154,7 +150,7 @@ Genotype SearchSpace::sample(Rng& rng,
 Genotype SearchSpace::mutate(const Genotype& parent,
                              Rng& rng,
                              const std::vector<std::string>& groups) const {
-  check(*this, parent);
+  check(parent);
   std::vector<std::size_t> free = genes_in(*this, groups);
   std::erase_if(free, [&](std::size_t g) { return size_of(genes()[g]) < 2; });
   NAS_CHECK(!free.empty(),
@@ -179,27 +175,6 @@ Genotype SearchSpace::mutate(const Genotype& parent,
   fail(ErrorKind::Input, "space ", name(), ": ", to_text(parent), " has no valid mutation");
 }
 
-Genotype SearchSpace::crossover(const Genotype& a, const Genotype& b, Rng& rng) const {
-  check(*this, a);
-  check(*this, b);
-  const Link link(*this);
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    Genotype child = a;
-    bool other = false;
-    for (std::size_t g = 0; g < child.values.size(); ++g) {
-      if (!link.holds(g) || g == link.genes->first) other = rng.chance(0.5);
-      if (other) child.values[g] = b.values[g];
-    }
-    if (invalid_reason(child).empty()) return child;
-  }
-  return a;
-}
-
-std::vector<Genotype> SearchSpace::neighbours(const Genotype& genotype) const {
-  check(*this, genotype);
-  return single_changes(*this, genotype, genes_in(*this, {}));
-}
-
 double SearchSpace::count() const {
   const Link link(*this);
   double product = link.genes ? static_cast<double>(link.genes->combinations.size()) : 1;
@@ -207,17 +182,6 @@ double SearchSpace::count() const {
     if (!link.holds(g)) product *= size_of(genes()[g]);
   }
   return product;
-}
-
-std::vector<double> SearchSpace::encode(const Genotype& genotype) const {
-  if (const std::string reason = malformed_reason(genotype); !reason.empty())
-    fail(ErrorKind::Input, reason);
-  std::vector<double> code;
-  for (std::size_t g = 0; g < genes().size(); ++g) {
-    for (int value = 0; value < size_of(genes()[g]); ++value)
-      code.push_back(value == genotype.values[g] ? 1 : 0);
-  }
-  return code;
 }
 
 double SearchSpace::distance(const Genotype& a, const Genotype& b) const {
@@ -239,6 +203,64 @@ std::string SearchSpace::to_text(const Genotype& genotype) const {
             genes()[g].values[static_cast<std::size_t>(genotype.values[g])];
   }
   return text;
+}
+
+std::string SearchSpace::short_text(const Genotype& genotype, const Genotype* from) const {
+  const std::string genes = short_genes(genotype, from);
+  if (from != nullptr) return genes.empty() ? kAsTheStart : genes;
+  return name() + (genes.empty() ? " as planned" : " " + genes);
+}
+
+std::string SearchSpace::short_genes(const Genotype& genotype,
+                                     const Genotype* from,
+                                     std::size_t first) const {
+  if (const std::string reason = malformed_reason(genotype); !reason.empty())
+    fail(ErrorKind::Input, reason);
+  const Genotype known = from != nullptr ? *from : start();
+  const auto stem = [&](std::size_t g) {
+    const std::string& name = genes()[g].name;
+    const std::size_t digit = name.find_first_of("0123456789");
+    return digit == std::string::npos ? std::string() : name.substr(0, digit);
+  };
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : " ") + part; };
+  for (std::size_t g = first, end = 0; g < genes().size(); g = end) {
+    const std::string numbered = stem(g);
+    end = g + 1;
+    while (!numbered.empty() && end < genes().size() && stem(end) == numbered) ++end;
+    std::string values;
+    bool differs = false, plain = true;  // plain: values can be told apart without a separator
+    for (std::size_t i = g; i < end; ++i) {
+      differs |= genotype.values[i] != known.values[i];
+      for (const std::string& value : genes()[i].values) {
+        plain &= value.size() == 1 || std::isalpha(static_cast<unsigned char>(value.back())) != 0;
+      }
+    }
+    const bool single = end == g + 1;
+    if (!differs && (single || from != nullptr)) continue;
+    for (std::size_t i = g; i < end; ++i) {
+      values += (values.empty() || plain ? "" : "-") +
+                genes()[i].values[static_cast<std::size_t>(genotype.values[i])];
+    }
+    if (single) {
+      add(genes()[g].name + "=" + values);
+    } else {
+      const std::string word = short_word(numbered);
+      add(word.empty() ? values : word + " " + values);
+    }
+  }
+  return text;
+}
+
+void SearchSpace::check(const Genotype& genotype) const {
+  const std::string reason = invalid_reason(genotype);
+  NAS_CHECK(reason.empty(), "space ", name(), ": invalid genotype: ", reason);
+}
+
+std::size_t SearchSpace::place_of(std::string_view gene) const {
+  const auto found = std::ranges::find(genes(), gene, &Gene::name);
+  NAS_CHECK_KIND(Internal, found != genes().end(), "space ", name(), ": no gene ", gene);
+  return static_cast<std::size_t>(found - genes().begin());
 }
 
 Genotype SearchSpace::from_text(const std::string& text) const {

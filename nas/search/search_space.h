@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>  // Phenotype holds a Json
@@ -91,14 +92,16 @@ class SearchSpace {
   Genotype mutate(const Genotype& parent,
                   Rng& rng,
                   const std::vector<std::string>& groups = {}) const;  // valid, differs from parent
-  Genotype crossover(const Genotype& a, const Genotype& b, Rng& rng) const;  // valid
-  std::vector<Genotype> neighbours(
-      const Genotype& genotype) const;  // valid ones that differ in one gene
   /// Product of gene sizes, linked genes together (an upper bound if some are invalid).
   virtual double count() const;
-  std::vector<double> encode(const Genotype& genotype) const;   // one-hot
   double distance(const Genotype& a, const Genotype& b) const;  // L1 over value indices
-  std::string to_text(const Genotype& genotype) const;          // "features=32 stages=4 ..."
+  /// All genes, for machines: "features=32 stages=4 ...".
+  std::string to_text(const Genotype& genotype) const;
+  /// For people: the kind of network, numbered genes together, and single genes where they differ
+  /// from start(): "c2fnas 012223210010 ops 3d3d2d... filters=0.5".
+  /// \param from a genotype that the reader knows, such as the start of a stage: only what differs
+  /// from it is told.
+  virtual std::string short_text(const Genotype& genotype, const Genotype* from = nullptr) const;
   /// Genes that are left out keep the value of start(); no gene at all is the baseline. \throws
   /// Error(Usage) with the nearest known name.
   Genotype from_text(const std::string& text) const;
@@ -108,6 +111,18 @@ class SearchSpace {
   /// "" if there is one value per gene and each is in range, else the reason: the first part of
   /// invalid_reason().
   std::string malformed_reason(const Genotype& genotype) const;
+  /// \throws Error(Input) naming the space and the reason if the genotype is not valid.
+  void check(const Genotype& genotype) const;
+  /// Place of a gene. \throws Error(Internal) if there is none of that name.
+  std::size_t place_of(std::string_view gene) const;
+  /// The part of short_text() about genes `first` and later; "" where nothing is to be told.
+  std::string short_genes(const Genotype& genotype,
+                          const Genotype* from,
+                          std::size_t first = 0) const;
+  /// What short_text() calls the genes "<name>1", "<name>2", ... together; "" for no word.
+  virtual std::string short_word(const std::string& name) const { return name; }
+
+  static constexpr const char* kAsTheStart = "as the start";
 };
 
 }  // namespace nas

@@ -10,7 +10,7 @@
 
 #include "nas/core/rng.h"
 #include "nas/search/evaluator.h"
-#include "nas/search/recipe.h"
+#include "nas/search/strategy_kind.h"
 
 namespace nas {
 
@@ -72,7 +72,8 @@ class Strategy {
 /// What a strategy is made from.
 struct StrategyContext {
   const SearchSpace* space = nullptr;
-  StageSpec stage;  // options filled in: `trials`, `rungs`, `candidates` are numbers here
+  StageSpec stage;     // its groups are those of the space where the recipe names none
+  StageBudget budget;  // what the kind's rule gave it: trials, rungs, candidates
   Rng rng{0};
   std::function<bool(const Genotype&)> admissible;  // hard limits; empty: all are
   /// Size of a genotype's network; empty where nobody asks. \throws Error if it cannot be built.
@@ -85,6 +86,9 @@ struct StrategyContext {
   bool has_clock = false;           // the budget is in seconds
 };
 
-using StrategyFactory = std::function<std::unique_ptr<Strategy>(const StrategyContext&)>;
+/// As the stage's kind makes it.
+inline std::unique_ptr<Strategy> make_strategy(const StrategyContext& context) {
+  return context.stage.kind->make(context);
+}
 
 }  // namespace nas

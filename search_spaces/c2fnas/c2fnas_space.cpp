@@ -12,8 +12,6 @@
 namespace nas {
 namespace {
 
-constexpr std::size_t kLevelGene = 1, kOperationGene = 13, kPatchGene = 25, kCellsGene = 26,
-                      kFiltersGene = 27;
 constexpr std::int64_t kCellCounts[] = {12, 14, 16};
 constexpr std::int64_t kBaseFilters[] = {32, 24, 16, 12, 8, 6, 4, 2};
 constexpr const char* kPatchFactors[] = {"1", "0.75", "1.25"};
@@ -120,14 +118,14 @@ C2fnasSpace::C2fnasSpace(Configuration given, const C2fnasOptions& options)
   start.resize(genes.size(), 0);
   set_genes("c2fnas", std::move(genes), std::move(start));
 
-  levels_.first = kLevelGene;
+  levels_.first = place_of("level1");
   for (const CellLevels& levels : macro_candidates())
     levels_.combinations.emplace_back(levels.begin(), levels.end());
   infer_shapes(make_c2fnas(base_), planned().patch);  // proof that it can be built
 }
 
 std::string C2fnasSpace::invalid_network(const Genotype& genotype) const {
-  return is_macro_candidate(std::span(genotype.values).subspan<kLevelGene, 12>())
+  return is_macro_candidate(std::span(genotype.values).subspan(levels_.first).first<12>())
              ? ""
              : "the levels of the cells must walk from level 0 to level 3 or 2 and back to 0, or "
                "twice to level 2 and back, one level at most per cell";
@@ -136,16 +134,16 @@ std::string C2fnasSpace::invalid_network(const Genotype& genotype) const {
 C2fnasNetwork C2fnasSpace::describe_network(const Genotype& genotype) const {
   C2fnasNetwork network = base_;
   for (std::size_t c = 0; c < network.levels.size(); ++c) {
-    network.levels[c] = genotype.values[kLevelGene + c];
-    network.operations[c] = genotype.values[kOperationGene + c];
+    network.levels[c] = genotype.values[levels_.first + c];
+    network.operations[c] = genotype.values[place_of("op1") + c];
   }
-  network.cells = kCellCounts[genotype.values[kCellsGene]];
-  network.base_filters = filters_[static_cast<std::size_t>(genotype.values[kFiltersGene])];
+  network.cells = kCellCounts[genotype.values[place_of("cells")]];
+  network.base_filters = filters_[static_cast<std::size_t>(genotype.values[place_of("filters")])];
   return network;
 }
 
 Extent3 C2fnasSpace::patch(const Genotype& genotype) const {
-  return patches_[static_cast<std::size_t>(genotype.values[kPatchGene])];
+  return patches_[static_cast<std::size_t>(genotype.values[place_of("patch")])];
 }
 
 Phenotype C2fnasSpace::network(const Genotype& genotype) const {
@@ -157,8 +155,12 @@ SuperNetwork C2fnasSpace::open_network(const Genotype& fixed) const {
   network.operations.fill(kOpen);
   SuperNetwork open{make_c2fnas(network), {}, patch(fixed)};
   for (const CellPlace& place : cell_places(network.cells))
-    open.genes.push_back(kOperationGene + static_cast<std::size_t>(place.cell));
+    open.genes.push_back(place_of("op1") + static_cast<std::size_t>(place.cell));
   return open;
+}
+
+std::string C2fnasSpace::short_word(const std::string& name) const {
+  return name == "level" ? "" : "ops";
 }
 
 Json C2fnasSpace::describe() const {

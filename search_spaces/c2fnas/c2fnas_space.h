@@ -52,6 +52,7 @@ class C2fnasSpace : public BesidePlan {
   Phenotype network(const Genotype& genotype) const override;
   SuperNetwork open_network(const Genotype& fixed) const override;
   Extent3 patch(const Genotype& genotype) const;
+  std::string short_word(const std::string& name) const override;
 
   C2fnasNetwork base_;                 // what no gene changes
   LinkedGenes levels_;                 // genes 1 to 12

@@ -81,7 +81,7 @@ bool MixedUnetSpace::opens(const UnetBlock& block) const {
 
 Graph MixedUnetSpace::write(const Genotype& genotype, bool open) const {
   UnetArchitecture a = planned().architecture;
-  set_first_features(a, features_[static_cast<std::size_t>(genotype.values.back())]);
+  set_first_features(a, features_[static_cast<std::size_t>(genotype.values[place_of("features")])]);
   std::size_t gene = kFirstBlockGene;
   Graph graph = make_unet(a, [&](Graph& g, const UnetBlock& block) {
     if (!opens(block)) return add_unet_block(g, block);

@@ -72,28 +72,29 @@ UnetSpace::UnetSpace(Configuration planned) : planned_(std::move(planned)) {
 }
 
 int UnetSpace::value(const Genotype& genotype, std::string_view gene) const {
-  for (std::size_t g = 0; g < genes_.size(); ++g) {
-    if (genes_[g].name == gene) return genotype.values[g];
-  }
-  fail(ErrorKind::Internal, "unet space: no gene ", gene);
+  return genotype.values[place_of(gene)];
+}
+
+const std::string& UnetSpace::text(const Genotype& genotype, std::string_view gene) const {
+  const std::size_t place = place_of(gene);
+  return genes_[place].values[static_cast<std::size_t>(genotype.values[place])];
 }
 
 std::string UnetSpace::invalid_reason(const Genotype& genotype) const {
   if (std::string reason = malformed_reason(genotype); !reason.empty()) return reason;
   // A list such as ResEnc's 1 3 4 6 6 6 counts blocks of one kind; as plain convolutions it would
   // be another network than anybody planned.
-  if (genes_[2].values[static_cast<std::size_t>(value(genotype, "blocks"))] == kPlannedList &&
-      value(genotype, "kind") != 0) {
-    return "the planned list of blocks per stage belongs to kind=" + genes_[0].values[0];
+  if (text(genotype, "blocks") == kPlannedList && value(genotype, "kind") != 0) {
+    return "the planned list of blocks per stage belongs to kind=" +
+           genes_[place_of("kind")].values[0];
   }
   return "";
 }
 
 UnetArchitecture UnetSpace::architecture(const Genotype& genotype) const {
-  const std::string reason = invalid_reason(genotype);
-  NAS_CHECK(reason.empty(), "unet space: invalid genotype: ", reason);
+  check(genotype);
   UnetArchitecture a = planned_.architecture;
-  a.residual = genes_[0].values[static_cast<std::size_t>(value(genotype, "kind"))] == "residual";
+  a.residual = text(genotype, "kind") == "residual";
 
   set_first_features(a, feature_values_[static_cast<std::size_t>(value(genotype, "features"))]);
 

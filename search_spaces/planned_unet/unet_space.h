@@ -41,6 +41,7 @@ class UnetSpace : public SearchSpace {
 
  private:
   int value(const Genotype& genotype, std::string_view gene) const;
+  const std::string& text(const Genotype& genotype, std::string_view gene) const;
   Configuration planned_;
   std::vector<Gene> genes_;
   std::vector<int> stage_values_;             // of gene "stages"

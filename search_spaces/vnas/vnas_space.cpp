@@ -9,11 +9,6 @@
 #include "search_spaces/planned_unet/unet_space.h"
 
 namespace nas {
-namespace {
-
-constexpr std::size_t kEncoderGene = 1, kDecoderGene = 17;
-
-}  // namespace
 
 VnasSpace::VnasSpace(Configuration given, const VnasOptions& options)
     : BesidePlan(std::move(given)) {
@@ -43,20 +38,24 @@ VnasSpace::VnasSpace(Configuration given, const VnasOptions& options)
 }
 
 VnasCode VnasSpace::code(const Genotype& genotype) const {
-  const std::string reason = invalid_reason(genotype);
-  NAS_CHECK(reason.empty(), "space vnas: invalid genotype: ", reason);
+  check(genotype);
   VnasCode code;
-  std::copy_n(genotype.values.begin() + kEncoderGene, code.encoder.size(), code.encoder.begin());
-  std::copy_n(genotype.values.begin() + kDecoderGene, code.decoder.size(), code.decoder.begin());
+  const auto from = [&](const char* gene) {
+    return genotype.values.begin() + static_cast<std::ptrdiff_t>(place_of(gene));
+  };
+  std::copy_n(from("enc1"), code.encoder.size(), code.encoder.begin());
+  std::copy_n(from("dec1"), code.decoder.size(), code.decoder.begin());
   return code;
 }
 
 Genotype VnasSpace::genotype(const VnasCode& code) const {
   Genotype result = start();
-  std::ranges::copy(code.encoder, result.values.begin() + kEncoderGene);
-  std::ranges::copy(code.decoder, result.values.begin() + kDecoderGene);
-  const std::string reason = invalid_reason(result);
-  NAS_CHECK(reason.empty(), "space vnas: invalid code: ", reason);
+  const auto at = [&](const char* gene) {
+    return result.values.begin() + static_cast<std::ptrdiff_t>(place_of(gene));
+  };
+  std::ranges::copy(code.encoder, at("enc1"));
+  std::ranges::copy(code.decoder, at("dec1"));
+  check(result);
   return result;
 }
 
@@ -71,8 +70,8 @@ SuperNetwork VnasSpace::open_network(const Genotype&) const {
   network.code.encoder.fill(kOpen);
   network.code.decoder.fill(kOpen);
   SuperNetwork open{make_vnas(network), {}, planned().patch};
-  for (std::size_t g = kEncoderGene; g < genes().size(); ++g) {
-    const bool two = base_.norm_after && g >= kDecoderGene;
+  for (std::size_t g = place_of("enc1"); g < genes().size(); ++g) {
+    const bool two = base_.norm_after && g >= place_of("dec1");
     open.genes.insert(open.genes.end(), two ? 2 : 1, g);
   }
   return open;

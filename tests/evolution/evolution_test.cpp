@@ -96,12 +96,11 @@ struct Walk {
                           std::uint64_t seed = 3) const {
     StrategyContext c;
     c.space = &space;
-    c.stage.name = "the-stage";
-    c.stage.kind = kind;
+    c.stage = make_stage(*find_kind(strategy_kinds(), kind), "the-stage", 1);
     c.stage.groups = std::move(groups);
-    c.stage.trials = trials;
-    c.stage.rungs = 1;
-    c.stage.candidates = 24;
+    c.budget.trials = c.stage.kind->needs_super_network ? kWantedRankTrials : trials;
+    c.budget.rungs = 1;
+    c.budget.candidates = 24;
     c.rng = Rng(seed);
     c.start = c.baseline = space.baseline();
     c.cost = [this](const Genotype& g) { return walk_cost(space, g); };
@@ -186,8 +185,8 @@ class EveryStrategy : public testing::TestWithParam<std::string> {
   StrategyContext context() const {
     StrategyContext c = walk.context(GetParam(), {"topology"}, 14);
     if (GetParam() == "scaling") c.stage.groups = {"scale"};
-    if (c.stage.is_supernet()) c.stage.groups = {"operations"};
-    c.stage.search = "regularized";
+    if (c.stage.kind->needs_super_network) c.stage.groups = {"operations"};
+    if (c.stage.options.contains("search")) c.stage.set("search", "regularized");
     return c;
   }
 };
@@ -308,7 +307,15 @@ TEST_P(EveryStrategy, DamagedStatesNeverDoMoreThanThrowAnError) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, EveryStrategy, testing::ValuesIn(strategy_names()));
+std::vector<std::string> search_kinds() {
+  std::vector<std::string> names;
+  for (const StrategyKind* kind : strategy_kinds()) {
+    if (!kind->final) names.push_back(kind->name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, EveryStrategy, testing::ValuesIn(search_kinds()));
 
 // ---- whole recipes, killed and resumed ----
 
@@ -347,7 +354,7 @@ class EveryRecipe : public testing::TestWithParam<std::string> {
   WalkSpace space;
   WalkEvaluator evaluator{space};
   Recipe recipe = [] {
-    Recipe r = load_recipe(GetParam(), strategy_names());
+    Recipe r = load_recipe(GetParam(), strategy_kinds());
     r.limits = {};
     return r;
   }();
@@ -370,7 +377,6 @@ class EveryRecipe : public testing::TestWithParam<std::string> {
     setup.recipe = recipe;
     setup.budget = budget;
     setup.seed = 5;
-    setup.strategies = make_strategy;
     setup.clock = [] { return 0.0; };
     setup.folder = folder;
     EXPECT_EQ(run_search(setup), SearchEnd::Finished);
@@ -639,9 +645,9 @@ TEST(ClusteredEvolution, ListsTheMacroCandidatesOfC2fnas) {
   const auto space = make_space(example_description("c2fnas"));
   StrategyContext context;
   context.space = space.get();
-  context.stage.kind = "clustered";
+  context.stage = make_stage(clustered_kind(), "macro", 1);
   context.stage.groups = {"topology"};
-  context.stage.trials = 30;
+  context.budget.trials = 30;
   context.start = space->start();
   context.baseline = space->baseline();
   auto strategy = make_strategy(context);
@@ -765,9 +771,9 @@ std::function<double(const Proposal&)> inherited_with(double noise) {
 TEST(SupernetSearch, GoldenTranscriptOfASinglePath) {
   const Walk walk;
   StrategyContext context = walk.context("single_path", {"operations"}, 0);
-  context.stage.candidates = 12;
-  context.stage.rank_trials = 4;
-  context.stage.search = "regularized";
+  context.budget.candidates = 12;
+  context.budget.trials = 4;
+  context.stage.set("search", "regularized");
   auto strategy = make_strategy(context);
   EXPECT_EQ(transcript(drive(*strategy)), R"( 0 super-net 012210 2222 000 share 0.5500
  1 inherited 012210 0021 000 share 0.0125
@@ -792,10 +798,10 @@ TEST(SupernetSearch, GoldenTranscriptOfASinglePath) {
 TEST(SupernetSearch, RequestAndSourceTellTheEvaluatorWhatToDo) {
   const Walk walk;
   StrategyContext context = walk.context("differentiable", {"operations"}, 0);
-  context.stage.merge = "exact";
-  context.stage.order = 2;
-  context.stage.warmup = 0.25;
-  context.stage.rank_trials = 5;
+  context.stage.set("merge", "exact");
+  context.stage.set("order", 2);
+  context.stage.set("warmup", 0.25);
+  context.budget.trials = 5;
   auto strategy = make_strategy(context);
   const std::vector<Proposal> all = drive(*strategy);
   EXPECT_EQ(
@@ -822,18 +828,18 @@ TEST(SupernetSearch, RequestAndSourceTellTheEvaluatorWhatToDo) {
 TEST(SupernetSearch, SmallSpacesAreScoredWholeAndLargeOnesRefuseThat) {
   const Walk walk;
   StrategyContext context = walk.context("single_path", {"operations"}, 0);
-  context.stage.candidates = 100;
-  context.stage.search = "auto";
+  context.budget.candidates = 100;
+  context.stage.set("search", "auto");
   auto strategy = make_strategy(context);
   EXPECT_EQ(drive(*strategy).size(), 1u + 81 + 8);
   EXPECT_EQ(Json::parse(strategy->story())["search"], "exhaustive");
   // The best of all, exactly.
   EXPECT_EQ(strategy->winner().genotype, (Genotype{{0, 1, 2, 2, 1, 0, 2, 1, 2, 1, 0, 0, 0}}));
-  context.stage.candidates = 80;
+  context.budget.candidates = 80;
   EXPECT_EQ(Json::parse(make_strategy(context)->story())["search"], "regularized");
-  context.stage.candidates = 10;
+  context.budget.candidates = 10;
   EXPECT_EQ(Json::parse(make_strategy(context)->story())["search"], "random");
-  context.stage.search = "exhaustive";
+  context.stage.set("search", "exhaustive");
   ErrorKind kind{};
   EXPECT_THAT(error_of([&] { make_strategy(context); }, &kind), HasSubstr("exhaustive"));
   EXPECT_EQ(kind, ErrorKind::Usage);
@@ -842,13 +848,13 @@ TEST(SupernetSearch, SmallSpacesAreScoredWholeAndLargeOnesRefuseThat) {
 TEST(SupernetSearch, OwnTrainingsSpanTheRankingAndGiveTau) {
   const Walk walk;
   StrategyContext context = walk.context("single_path", {"operations"}, 0);
-  context.stage.candidates = 100;
+  context.budget.candidates = 100;
   auto strategy = make_strategy(context);
   const std::vector<Proposal> all = drive(*strategy, inherited_with(0.004));
   std::vector<double> inherited, own;
   for (const Proposal& p : all) {
     if (p.purpose != TrialPurpose::Search) continue;
-    EXPECT_DOUBLE_EQ(p.share, context.stage.rank_share / 8);
+    EXPECT_DOUBLE_EQ(p.share, context.stage.number("rank_share") / 8);
     Proposal scored = p;
     scored.purpose = TrialPurpose::Inherited;
     inherited.push_back(inherited_with(0.004)(scored));
@@ -873,10 +879,10 @@ TEST(SupernetSearch, OwnTrainingsSpanTheRankingAndGiveTau) {
 TEST(SupernetSearch, WithoutRankQualityTheRecipeDecides) {
   const Walk walk;
   StrategyContext context = walk.context("single_path", {"operations"}, 0);
-  context.stage.candidates = 40;
-  context.stage.search = "random";
+  context.budget.candidates = 40;
+  context.stage.set("search", "random");
   const auto nonsense = inherited_with(10);
-  context.stage.on_unranked = "direct";
+  context.stage.set("on_unranked", "direct");
   auto direct = make_strategy(context);
   const auto all = drive(*direct, nonsense);
   const Json story = Json::parse(direct->story());
@@ -887,7 +893,7 @@ TEST(SupernetSearch, WithoutRankQualityTheRecipeDecides) {
   }
   EXPECT_EQ(direct->winner().score, best);
   EXPECT_THAT(direct->winner().how, AllOf(HasSubstr("own training"), HasSubstr("no sign")));
-  context.stage.on_unranked = "continue";
+  context.stage.set("on_unranked", "continue");
   auto on = make_strategy(context);
   drive(*on, nonsense);
   EXPECT_THAT(on->winner().how, AllOf(HasSubstr("inherited"), HasSubstr("no sign")));
@@ -910,7 +916,7 @@ TEST(SupernetSearch, AFailedSuperNetworkLeavesOwnTrainings) {
 TEST(SupernetSearch, SharesThatDoNotAddUpAreAnError) {
   const Walk walk;
   StrategyContext context = walk.context("single_path", {"operations"}, 0);
-  context.stage.supernet_share = 0.8;
+  context.stage.set("supernet_share", 0.8);
   EXPECT_THAT(error_of([&] { make_strategy(context); }), HasSubstr("supernet_share"));
 }
 
@@ -960,7 +966,7 @@ TEST(CompoundScaling, TheRuleItselfIsAtDistanceZero) {
 TEST(CompoundScaling, TrainsTheStartThenSingleStepsThenWhatLiesNearestToTheRule) {
   const Walk walk;
   StrategyContext context = walk.context("scaling", {}, 36);
-  context.stage.warm_start = true;
+  context.stage.set("warm_start", true);
   auto strategy = make_strategy(context);
   const std::vector<Proposal> all = drive(*strategy);
   ASSERT_EQ(all.size(), 36u);
@@ -981,7 +987,7 @@ TEST(CompoundScaling, TrainsTheStartThenSingleStepsThenWhatLiesNearestToTheRule)
     EXPECT_GE(distance, before - 1e-8);
     before = distance;
   }
-  context.stage.trials = 5;
+  context.budget.trials = 5;
   auto few = make_strategy(context);
   const std::vector<Proposal> first = drive(*few);
   ASSERT_EQ(first.size(), 5u);

@@ -22,6 +22,7 @@
 #include "nas/search/budget.h"
 #include "nas/search/forecast.h"
 #include "nas/search/limits.h"
+#include "nas/search/random_search.h"
 #include "nas/search/run_search.h"
 #include "nas/search/statistics.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -42,7 +43,7 @@ RunRecord toy_run(Budget budget) {
   RunRecord run;
   run.command = "voxnas search DATA --steps 100 -o RUN";
   run.data_folder = "DATA";
-  run.recipe_json = to_json(load_recipe("random", strategy_names())).dump();
+  run.recipe_json = to_json(load_recipe("random", strategy_kinds())).dump();
   Plan plan;
   plan.dataset_name = "Toy";
   plan.configurations.resize(1);
@@ -78,7 +79,6 @@ struct ToySearch {
     setup.recipe = recipe;
     setup.budget = budget;
     setup.seed = seed;
-    setup.strategies = make_strategy;
     setup.clock = [this] { return budget.has_clock() ? evaluator.now : 0.0; };
     setup.should_stop = [this] { return evaluator.stop_after == 0; };
     setup.folder = folder;
@@ -98,7 +98,7 @@ struct ToySearch {
   std::uint64_t seed = 7;
   ToySpace space;
   FakeEvaluator evaluator;
-  Recipe recipe = load_recipe("random", strategy_names());
+  Recipe recipe = load_recipe("random", strategy_kinds());
   test::Transcript transcript;
 };
 
@@ -107,8 +107,8 @@ struct ToySearch {
 TEST(RunSearch, GoldenTranscriptOfASeededSearch) {
   TempFolder folder;
   ToySearch search(folder.path());
-  search.recipe.stages[0].trials = 9;
-  search.recipe.stages[0].rungs = 3;
+  search.recipe.stages[0].set("trials", 9);
+  search.recipe.stages[0].set("rungs", 3);
   EXPECT_EQ(search.run(), SearchEnd::Finished);
   EXPECT_EQ(search.transcript.text, R"(stage search: 13 trials, 3 rungs, 86 steps
   1 rung 0 width=0 depth=0 kind=a 3 steps done 0.6689 baseline
@@ -150,8 +150,8 @@ TEST(RunSearch, EqualSeedsGiveEqualTablesAndOthersDoNot) {
 TEST(RunSearch, FailedTrialsAreRowsAndAreNotPromoted) {
   TempFolder folder;
   ToySearch search(folder.path());
-  search.recipe.stages[0].trials = 6;
-  search.recipe.stages[0].rungs = 2;
+  search.recipe.stages[0].set("trials", 6);
+  search.recipe.stages[0].set("rungs", 2);
   search.evaluator.failures[search.space.baseline()] = TrialStatus::Nan;
   // The baseline fails everywhere, so the best is retrained alone and the run still ends.
   EXPECT_EQ(search.run(), SearchEnd::Finished);
@@ -168,7 +168,7 @@ TEST(RunSearch, FailedTrialsAreRowsAndAreNotPromoted) {
 TEST(RunSearch, NoFinalTrainingAtAllIsAnErrorThatSaysWhy) {
   TempFolder folder;
   ToySearch search(folder.path());
-  search.recipe.stages[0].trials = 1;
+  search.recipe.stages[0].set("trials", 1);
   search.evaluator.failures[search.space.baseline()] = TrialStatus::OutOfMemory;
   EXPECT_THAT(error_of([&] { search.run(); }),
               testing::AllOf(HasSubstr("no final training succeeded"), HasSubstr("oom, as told")));
@@ -177,7 +177,7 @@ TEST(RunSearch, NoFinalTrainingAtAllIsAnErrorThatSaysWhy) {
 TEST(RunSearch, BestEqualToBaselineIsTrainedOnce) {
   TempFolder folder;
   ToySearch search(folder.path());
-  search.recipe.stages[0].trials = 1;
+  search.recipe.stages[0].set("trials", 1);
   search.run();
   const std::vector<Trial> trials = search.trials();
   ASSERT_EQ(trials.size(), 2u);
@@ -192,7 +192,7 @@ TEST(RunSearch, CtrlCLeavesAStoppedTrialThatContinuesFromItsCheckpoint) {
   stopped.evaluator.log = b / "log";
   stopped.evaluator.stop_after = 25;
   EXPECT_EQ(stopped.run(), SearchEnd::Stopped);
-  EXPECT_EQ(ResultsDb::open(b / "results.sqlite").count("search", TrialStatus::Stopped), 1);
+  EXPECT_EQ(std::ranges::count(stopped.trials(), TrialStatus::Stopped, &Trial::status), 1);
   stopped.evaluator.stop_after = -1;
   EXPECT_EQ(stopped.run(), SearchEnd::Finished);
   EXPECT_EQ(results_table(straight.trials()), results_table(stopped.trials()));
@@ -287,7 +287,7 @@ TEST(RunSearch, AStopThatIsThrownStopsTheTrialAndOtherErrorsAreWhatTheyAre) {
 TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
   TempFolder a, b;
   ToySearch straight(a.path());
-  straight.recipe.stages[0].trials = 9;
+  straight.recipe.stages[0].set("trials", 9);
   straight.run();
   Rng rng("kill-test");
   int kills = 0;
@@ -299,7 +299,7 @@ TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
       int code = 1;
       try {
         ToySearch search(b.path());
-        search.recipe.stages[0].trials = 9;
+        search.recipe.stages[0].set("trials", 9);
         search.evaluator.sleep_us = 300;
         search.evaluator.log = b / "log";
         search.run();
@@ -376,9 +376,9 @@ TEST(RunSearch, WithAClockTheWholeRunEndsInTimeAlthoughStepsAreSlowerThanProbed)
 StrategyContext toy_context(const SearchSpace& space, std::int64_t trials, std::int64_t rungs) {
   StrategyContext context;
   context.space = &space;
-  context.stage.kind = "random";
-  context.stage.trials = trials;
-  context.stage.rungs = rungs;
+  context.stage = make_stage(random_kind(), "search", 1);
+  context.budget.trials = trials;
+  context.budget.rungs = rungs;
   context.rng = Rng(3);
   context.start = space.start();
   context.baseline = space.baseline();
@@ -457,9 +457,9 @@ TEST(RandomSearch, DamagedStateIsAnError) {
   ToySpace space;
   auto strategy = make_strategy(toy_context(space, 3, 1));
   Json state = Json::parse(strategy->save());
-  state["members"][0] = 99;
+  state["ledger"]["rows"][0]["rung"] = 99;
   EXPECT_THAT(error_of([&] { strategy->load(state.dump()); }),
-              HasSubstr("there is no genotype 99"));
+              HasSubstr("sizes: expected more than 99 rungs, found 1"));
   EXPECT_THAT(error_of([&] { strategy->load("{"); }), HasSubstr("strategy \"random\""));
 }
 
@@ -472,7 +472,7 @@ TEST(Budget, HalvingSizes) {
 }
 
 TEST(Budget, StepsGiveBothFinalTrainingsAllOfThemAndTheSearchItsShare) {
-  const Recipe recipe = load_recipe("random", strategy_names());
+  const Recipe recipe = load_recipe("random", strategy_kinds());
   const StageBudget search = stage_budget(recipe, 0, {.steps = 700}, 0, {});
   EXPECT_EQ(search.steps, 600);
   EXPECT_EQ(search.trials, 6);
@@ -481,7 +481,7 @@ TEST(Budget, StepsGiveBothFinalTrainingsAllOfThemAndTheSearchItsShare) {
 }
 
 TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
-  const Recipe recipe = load_recipe("random", strategy_names());
+  const Recipe recipe = load_recipe("random", strategy_kinds());
   const Budget budget{.seconds = 1200};
   const Probe probe{1.0, 5.0, 3.0};
   const StageBudget search = stage_budget(recipe, 0, budget, 82, probe);
@@ -501,7 +501,7 @@ TEST(Budget, SecondsAreSharedAmongTheStagesThatAreLeft) {
 }
 
 TEST(Budget, TrialsAreCountedWithTheNetworkThatTheStageStartsFrom) {
-  const Recipe recipe = load_recipe("c2fnas", strategy_names());
+  const Recipe recipe = load_recipe("c2fnas", strategy_kinds());
   const Budget budget{.seconds = 3600};
   const Probe baseline{2.4, 5.0, 3.0}, start{0.8, 5.0, 3.0};
   const auto trials = [&](std::size_t stage, const std::optional<Probe>& first) {
@@ -515,7 +515,7 @@ TEST(Budget, TrialsAreCountedWithTheNetworkThatTheStageStartsFrom) {
 }
 
 TEST(Budget, ATooSmallOneIsRefusedWithTheOneThatWouldDo) {
-  const Recipe recipe = load_recipe("random", strategy_names());
+  const Recipe recipe = load_recipe("random", strategy_kinds());
   const Probe probe{2.0, 5.0, 3.0};
   const std::string message =
       error_of([&] { stage_budget(recipe, 0, {.seconds = 60}, 10, probe); });
@@ -532,31 +532,26 @@ TEST(Budget, StepsInLeaveAMarginAndTheTimeForScoring) {
 
 // ---- recipes ----
 
-/// The built-in recipes name strategies of floors above this one too.
-std::vector<std::string> all_kinds() {
-  return {"random", "regularized", "clustered", "single_path", "differentiable", "scaling"};
-}
-
 TEST(Recipe, BuiltInOnesSurviveTheRoundTrip) {
   for (const std::string& name : recipe_names()) {
-    Recipe recipe = load_recipe(name, all_kinds());
+    Recipe recipe = load_recipe(name, strategy_kinds());
     EXPECT_EQ(recipe.name, name);
-    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", all_kinds()), recipe) << name;
+    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", strategy_kinds()), recipe) << name;
     add_random_control(recipe);
     add_training_search(recipe);
-    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", all_kinds()), recipe) << name;
+    EXPECT_EQ(recipe_from_json(to_json(recipe), "test", strategy_kinds()), recipe) << name;
   }
 }
 
 TEST(Budget, FewStepsAreSpentOnFewTrialsOfTenSteps) {
-  const Recipe random = load_recipe("random", strategy_names());
+  const Recipe random = load_recipe("random", strategy_kinds());
   const StageBudget search = stage_budget(random, 0, {.steps = 48}, 0, {});
   EXPECT_EQ(search.steps, 41);
   EXPECT_EQ(search.trials, 4);
   EXPECT_EQ(search.rungs, 1);
   EXPECT_EQ(stage_budget(random, 0, {.steps = 1}, 0, {}).trials, 2);
 
-  const Recipe c2fnas = load_recipe("c2fnas", all_kinds());
+  const Recipe c2fnas = load_recipe("c2fnas", strategy_kinds());
   const StageBudget macro = stage_budget(c2fnas, 0, {.steps = 48}, 0, {});
   EXPECT_EQ(macro.steps, 24);
   EXPECT_EQ(macro.trials, 2);
@@ -569,7 +564,7 @@ TEST(Budget, FewStepsAreSpentOnFewTrialsOfTenSteps) {
 }
 
 TEST(Forecast, NamesWhatEachStageBuys) {
-  const Recipe recipe = load_recipe("c2fnas", all_kinds());
+  const Recipe recipe = load_recipe("c2fnas", strategy_kinds());
   const std::vector<StageForecast> stages = forecast_stages(recipe, {.steps = 100}, 0, {});
   ASSERT_EQ(stages.size(), 4u);
   EXPECT_EQ(to_text(stages[1]),
@@ -587,24 +582,24 @@ TEST(Forecast, NamesWhatEachStageBuys) {
 }
 
 TEST(Recipe, TheControlMaySpendAsMuchAsTheSearch) {
-  Recipe recipe = load_recipe("c2fnas", all_kinds());
+  Recipe recipe = load_recipe("c2fnas", strategy_kinds());
   double search = 0;
-  for (const StageSpec& stage : recipe.stages) search += stage.is_retrain() ? 0 : stage.share;
+  for (const StageSpec& stage : recipe.stages) search += stage.kind->final ? 0 : stage.share;
   add_random_control(recipe);
   const StageSpec& control = recipe.stages[recipe.stages.size() - 2];
   EXPECT_TRUE(control.control);
-  EXPECT_EQ(control.kind, "random");
+  EXPECT_EQ(control.kind, &random_kind());
   EXPECT_NEAR(control.share, search, 1e-12);
   EXPECT_EQ(final_trainings(recipe), 3);
   EXPECT_THROW(add_random_control(recipe), Error);
 }
 
 TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
-  const Json good = to_json(load_recipe("random", strategy_names()));
+  const Json good = to_json(load_recipe("random", strategy_kinds()));
   auto message = [&](auto&& change) {
     Json bad = good;
     change(bad);
-    return error_of([&] { recipe_from_json(bad, "my.json", all_kinds()); });
+    return error_of([&] { recipe_from_json(bad, "my.json", strategy_kinds()); });
   };
   EXPECT_THAT(message([](Json& j) { j["stages"][0]["trails"] = 3; }),
               testing::AllOf(HasSubstr("stages[0]"), HasSubstr("trails"), HasSubstr("trials")));
@@ -633,7 +628,7 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
   EXPECT_THAT(message([](Json& j) { j["stages"] = Json::array(); }),
               HasSubstr("at least one search stage"));
   EXPECT_THAT(message([](Json& j) { j["version"] = 2; }), HasSubstr("version"));
-  EXPECT_THAT(error_of([] { load_recipe("ramdom", strategy_names()); }),
+  EXPECT_THAT(error_of([] { load_recipe("ramdom", strategy_kinds()); }),
               HasSubstr("did you mean \"random\""));
 }
 
@@ -648,7 +643,7 @@ TEST(Seeds, SummaryHoldsMeansDeviationsAndPairedTests) {
     std::filesystem::create_directories(runs.back());
     ToySearch search(runs.back());
     search.seed = seed;
-    search.recipe.stages[0].trials = 9;
+    search.recipe.stages[0].set("trials", 9);
     ASSERT_EQ(search.run(), SearchEnd::Finished);
     const Json data = report_data(runs.back());
     if (data.at("comparisons").contains("best")) {
@@ -933,17 +928,6 @@ TEST(Report, ShowsVerdictTrialsAndComparisonEscapedAndSelfContained) {
   EXPECT_THAT(markdown, HasSubstr("Wilcoxon"));
 }
 
-TEST(Report, NumberedGenesStandTogether) {
-  EXPECT_EQ(short_genotype("network=x op1=3d op2=2d op3=3d cells=12"),
-            "network=x; op1-3: 3d 2d 3d; cells=12");
-  EXPECT_EQ(short_genotype("enc0.0=2d enc0.1=3d enc1.0=2d dec0.0=3d"),
-            "enc0.0-1.0: 2d 3d 2d; dec0.0=3d");
-  EXPECT_EQ(short_genotype("stages=3 stages2=4"), "stages=3; stages2=4");
-  EXPECT_EQ(short_genotype("network=plan op1=3d op2=3d cells=12"), "network=plan");
-  EXPECT_EQ(short_genotype("[0,1,2]"), "[0,1,2]");
-  EXPECT_EQ(short_genotype(""), "");
-}
-
 TEST(Report, OfAnUnfinishedSearchSaysSo) {
   TempFolder folder;
   ToySearch search(folder.path());
@@ -955,7 +939,7 @@ TEST(Report, OfAnUnfinishedSearchSaysSo) {
 TEST(Report, WhereTheBaselineWinsTheSearchItSaysSo) {
   TempFolder folder;
   ToySearch search(folder.path());
-  search.recipe.stages[0].trials = 1;
+  search.recipe.stages[0].set("trials", 1);
   search.run();
   EXPECT_THAT(markdown_report(folder.path()),
               HasSubstr("found nothing better than the planned network"));

@@ -294,8 +294,6 @@ TEST_P(EverySpace, SamplesAreValidBuildAndRoundTripAsText) {
         graph_id(built.graph) + to_text(built.patch) + built.training.dump(), genotype);
     EXPECT_EQ(seen->second, genotype)
         << "two genotypes for one network: " << space->to_text(genotype);
-    const std::vector<double> code = space->encode(genotype);
-    EXPECT_EQ(std::ranges::count(code, 1.0), std::ssize(space->genes()));
   }
 }
 
@@ -326,34 +324,19 @@ TEST_P(EverySpace, MutationStaysValidAndChangesTheGenotypeOnlyInItsGroup) {
   }
 }
 
-TEST_P(EverySpace, CrossoverTakesEachGeneFromAParent) {
-  Rng rng("crossover-test");
+TEST_P(EverySpace, ShortTextTellsNetworksApartAndWhatDiffersFromAStart) {
+  Rng rng("short-text-test");
+  std::map<std::string, Genotype> by_text;
   for (int i = 0; i < 200; ++i) {
-    const Genotype a = space->sample(rng);
-    const Genotype b = space->sample(rng);
-    const Genotype child = space->crossover(a, b, rng);
-    EXPECT_EQ(space->invalid_reason(child), "");
-    for (std::size_t g = 0; g < child.values.size(); ++g) {
-      EXPECT_TRUE(child.values[g] == a.values[g] || child.values[g] == b.values[g]);
-    }
+    const Genotype genotype = space->sample(rng);
+    const std::string text = space->short_text(genotype);
+    EXPECT_LE(text.size(), space->to_text(genotype).size() + 16);
+    const auto [seen, added] = by_text.emplace(text, genotype);
+    EXPECT_EQ(seen->second, genotype) << "two networks are called " << text;
   }
-}
-
-TEST_P(EverySpace, NeighboursDifferInOneGeneAndAreAllOfThem) {
-  for (const Genotype& centre : {space->baseline(), space->start()}) {
-    const std::vector<Genotype> neighbours = space->neighbours(centre);
-    const std::set<Genotype> unique(neighbours.begin(), neighbours.end());
-    EXPECT_EQ(unique.size(), neighbours.size());
-    for (const Genotype& other : neighbours) {
-      EXPECT_EQ(space->invalid_reason(other), "");
-      int different = 0;
-      for (std::size_t g = 0; g < other.values.size(); ++g)
-        different += other.values[g] != centre.values[g];
-      EXPECT_EQ(different, 1);
-    }
-    Rng rng("neighbour-test");
-    for (int i = 0; i < 200; ++i) EXPECT_TRUE(unique.contains(space->mutate(centre, rng)));
-  }
+  const Genotype start = space->start();
+  const std::string same = space->short_text(start, &start);
+  if (space->short_text(start) != "plan") EXPECT_EQ(same, "as the start");
 }
 
 TEST_P(EverySpace, IndividualZeroIsThePlanAndSearchesStartFromTheirOwnKind) {
@@ -466,7 +449,7 @@ TEST_P(EverySpace, MalformedGenotypesHaveAReasonAndDoNotBuild) {
   genotype = space->baseline();
   genotype.values[0] = -1;
   EXPECT_THAT(space->invalid_reason(genotype), HasSubstr(space->genes()[0].name));
-  EXPECT_THROW(space->encode(genotype), Error);
+  EXPECT_THROW(space->short_text(genotype), Error);
 }
 
 TEST_P(EverySpace, TextErrorsAreUsageErrorsThatNameTheGene) {
@@ -694,6 +677,29 @@ TEST(C2fnasSpace, CountsItsNetworksAndDrawsTopologiesEvenly) {
   EXPECT_EQ(make_space(slides)->count(), 957.0 * 2176782336 * 36 + 1);
   slides["operations"] = "slide";
   EXPECT_THAT(error_of([&] { make_space(slides); }), HasSubstr("did you mean \"slides\""));
+}
+
+TEST(C2fnasSpace, ShortTextIsLevelsOperationsAndWhatDiffersInScale) {
+  const auto space = make_space(example_description("c2fnas"));
+  Genotype genotype = space->start();
+  EXPECT_EQ(space->short_text(genotype), "c2fnas 011223322110 ops 3d3d3d3d3d3d3d3d3d3d3d3d");
+  const Genotype start = genotype;
+  genotype.values[14] = 2 - genotype.values[14];
+  genotype.values[26] = 1;
+  const std::string second = space->genes()[14].values[2];
+  EXPECT_EQ(space->short_text(genotype),
+            "c2fnas 011223322110 ops 3d" + second + "3d3d3d3d3d3d3d3d3d3d cells=14");
+  EXPECT_EQ(space->short_text(genotype, &start),
+            "ops 3d" + second + "3d3d3d3d3d3d3d3d3d3d cells=14");
+  EXPECT_EQ(space->short_text(start, &start), "as the start");
+  EXPECT_EQ(space->short_text(space->baseline(), &start), "plan");
+  const Genotype plan = space->baseline();
+  EXPECT_EQ(space->short_text(start, &plan), space->short_text(start)) << "of another kind";
+  const auto unet = make_space(example_description("unet"));
+  EXPECT_EQ(unet->short_text(unet->baseline()), "unet as planned");
+  EXPECT_THAT(make_space(example_description("vnas"))
+                  ->short_text(make_space(example_description("vnas"))->start()),
+              testing::StartsWith("vnas enc 3d3d3d"));
 }
 
 TEST(C2fnasSpace, TakesThePlansStridesAndSaysSo) {

@@ -130,7 +130,10 @@ class FakeEvaluator : public Evaluator {
 class Transcript : public SearchListener {
  public:
   std::string text;
-  void stage_started(const StageSpec& s, const StageBudget& b, std::int64_t planned) override {
+  void stage_started(const StageSpec& s,
+                     const StageBudget& b,
+                     const Genotype&,
+                     std::int64_t planned) override {
     text += concat_text(
         "stage ", s.name, ": ", planned, " trials, ", b.rungs, " rungs, ", b.steps, " steps\n");
   }
@@ -154,9 +157,7 @@ class Transcript : public SearchListener {
                         "\n");
   }
   void best_improved(const Trial& t) override { text += concat_text("  best is ", t.id, "\n"); }
-  void stage_ended(const StageSpec& s, const Winner&, const std::string&) override {
-    text += "end " + s.name + "\n";
-  }
+  void stage_ended(const StageSpec& s, const Winner&) override { text += "end " + s.name + "\n"; }
 };
 
 }  // namespace nas::test
