@@ -42,12 +42,6 @@ DataSet open_data_set(const std::filesystem::path& folder);
 /// The same from the content of a dataset.json that would lie in `folder`.
 DataSet data_set_from_json(const Json& json, const std::filesystem::path& folder);
 
-/// Validation indices of nnU-Net's `folds`-fold split of n sorted cases (KFold, shuffle, random
-/// state 12345: MT19937 as NumPy's RandomState shuffles).
-std::vector<std::vector<std::int64_t>> nnunet_folds(std::int64_t cases,
-                                                    int folds = 5,
-                                                    std::uint32_t seed = 12345);
-
 /// All channels of a case as one image; checks that channels share one grid. \throws Error(Input)
 /// naming the file.
 Image read_case_image(const DataSet& data, const CaseFiles& files);
