@@ -382,7 +382,11 @@ DataSet open_data_set(const fs::path& folder) {
   NAS_CHECK(
       fs::exists(file, code),
       folder.string(),
-      ": expected dataset.json (Medical Segmentation Decathlon or nnU-Net v2 raw), found none");
+      ": expected dataset.json (Medical Segmentation Decathlon or nnU-Net v2 raw), found none; "
+      "`voxnas doctor ",
+      folder.string(),
+      " --write` makes one for images and labels in imagesTr and labelsTr, in images and "
+      "labels, or in one folder per patient");
   return data_set_from_json(read_json(file), folder);
 }
 

@@ -1164,7 +1164,7 @@ TEST(Doctor, ValuesAndLabels) {
   });
   EXPECT_EQ(f.severity, Severity::Warning);
   EXPECT_THAT(f.expected, HasSubstr("organ_2"));
-  f = finding_after("damaged-file", [](const fs::path& d) {
+  f = finding_after("fractional-label", [](const fs::path& d) {
     change_image(d / kLabel, [](Image& m) { m.voxels[9] = 0.5f; });
   });
   EXPECT_THAT(f.found, HasSubstr("found 0.5"));
@@ -1211,10 +1211,11 @@ TEST(Doctor, SortsAndReportsProgressAndJson) {
   fs::remove(folder / "d/imagesTs/phantom_006.nii.gz");
   fs::remove(folder / "d/labelsTr/phantom_001.nii.gz");
   std::vector<std::int64_t> seen;
-  const auto findings = examine(folder / "d", [&](std::int64_t done, std::int64_t total) {
-    EXPECT_EQ(total, 6);
-    seen.push_back(done);
-  });
+  const auto findings =
+      examine(folder / "d", {.progress = [&](std::int64_t done, std::int64_t total) {
+                EXPECT_EQ(total, 6);
+                seen.push_back(done);
+              }});
   EXPECT_THAT(seen, ElementsAre(1, 2, 3, 4, 5, 6));
   ASSERT_EQ(findings.size(), 3u);
   EXPECT_EQ(findings[0].file.filename(), "phantom_001.nii.gz");
