@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "nas/cli/command.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/imaging/describe_folder.h"
 
 namespace nas {
 
@@ -19,22 +21,37 @@ Command doctor_command() {
       .name = "doctor", .setup = [](CLI::App& app) -> std::function<int()> {
         struct Options {
           std::string data;
-          bool json = false;
+          bool json = false, accept_misaligned = false, write = false;
           int threads = 0;
         };
         auto o = std::make_shared<Options>();
         app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)")->required();
         app.add_flag("--json", o->json, "Findings as JSON on stdout");
+        app.add_flag("--accept-misaligned",
+                     o->accept_misaligned,
+                     "Files of a case whose headers disagree about spacing or place are only told");
         app.add_option("--threads", o->threads, "0: all processors")->check(CLI::Range(0, 1024));
+        app.add_flag("--write",
+                     o->write,
+                     "First write the dataset.json of a folder that has none: images and labels in "
+                     "imagesTr and labelsTr, images and labels, or one folder per patient");
         return [o] {
+          if (o->write) {
+            for (const std::string& line : write_dataset_json(o->data, o->threads).words) {
+              log_info(line);
+            }
+            log_info("written: ", (std::filesystem::path(o->data) / "dataset.json").string());
+          }
           std::unique_ptr<Progress> bar;
-          const auto findings = examine(
-              o->data,
-              [&](std::int64_t done, std::int64_t total) {
-                if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
-                bar->set(done);
-              },
-              o->threads);
+          const auto findings =
+              examine(o->data,
+                      {.accept_misaligned = o->accept_misaligned,
+                       .progress =
+                           [&](std::int64_t done, std::int64_t total) {
+                             if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
+                             bar->set(done);
+                           },
+                       .threads = o->threads});
           bar.reset();
           if (o->json) std::cout << to_json(findings).dump(2) << "\n";
           const auto count = [&](Severity s) {

@@ -14,6 +14,7 @@
 
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
+#include "nas/imaging/case_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
 
@@ -106,7 +107,7 @@ std::string plan_table(const Plan& plan, const PlannerFacts& facts) {
 struct Options {
   std::string data, fingerprint, dataset, write_fingerprint;
   PlannerOptions planner;
-  bool json = false;
+  bool json = false, accept_misaligned = false;
   int threads = 0;
 };
 
@@ -117,7 +118,9 @@ int run(const Options& o) {
     NAS_CHECK_KIND(Usage,
                    o.fingerprint.empty() && o.dataset.empty(),
                    "plan: give either a data set folder or --fingerprint and --dataset, not both");
-    const DataSet data = open_data_set(o.data);
+    DataSet data = open_data_set(o.data);
+    data.accept_misaligned = o.accept_misaligned;
+    check_before_training(data, o.threads);
     facts = planner_facts(data);
     fingerprint = compute_fingerprint(data, o.threads);
   } else {
@@ -158,6 +161,10 @@ Command plan_command() {
         app.add_option("--planner", o->planner.planner, "default, resenc-m or resenc-l")
             ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();
+        app.add_flag("--accept-misaligned",
+                     o->accept_misaligned,
+                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
+                     "place");
         app.add_flag("--json", o->json, "nnU-Net's plans.json on stdout");
         app.add_option("--threads", o->threads, "0: all processors")->check(CLI::Range(0, 1024));
         return [o] { return run(*o); };

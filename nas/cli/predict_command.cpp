@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 
 #include "nas/cli/command.h"
@@ -16,6 +14,8 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
+#include "nas/imaging/case_folder.h"
+#include "nas/imaging/case_names.h"
 #include "nas/imaging/nifti.h"
 #include "training/inference/predict.h"
 #include "training/inference/predict_memory.h"
@@ -30,100 +30,9 @@ namespace fs = std::filesystem;
 struct PredictArguments {
   std::string model, in, out;
   std::vector<std::string> channels;
-  bool json = false;
+  bool json = false, accept_misaligned = false;
   PredictOptions options;
 };
-
-struct PredictCase {
-  std::string id;
-  std::vector<fs::path> images;
-  std::string problem;  // why it cannot be predicted, "" if it can
-};
-
-/// "case" and 3 of "case_0003"; -1 if the name does not end in _dddd.
-std::pair<std::string, int> split_channel(const std::string& stem) {
-  const std::size_t n = stem.size();
-  if (n < 6 || stem[n - 5] != '_') return {stem, -1};
-  const std::string digits = stem.substr(n - 4);
-  if (!std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    return {stem, -1};
-  }
-  return {stem.substr(0, n - 5), std::stoi(digits)};
-}
-
-/// The cases of a folder. Files case_0000, case_0001, ... are the channels of one case (nnU-Net);
-/// any other NIfTI file is a case of its own (MSD). What is neither is told, not skipped in
-/// silence.
-std::vector<PredictCase> cases_of_folder(const fs::path& folder, int channels) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(".")) continue;
-    if (entry.is_regular_file() && is_nifti_name(entry.path())) {
-      files.push_back(entry.path());
-    } else {
-      log_warning(entry.path().string(), ": not a NIfTI file, left out");
-    }
-  }
-  if (files.empty()) {
-    const bool data_set =
-        fs::is_directory(folder / "imagesTs") || fs::is_directory(folder / "imagesTr");
-    fail(ErrorKind::Input,
-         folder.string(),
-         ": expected .nii or .nii.gz files, found none",
-         data_set ? "; give its folder imagesTs or imagesTr" : "");
-  }
-  std::sort(files.begin(), files.end());
-  std::map<std::string, std::map<int, fs::path>> groups;
-  for (const fs::path& file : files) {
-    const auto [stem, channel] = split_channel(nifti_stem(file));
-    if (channel >= 0) groups[stem].emplace(channel, file);
-  }
-  std::map<std::string, PredictCase> cases;
-  const auto add = [&](PredictCase one) {
-    const std::string id = one.id;
-    if (!cases.emplace(id, std::move(one)).second) {
-      cases[id].problem = "two files claim this case (" + id + ".nii and " + id + ".nii.gz?)";
-    }
-  };
-  for (const fs::path& file : files) {
-    const std::string stem = nifti_stem(file);
-    const auto [id, channel] = split_channel(stem);
-    if (channel < 0 ||
-        !groups[id].contains(0)) {  // a number without a channel 0 is part of the name
-      add({stem, {file}, ""});
-      continue;
-    }
-    if (channel != 0) {
-      if (groups[id].at(channel) != file)
-        cases[id].problem = file.string() + ": a second file for this channel";
-      continue;
-    }
-    PredictCase one{id, {}, ""};
-    for (const auto& [number, path] : groups[id]) {
-      if (number != static_cast<int>(one.images.size())) break;
-      one.images.push_back(path);
-    }
-    const auto found = groups[id].size();
-    if (static_cast<int>(found) != channels || one.images.size() != found) {
-      one.problem = concat_text("the model needs ",
-                                channels,
-                                " channels (",
-                                id,
-                                "_0000 and on), found ",
-                                found,
-                                " files, ",
-                                one.images.size(),
-                                " of them without a gap");
-      // One file may still hold all channels.
-      if (found == 1) one.problem.clear();
-    }
-    add(std::move(one));
-  }
-  std::vector<PredictCase> result;
-  for (auto& [id, one] : cases) result.push_back(std::move(one));
-  return result;
-}
 
 std::vector<fs::path> split_commas(const std::string& text) {
   std::vector<fs::path> parts;
@@ -144,16 +53,18 @@ int run_predict(const PredictArguments& arguments) {
   if (models.size() > 1) log_info(models.size(), " models; their mean probability decides");
 
   const bool folder = fs::is_directory(arguments.in);
-  std::vector<PredictCase> cases;
+  std::vector<FolderCase> cases;
   if (folder) {
     NAS_CHECK_KIND(Usage,
                    arguments.channels.empty(),
                    "--channels goes with a single case, but ",
                    arguments.in,
                    " is a folder");
-    cases = cases_of_folder(arguments.in, channels);
+    FolderCases found = cases_in_folder(arguments.in, static_cast<std::size_t>(channels));
+    for (const std::string& note : found.notes) log_warning(note);
+    cases = std::move(found.cases);
   } else {
-    PredictCase one;
+    FolderCase one;
     one.images =
         fs::exists(arguments.in) ? std::vector<fs::path>{arguments.in} : split_commas(arguments.in);
     for (const std::string& more : arguments.channels) one.images.emplace_back(more);
@@ -163,9 +74,11 @@ int run_predict(const PredictArguments& arguments) {
                 ": expected an image file, found ",
                 fs::exists(file) ? "something else" : "nothing");
     }
-    const auto [stem, channel] = split_channel(nifti_stem(one.images.front()));
-    one.id = channel == 0 && one.images.size() > 1 ? stem : nifti_stem(one.images.front());
-    if (channel == 0 && channels == 1) one.id = stem;
+    one.id = nifti_stem(one.images.front());
+    const auto parts = split_channel(one.id);
+    if (parts && parts->second == 0 && (one.images.size() > 1 || channels == 1)) {
+      one.id = parts->first;
+    }
     cases.push_back(std::move(one));
   }
 
@@ -186,11 +99,12 @@ int run_predict(const PredictArguments& arguments) {
   description.name = "input";
   description.channel_names = preprocessing.channel_names;
   description.label_names = preprocessing.label_names;
+  description.accept_misaligned = arguments.accept_misaligned;
 
   const std::int64_t total = memory_limit_bytes();
   std::int64_t largest = 0;
   std::string largest_id;
-  for (PredictCase& one : cases) {
+  for (FolderCase& one : cases) {
     if (!one.problem.empty()) continue;
     try {
       std::int64_t found = 0;
@@ -226,7 +140,7 @@ int run_predict(const PredictArguments& arguments) {
 
   Json report = Json::array();
   std::vector<std::string> failures;
-  for (const PredictCase& one : cases) {
+  for (const FolderCase& one : cases) {
     if (stop_requested()) {
       failures.push_back(one.id + ": stopped before it");
       continue;
@@ -240,6 +154,15 @@ int run_predict(const PredictArguments& arguments) {
                        !fs::exists(file) || !fs::equivalent(file, image),
                        file.string(),
                        ": the prediction would overwrite the image");
+      }
+      // No file says what it shows, so a wrong order must be visible.
+      const bool file_each = one.images.size() == preprocessing.channel_names.size();
+      for (std::size_t c = 0; file_each && channels > 1 && c < one.images.size(); ++c) {
+        log_info(one.id,
+                 ": ",
+                 preprocessing.channel_names[c],
+                 " is taken from ",
+                 one.images[c].filename().string());
       }
       const auto start = std::chrono::steady_clock::now();
       LabelMap labels;
@@ -321,6 +244,9 @@ Command predict_command() {
         app.add_option("--precision", a->options.precision, "auto, fp32, bf16, fp16");
         app.add_option("--threads", a->options.threads, "0: all processors")
             ->check(CLI::Range(0, 1024));
+        app.add_flag("--accept-misaligned",
+                     a->accept_misaligned,
+                     "Take channels voxel by voxel whose headers disagree about spacing or place");
         app.add_flag("--json", a->json, "Report as JSON on stdout");
         return [a] { return run_predict(*a); };
       }};

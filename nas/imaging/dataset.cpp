@@ -3,148 +3,23 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
+#include <cstdlib>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
-#include <random>
 #include <set>
 
+#include <nlohmann/json.hpp>
+
 #include "nas/core/error.h"
+#include "nas/imaging/case_names.h"
+#include "nas/imaging/dataset_json.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/splits.h"
 
 namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::int64_t kMaxClasses = 1024;
-constexpr std::int64_t kMaxChannels = 256;
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
-  const std::string near = nearest_word(word, known);
-  return near.empty() ? "" : " (did you mean \"" + near + "\"?)";
-}
-
-std::optional<std::int64_t> index_of(const std::string& text) {
-  if (text.empty() || text.size() > 6) return std::nullopt;
-  if (!std::all_of(
-          text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; })) {
-    return std::nullopt;
-  }
-  return std::stoll(text);
-}
-
-/// Names by index from pairs that must number 0..n-1 without gap or repetition.
-std::vector<std::string> in_order(const std::map<std::int64_t, std::string>& names,
-                                  const std::string& where) {
-  NAS_CHECK(!names.empty(), where, ": expected at least one entry, found none");
-  std::vector<std::string> out;
-  for (const auto& [index, name] : names) {
-    NAS_CHECK(index == static_cast<std::int64_t>(out.size()),
-              where,
-              ": expected the numbers 0, 1, 2, ... without a gap, found ",
-              index,
-              " after ",
-              static_cast<std::int64_t>(out.size()) - 1);
-    out.push_back(name);
-  }
-  return out;
-}
-
-/// "CT" | ["FLAIR", "T1"] | {"0": "FLAIR", "1": "T1"}.
-std::vector<std::string> read_channel_names(const JsonReader& value) {
-  if (value.json().is_string()) return {value.text()};
-  if (value.json().is_array()) {
-    auto names = value.texts();
-    NAS_CHECK(!names.empty(), value.where(), ": expected at least one channel, found none");
-    return names;
-  }
-  std::map<std::int64_t, std::string> names;
-  for (const std::string& key : value.keys()) {
-    const auto index = index_of(key);
-    NAS_CHECK(index && *index < kMaxChannels,
-              value.where(),
-              ": expected channel numbers as keys, found \"",
-              key,
-              "\"");
-    NAS_CHECK(names.emplace(*index, value.at(key).text()).second,
-              value.where(),
-              ": channel ",
-              *index,
-              " appears twice");
-  }
-  return in_order(names, value.where());
-}
-
-/// ["background", "a"] | {"0": "background", "1": "a"} (MSD) | {"background": 0, "a": 1} (nnU-Net).
-std::vector<std::string> read_label_names(const JsonReader& value) {
-  std::vector<std::string> out;
-  if (value.json().is_array()) {
-    out = value.texts();
-  } else {
-    std::map<std::int64_t, std::string> names;
-    for (const std::string& key : value.keys()) {
-      const JsonReader item = value.at(key);
-      std::int64_t index = 0;
-      std::string name;
-      if (item.json().is_array()) {
-        fail(ErrorKind::Input,
-             item.where(),
-             ": expected one label number, found a list: regions made of several labels "
-             "are not supported yet; give every label its own name");
-      } else if (item.json().is_string()) {  // MSD; a few nnU-Net files have {"name": "1"}
-        const auto key_index = index_of(key);
-        const auto value_index = index_of(item.text());
-        NAS_CHECK(key_index || value_index,
-                  item.where(),
-                  ": expected a label number on one side, found \"",
-                  key,
-                  "\": \"",
-                  item.text(),
-                  "\"");
-        index = key_index ? *key_index : *value_index;
-        name = key_index ? item.text() : key;
-      } else {
-        NAS_CHECK(key != "ignore",
-                  item.where(),
-                  ": voxels to ignore are not supported yet; make them background or leave those "
-                  "cases out");
-        index = item.integer(0, kMaxClasses - 1);
-        name = key;
-      }
-      NAS_CHECK(index < kMaxClasses,
-                item.where(),
-                ": expected a label below ",
-                kMaxClasses,
-                ", found ",
-                index);
-      NAS_CHECK(
-          names.emplace(index, name).second, value.where(), ": label ", index, " appears twice");
-    }
-    out = in_order(names, value.where());
-  }
-  NAS_CHECK(out.size() >= 2,
-            value.where(),
-            ": expected background and at least one more label, found ",
-            out.size());
-  NAS_CHECK(static_cast<std::int64_t>(out.size()) <= kMaxClasses,
-            value.where(),
-            ": expected at most ",
-            kMaxClasses,
-            " labels, found ",
-            out.size());
-  std::set<std::string> seen;
-  for (const std::string& name : out) {
-    NAS_CHECK(!name.empty() && seen.insert(name).second,
-              value.where(),
-              ": expected different names, found \"",
-              name,
-              name.empty() ? "\"" : "\" twice");
-  }
-  return out;
-}
 
 bool is_mac_leftover(const fs::path& file) { return file.filename().string().starts_with("._"); }
 
@@ -159,21 +34,8 @@ fs::path absolute_in(const fs::path& folder,
   return (folder / relative).lexically_normal();
 }
 
-/// "case_0003" -> ("case", 3).
-std::optional<std::pair<std::string, std::int64_t>> split_channel(const std::string& stem) {
-  if (stem.size() < 6 || stem[stem.size() - 5] != '_') return std::nullopt;
-  const auto channel = index_of(stem.substr(stem.size() - 4));
-  if (!channel) return std::nullopt;
-  return std::pair(stem.substr(0, stem.size() - 5), *channel);
-}
-
-std::string channel_file(const std::string& id, std::size_t channel, const std::string& ending) {
-  std::string digits = std::to_string(channel);
-  digits.insert(0, digits.size() < 4 ? 4 - digits.size() : 0, '0');
-  return id + "_" + digits + ending;
-}
-
 void sort_cases(std::vector<CaseFiles>& cases, const std::string& where) {
+  for (const CaseFiles& one : cases) check_case_id(one.id, where);
   std::sort(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   for (std::size_t i = 1; i < cases.size(); ++i) {
     NAS_CHECK(cases[i].id != cases[i - 1].id,
@@ -182,6 +44,15 @@ void sort_cases(std::vector<CaseFiles>& cases, const std::string& where) {
               cases[i].id,
               "\" twice");
   }
+}
+
+std::vector<std::string> class_names(const JsonReader& value) {
+  StatedLabels labels = read_labels(value);
+  NAS_CHECK(!labels.ignore,
+            value.where(),
+            ".ignore: voxels to ignore are not supported yet; make them background or leave those "
+            "cases out");
+  return std::move(labels.names);
 }
 
 // ---- MSD ---------------------------------------------------------------------------------------
@@ -229,29 +100,57 @@ std::vector<ListedCase> read_case_list(const DataSet& data, const JsonReader& li
       NAS_CHECK(!labelled, item.where(), ": expected an object with \"image\" and \"label\"");
       listed.files.images = read_image_files(data, item);
     }
-    const fs::path& first = listed.files.images.front();
-    if (is_mac_leftover(first)) continue;
-    listed.files.id = nifti_stem(labelled ? listed.files.label : first);
-    const auto parts = split_channel(listed.files.id);
-    if (!labelled && parts && listed.files.images.size() > 1) listed.files.id = parts->first;
+    if (is_mac_leftover(listed.files.images.front())) continue;
     cases.push_back(std::move(listed));
   }
   return cases;
 }
 
+/// Names the cases of a list after their label, or their first image where there is none: by file
+/// name, and where that is not unique (one folder per patient, in each the same names) by the
+/// folders under the data set's that it lies in.
+void name_cases(const DataSet& data, const std::vector<CaseFiles*>& cases) {
+  const auto file_of = [](const CaseFiles& one) {
+    return one.label.empty() ? one.images.front() : one.label;
+  };
+  std::map<std::string, int> uses;
+  for (CaseFiles* one : cases) {
+    one->id = nifti_stem(file_of(*one));
+    const auto parts = split_channel(one->id);
+    if (one->label.empty() && parts && one->images.size() > 1) one->id = parts->first;
+    ++uses[one->id];
+  }
+  std::map<std::string, std::set<fs::path>> folders;
+  for (CaseFiles* one : cases) folders[one->id].insert(file_of(*one).parent_path());
+  for (CaseFiles* one : cases) {
+    const std::string stem = one->id;
+    // Two cases of one name in one folder stay what they are: a case that is listed twice.
+    if (uses[stem] < 2 || folders[stem].size() != static_cast<std::size_t>(uses[stem])) continue;
+    one->id.clear();
+    for (const fs::path& part : file_of(*one).parent_path().lexically_relative(data.folder)) {
+      if (part == "..") continue;
+      one->id += (one->id.empty() ? "" : "_") + part.string();
+    }
+    if (one->id.empty() || one->id == ".") one->id = stem;
+  }
+}
+
 void open_msd(DataSet& data, const JsonReader& root) {
   data.layout = "msd";
-  data.channel_names = root.has("modality")        ? read_channel_names(root.at("modality"))
-                       : root.has("channel_names") ? read_channel_names(root.at("channel_names"))
-                                                   : std::vector<std::string>{"image"};
-  data.label_names = read_label_names(root.at("labels"));
+  data.channel_names = stated_channel_names(root);
+  data.label_names = class_names(root.at("labels"));
   auto listed = read_case_list(data, root.at("training"), true);
-  Split stated;
+  const std::size_t training = listed.size();
   if (root.has("validation")) {
-    for (auto& item : read_case_list(data, root.at("validation"), true)) {
-      stated.val.push_back(item.files.id);
-      listed.push_back(std::move(item));
-    }
+    auto more = read_case_list(data, root.at("validation"), true);
+    std::move(more.begin(), more.end(), std::back_inserter(listed));
+  }
+  std::vector<CaseFiles*> cases;
+  for (auto& item : listed) cases.push_back(&item.files);
+  name_cases(data, cases);
+  Split stated;
+  for (std::size_t i = training; i < listed.size(); ++i) {
+    stated.val.push_back(listed[i].files.id);
   }
   std::set<std::int64_t> folds;
   std::size_t numbered = 0;
@@ -264,6 +163,9 @@ void open_msd(DataSet& data, const JsonReader& root) {
     for (auto& item : read_case_list(data, root.at(key), false))
       data.test.push_back(std::move(item.files));
   }
+  cases.clear();
+  for (CaseFiles& one : data.test) cases.push_back(&one);
+  name_cases(data, cases);
   sort_cases(data.training, root.where());
   sort_cases(data.test, root.where());
 
@@ -296,53 +198,122 @@ void open_msd(DataSet& data, const JsonReader& root) {
 
 // ---- nnU-Net -----------------------------------------------------------------------------------
 
-/// Regular files of a folder whose name ends in `ending`, without hidden ones; sorted. None if
-/// there is no folder.
-std::vector<std::string> stems_in(const fs::path& folder, const std::string& ending) {
-  std::vector<std::string> stems;
+/// Files of a folder whose name ends in `ending` in either case, without hidden ones, by the name
+/// before it. None if there is no folder. Links are listed wherever they point to.
+std::map<std::string, fs::path> stems_in(const fs::path& folder, const std::string& ending) {
+  std::map<std::string, fs::path> stems;
   std::error_code code;
   for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
-    const std::string name = it->path().filename().string();
-    if (name.starts_with('.') || !name.ends_with(ending) || name.size() == ending.size()) continue;
-    stems.push_back(name.substr(0, name.size() - ending.size()));
+    const fs::path& file = it->path();
+    const std::string found = nifti_ending(file);
+    if (!is_nifti_name(file) || found.size() != ending.size()) continue;
+    const auto [place, fresh] = stems.emplace(nifti_stem(file), file);
+    NAS_CHECK(fresh, file.string(), ": the same case as ", place->second.filename().string());
   }
-  std::sort(stems.begin(), stems.end());
   return stems;
+}
+
+/// The images of a case: one file per channel, or all channels in the one that is there.
+std::vector<fs::path> nnunet_images(const DataSet& data,
+                                    const std::map<std::string, fs::path>& files,
+                                    const std::string& id,
+                                    const fs::path& folder,
+                                    const std::string& ending) {
+  std::vector<fs::path> images;
+  std::size_t present = 0;
+  for (std::size_t c = 0; c < data.channel_names.size(); ++c) {
+    const auto found = files.find(channel_file(id, c, ""));
+    present += found != files.end() ? 1 : 0;
+    images.push_back(found != files.end() ? found->second : folder / channel_file(id, c, ending));
+  }
+  if (present != 1 || images.size() == 1 || !files.contains(channel_file(id, 0, ""))) return images;
+  try {
+    const auto channels = static_cast<std::size_t>(read_nifti_header(images[0]).channels);
+    if (channels == images.size()) images.resize(1);
+  } catch (const Error&) {
+    // Told where the file is read.
+  }
+  return images;
 }
 
 std::vector<CaseFiles> scan_nnunet(const DataSet& data,
                                    const fs::path& images,
                                    const fs::path& labels,
                                    const std::string& ending) {
+  const auto image_files = stems_in(images, ending);
+  const auto label_files =
+      labels.empty() ? std::map<std::string, fs::path>{} : stems_in(labels, ending);
   std::set<std::string> ids;
-  for (const std::string& stem : stems_in(images, ending)) {
+  for (const auto& [id, file] : label_files) ids.insert(id);
+  for (const auto& [stem, file] : image_files) {
+    // A label of this very name, and no channel file for it: the name only looks like a channel's.
+    NAS_CHECK(!label_files.contains(stem) || image_files.contains(channel_file(stem, 0, "")),
+              file.string(),
+              ": expected ",
+              channel_file(stem, 0, ending),
+              " (case and channel) for the label ",
+              label_files.at(stem).filename().string(),
+              ", found the case's name alone; rename the image, or list images and labels under "
+              "\"training\"");
     const auto parts = split_channel(stem);
     NAS_CHECK(parts,
-              (images / (stem + ending)).string(),
+              file.string(),
               ": expected a name like CASE_0000",
               ending,
               " with the channel's number");
     ids.insert(parts->first);
   }
-  if (!labels.empty()) {
-    for (std::string& stem : stems_in(labels, ending)) ids.insert(std::move(stem));
-  }
   std::vector<CaseFiles> cases;
   for (const std::string& id : ids) {
-    CaseFiles files{
-        .id = id, .images = {}, .label = labels.empty() ? fs::path{} : labels / (id + ending)};
-    for (std::size_t c = 0; c < data.channel_names.size(); ++c) {
-      files.images.push_back(images / channel_file(id, c, ending));
+    CaseFiles one{.id = id,
+                  .images = nnunet_images(data, image_files, id, images, ending),
+                  .label = labels.empty() ? fs::path{} : labels / (id + ending)};
+    if (const auto found = label_files.find(id); found != label_files.end()) {
+      one.label = found->second;
     }
-    cases.push_back(std::move(files));
+    cases.push_back(std::move(one));
   }
   return cases;
+}
+
+/// $NAME and ${NAME} in a path of "dataset", as nnU-Net expands them. \throws Error(Input) naming a
+/// variable that is not set.
+std::string expand_variables(const std::string& text, const std::string& where) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const bool braces = text[i] == '$' && i + 1 < text.size() && text[i + 1] == '{';
+    std::size_t begin = i + (braces ? 2 : 1), end = begin;
+    while (text[i] == '$' && end < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[end])) != 0 || text[end] == '_')) {
+      ++end;
+    }
+    if (end == begin || (braces && (end == text.size() || text[end] != '}'))) {
+      out += text[i++];
+      continue;
+    }
+    const std::string name = text.substr(begin, end - begin);
+    const char* value = std::getenv(name.c_str());
+    NAS_CHECK(value != nullptr,
+              where,
+              ": expected the environment variable ",
+              name,
+              " of the path \"",
+              text,
+              "\", found it unset");
+    out += value;
+    i = end + (braces ? 1 : 0);
+  }
+  return out;
+}
+
+fs::path listed_file(const DataSet& data, const std::string& name, const std::string& where) {
+  return absolute_in(data.folder, expand_variables(name, where), where);
 }
 
 void open_nnunet(DataSet& data, const JsonReader& root) {
   data.layout = "nnunet";
   data.channel_names = read_channel_names(root.at("channel_names"));
-  data.label_names = read_label_names(root.at("labels"));
+  data.label_names = class_names(root.at("labels"));
   if (root.has("regions_class_order") && !root.at("regions_class_order").json().is_null()) {
     fail(ErrorKind::Input,
          root.where(),
@@ -360,15 +331,15 @@ void open_nnunet(DataSet& data, const JsonReader& root) {
       const JsonReader item = list.at(id);
       CaseFiles files{.id = id,
                       .images = {},
-                      .label = absolute_in(data.folder, item.at("label").text(), item.where())};
+                      .label = listed_file(data, item.at("label").text(), item.where())};
       for (const std::string& name : item.at("images").texts()) {
-        files.images.push_back(absolute_in(data.folder, name, item.where()));
+        files.images.push_back(listed_file(data, name, item.where()));
       }
-      NAS_CHECK(files.images.size() == data.channel_names.size(),
+      NAS_CHECK(files.images.size() == 1 || files.images.size() == data.channel_names.size(),
                 item.where(),
                 ": images: expected ",
                 data.channel_names.size(),
-                " files, one per channel, found ",
+                " files, one per channel, or one with all, found ",
                 files.images.size());
       data.training.push_back(std::move(files));
     }
@@ -378,103 +349,6 @@ void open_nnunet(DataSet& data, const JsonReader& root) {
   data.test = scan_nnunet(data, data.folder / "imagesTs", {}, ending);
   sort_cases(data.training, root.where());
   sort_cases(data.test, root.where());
-}
-
-// ---- splits ------------------------------------------------------------------------------------
-
-std::vector<Split> read_splits(const DataSet& data, const fs::path& file) {
-  const Json json = read_json(file);
-  const JsonReader root(json, file.string());
-  NAS_CHECK(root.json().is_array() && root.size() > 0,
-            root.where(),
-            ": expected a list of {\"train\": [...], \"val\": [...]}");
-  std::vector<std::string> ids;
-  for (const auto& one : data.training) ids.push_back(one.id);
-  const std::set<std::string> known(ids.begin(), ids.end());
-  std::vector<Split> splits;
-  for (std::size_t i = 0; i < root.size(); ++i) {
-    const JsonReader item = root.at(i);
-    Split split{.train = item.at("train").texts(), .val = item.at("val").texts()};
-    std::set<std::string> seen;
-    for (const auto* list : {&split.train, &split.val}) {
-      NAS_CHECK(!list->empty(),
-                item.where(),
-                list == &split.val ? ": val" : ": train",
-                ": expected at least one case, found none");
-      for (const std::string& id : *list) {
-        NAS_CHECK(known.contains(id),
-                  item.where(),
-                  ": expected ids of training cases, found \"",
-                  id,
-                  "\"",
-                  did_you_mean(id, ids));
-        NAS_CHECK(seen.insert(id).second,
-                  item.where(),
-                  ": expected every case once in train and val together, found \"",
-                  id,
-                  "\" twice");
-      }
-    }
-    splits.push_back(std::move(split));
-  }
-  return splits;
-}
-
-void plan_splits(DataSet& data) {
-  std::error_code ignored;
-  for (const char* name : {"splits.json", "splits_final.json"}) {
-    const fs::path file = data.folder / name;
-    if (!fs::exists(file, ignored)) continue;
-    data.splits = read_splits(data, file);
-    data.splits_source = name;
-    return;
-  }
-  if (!data.splits.empty()) return;  // dataset.json had them
-  const auto n = static_cast<std::int64_t>(data.training.size());
-  if (n < 2) {
-    data.splits_source = "none: a split needs two cases";
-    return;
-  }
-  const int folds = static_cast<int>(std::min<std::int64_t>(5, n));
-  for (const auto& val : nnunet_folds(n, folds)) {
-    Split split;
-    std::size_t next = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      const bool held = next < val.size() && val[next] == i;
-      if (held) ++next;
-      (held ? split.val : split.train).push_back(data.training[static_cast<std::size_t>(i)].id);
-    }
-    data.splits.push_back(std::move(split));
-  }
-  data.splits_source = folds == 5
-                           ? "nnU-Net's 5-fold rule"
-                           : concat_text("nnU-Net's rule with ", folds, " folds for ", n, " cases");
-}
-
-void check_same_grid(const Geometry& a,
-                     const fs::path& file_a,
-                     const Geometry& b,
-                     const fs::path& file_b) {
-  NAS_CHECK(a.shape == b.shape,
-            file_b.string(),
-            ": expected the shape of ",
-            file_a.filename().string(),
-            ", ",
-            to_text(a.shape),
-            " (D H W), found ",
-            to_text(b.shape));
-  for (std::size_t i = 0; i < 3; ++i) {
-    NAS_CHECK(std::abs(a.spacing_mm[i] - b.spacing_mm[i]) <= 1e-3 * a.spacing_mm[i],
-              file_b.string(),
-              ": expected the spacing of ",
-              file_a.filename().string(),
-              ", ",
-              a.spacing_mm[i],
-              " mm along ",
-              "DHW"[i],
-              ", found ",
-              b.spacing_mm[i]);
-  }
 }
 
 }  // namespace
@@ -489,7 +363,13 @@ const CaseFiles& DataSet::find(const std::string& id) const {
   for (const auto* list : {&training, &test}) {
     for (const CaseFiles& one : *list) ids.push_back(one.id);
   }
-  fail(ErrorKind::Input, folder.string(), ": no case \"", id, "\"", did_you_mean(id, ids));
+  const std::string near = nearest_word(id, ids);
+  fail(ErrorKind::Input,
+       folder.string(),
+       ": no case \"",
+       id,
+       "\"",
+       near.empty() ? "" : " (did you mean \"" + near + "\"?)");
 }
 
 DataSet open_data_set(const fs::path& folder) {
@@ -502,7 +382,11 @@ DataSet open_data_set(const fs::path& folder) {
   NAS_CHECK(
       fs::exists(file, code),
       folder.string(),
-      ": expected dataset.json (Medical Segmentation Decathlon or nnU-Net v2 raw), found none");
+      ": expected dataset.json (Medical Segmentation Decathlon or nnU-Net v2 raw), found none; "
+      "`voxnas doctor ",
+      folder.string(),
+      " --write` makes one for images and labels in imagesTr and labelsTr, in images and "
+      "labels, or in one folder per patient");
   return data_set_from_json(read_json(file), folder);
 }
 
@@ -532,81 +416,6 @@ DataSet data_set_from_json(const Json& json, const fs::path& folder) {
             data.layout == "nnunet" ? " in imagesTr and labelsTr" : "");
   plan_splits(data);
   return data;
-}
-
-std::vector<std::vector<std::int64_t>> nnunet_folds(std::int64_t cases,
-                                                    int folds,
-                                                    std::uint32_t seed) {
-  NAS_CHECK(folds >= 2 && cases >= folds,
-            "folds: expected 2 to ",
-            cases,
-            " (the number of cases), found ",
-            folds);
-  // NumPy's legacy shuffle: for i from n-1 down to 1 swap with a draw from [0, i], taken by masking
-  // 32-bit words with the next power of two minus one and rejecting what is too large.
-  std::mt19937 generator(seed);
-  std::vector<std::int64_t> order(static_cast<std::size_t>(cases));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  for (std::size_t i = order.size() - 1; i >= 1; --i) {
-    const auto most = static_cast<std::uint32_t>(i);
-    std::uint32_t mask = most;
-    for (const int shift : {1, 2, 4, 8, 16}) mask |= mask >> shift;
-    std::uint32_t draw = 0;
-    do {
-      draw = static_cast<std::uint32_t>(generator()) & mask;
-    } while (draw > most);
-    std::swap(order[i], order[draw]);
-  }
-  // The first cases % folds folds have one more; indices in ascending order, as a mask gives them.
-  std::vector<std::vector<std::int64_t>> out;
-  auto from = order.begin();
-  for (int fold = 0; fold < folds; ++fold) {
-    const std::int64_t count = cases / folds + (fold < cases % folds ? 1 : 0);
-    out.emplace_back(from, from + count);
-    std::sort(out.back().begin(), out.back().end());
-    from += count;
-  }
-  return out;
-}
-
-Image read_case_image(const DataSet& data, const CaseFiles& files) {
-  NAS_CHECK(!files.images.empty(), "case ", files.id, ": expected image files, found none");
-  Image image = read_nifti_image(files.images[0]);
-  const auto expected = static_cast<std::int64_t>(data.channel_names.size());
-  image.voxels.reserve(image.voxels.size() * files.images.size());
-  for (std::size_t i = 1; i < files.images.size(); ++i) {
-    const Image next = read_nifti_image(files.images[i]);
-    check_same_grid(image.geometry, files.images[0], next.geometry, files.images[i]);
-    image.voxels.insert(image.voxels.end(), next.voxels.begin(), next.voxels.end());
-    image.channels += next.channels;
-  }
-  NAS_CHECK(image.channels == expected,
-            files.images[0].string(),
-            ": expected ",
-            expected,
-            " channels (",
-            data.name,
-            "/dataset.json), found ",
-            image.channels);
-  return image;
-}
-
-LabelMap read_case_label(const DataSet& data, const CaseFiles& files) {
-  NAS_CHECK(!files.label.empty(),
-            "case ",
-            files.id,
-            ": expected a label file, found none (a test case?)");
-  LabelMap label = read_nifti_label(files.label);
-  const auto classes = static_cast<std::int64_t>(data.label_names.size());
-  for (const std::int16_t value : label.voxels) {
-    NAS_CHECK(value >= 0 && value < classes,
-              files.label.string(),
-              ": expected labels 0 to ",
-              classes - 1,
-              " (dataset.json), found ",
-              value);
-  }
-  return label;
 }
 
 Json nnunet_dataset_json(const DataSet& data) {

@@ -33,6 +33,8 @@ struct DataSet {
   std::vector<CaseFiles> test;             // sorted by id
   std::vector<Split> splits;  // of splits.json / splits_final.json, else nnU-Net's five folds
   std::string splits_source;  // file name, or "nnU-Net's 5-fold rule"
+  /// Files of a case whose headers disagree about spacing or place are taken voxel by voxel.
+  bool accept_misaligned = false;
   const CaseFiles& find(const std::string& id) const;  // \throws Error(Input)
 };
 
@@ -42,16 +44,11 @@ DataSet open_data_set(const std::filesystem::path& folder);
 /// The same from the content of a dataset.json that would lie in `folder`.
 DataSet data_set_from_json(const Json& json, const std::filesystem::path& folder);
 
-/// Validation indices of nnU-Net's `folds`-fold split of n sorted cases (KFold, shuffle, random
-/// state 12345: MT19937 as NumPy's RandomState shuffles).
-std::vector<std::vector<std::int64_t>> nnunet_folds(std::int64_t cases,
-                                                    int folds = 5,
-                                                    std::uint32_t seed = 12345);
-
-/// All channels of a case as one image; checks that channels share one grid. \throws Error(Input)
-/// naming the file.
+/// All channels of a case as one image. Its files are checked as doctor does. \throws Error(Input)
+/// with the first fatal finding's sentence (case_check.h): damaged files, other grids, NaN, no
+/// contrast.
 Image read_case_image(const DataSet& data, const CaseFiles& files);
-/// Labels of a case, checked to be integers in [0, classes).
+/// Labels of a case, checked to be integers in [0, classes); the same.
 LabelMap read_case_label(const DataSet& data, const CaseFiles& files);
 
 /// nnU-Net's dataset.json content for this data set (channel_names, labels, numTraining,

@@ -8,9 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/imaging/case_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/intensity.h"
 
@@ -29,10 +31,9 @@ struct CaseFacts {
 CaseFacts analyse_case(const DataSet& data, const CaseFiles& files, Rng rng) {
   const Image image = read_case_image(data, files);
   const LabelMap label = read_case_label(data, files);
-  NAS_CHECK(std::ranges::all_of(image.voxels, [](float v) { return std::isfinite(v); }),
-            "case ",
-            files.id,
-            ": the image holds NaN or infinity; run `voxnas doctor` for the file");
+  for (const Finding& finding : check_label_place(files, image, label)) {
+    log_warning(sentence(finding));
+  }
   const CroppedCase cropped = crop_to_nonzero(image, &label);
   CaseFacts facts;
   facts.spacing = image.geometry.spacing_mm;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/imaging/nifti.h"
 
-#include <libdeflate.h>
 #include <nifti1.h>
 #include <nifti2.h>
-#include <zlib.h>
 
 #include <Eigen/Geometry>
 #include <algorithm>
@@ -14,13 +12,13 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <string_view>
 #include <vector>
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/imaging/gzip.h"
 
 namespace nas {
 namespace {
@@ -33,9 +31,7 @@ static_assert(std::numeric_limits<float>::is_iec559);
 
 constexpr std::int64_t kLargestHeader = 540;
 constexpr std::int64_t kPrefixOfFile = 128 << 10;  // a gzip header may carry 64 KiB of names
-constexpr std::uint64_t kMaxExpansion = 1032;      // of deflate: 258 bytes from two bits
-constexpr std::uint64_t kUsualExpansion = 64;  // beyond it a file is counted before it is believed
-constexpr std::uint64_t kSlack = 1 << 20;      // bytes after the voxels that we put up with
+constexpr double kLabelTolerance = 1e-3;  // floats that were scaled or averaged miss the integer
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 44;
 
 // ---- bytes -------------------------------------------------------------------------------------
@@ -45,157 +41,6 @@ T swapped(T value) {
   auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
   std::reverse(bytes.begin(), bytes.end());
   return std::bit_cast<T>(bytes);
-}
-
-bool is_gzip(std::span<const std::byte> bytes) {
-  return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
-}
-
-/// Streams gzip members through `sink(piece)` until it returns false or the members end. What
-/// follows the last member (padding) is ignored, as gzip does. Damaged data ends the stream;
-/// `damaged` tells.
-template <class Sink>
-bool stream_gzip(std::span<const std::byte> packed,
-                 std::span<std::byte> scratch,
-                 const Sink& sink) {
-  z_stream stream{};
-  NAS_CHECK_KIND(
-      Internal, inflateInit2(&stream, 16 + MAX_WBITS) == Z_OK, "zlib: inflateInit2 failed");
-  const std::unique_ptr<z_stream, int (*)(z_stream*)> guard(&stream, inflateEnd);
-  constexpr std::size_t kPiece = std::size_t{1} << 30;  // zlib counts in 32 bits
-  std::size_t fed = 0;
-  while (true) {
-    if (stream.avail_in == 0) {
-      if (fed == packed.size()) return false;
-      const std::size_t piece = std::min(kPiece, packed.size() - fed);
-      stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(packed.data() + fed));
-      stream.avail_in = static_cast<uInt>(piece);
-      fed += piece;
-    }
-    stream.next_out = reinterpret_cast<Bytef*>(scratch.data());
-    stream.avail_out = static_cast<uInt>(scratch.size());
-    const int result = inflate(&stream, Z_NO_FLUSH);
-    const std::size_t got = scratch.size() - stream.avail_out;
-    if (got > 0 && !sink(std::span<const std::byte>(scratch.data(), got))) return true;
-    if (result == Z_STREAM_END) {
-      const std::size_t at = fed - stream.avail_in;
-      if (!is_gzip(packed.subspan(at))) return true;
-      if (inflateReset(&stream) != Z_OK) return false;
-    } else if (result != Z_OK && result != Z_BUF_ERROR) {
-      return false;
-    }
-  }
-}
-
-/// The first at most `count` inflated bytes; fewer if the data ends or is damaged before.
-std::vector<std::byte> inflate_prefix(std::span<const std::byte> packed, std::int64_t count) {
-  std::vector<std::byte> out;
-  std::array<std::byte, 1024> scratch;
-  stream_gzip(packed, scratch, [&](std::span<const std::byte> piece) {
-    const auto room = static_cast<std::size_t>(count) - out.size();
-    out.insert(out.end(),
-               piece.begin(),
-               piece.begin() + static_cast<std::ptrdiff_t>(std::min(room, piece.size())));
-    return out.size() < static_cast<std::size_t>(count);
-  });
-  return out;
-}
-
-/// Bytes that the members inflate to, counting no further than just beyond `limit`; nothing if
-/// damaged.
-std::optional<std::uint64_t> count_inflated(std::span<const std::byte> packed,
-                                            std::uint64_t limit) {
-  const auto scratch = std::make_unique_for_overwrite<std::byte[]>(256 << 10);
-  std::uint64_t total = 0;
-  const bool whole =
-      stream_gzip(packed, {scratch.get(), 256 << 10}, [&](std::span<const std::byte> piece) {
-        total += piece.size();
-        return total <= limit;
-      });
-  return whole ? std::optional(total) : std::nullopt;
-}
-
-struct Inflated {
-  std::unique_ptr<std::byte[]> bytes;
-  std::uint64_t size = 0;
-};
-
-/// Inflates all members into a buffer of exactly `capacity` bytes at most.
-libdeflate_result inflate_members(std::span<const std::byte> packed,
-                                  std::uint64_t capacity,
-                                  Inflated& out) {
-  const std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> decompressor(
-      libdeflate_alloc_decompressor(), libdeflate_free_decompressor);
-  NAS_CHECK_KIND(Internal, decompressor != nullptr, "libdeflate: no decompressor");
-  // Not value-initialised: pages that the data does not reach are never touched.
-  out.bytes = std::make_unique_for_overwrite<std::byte[]>(capacity);
-  out.size = 0;
-  while (is_gzip(packed)) {
-    std::size_t consumed = 0, produced = 0;
-    const auto result = libdeflate_gzip_decompress_ex(decompressor.get(),
-                                                      packed.data(),
-                                                      packed.size(),
-                                                      out.bytes.get() + out.size,
-                                                      capacity - out.size,
-                                                      &consumed,
-                                                      &produced);
-    if (result != LIBDEFLATE_SUCCESS) return result;
-    out.size += produced;
-    packed = packed.subspan(consumed);
-  }
-  return LIBDEFLATE_SUCCESS;
-}
-
-/// Inflates a file whose header asks for `need` bytes. The size of the buffer is the one that the
-/// file's own trailer states if that agrees with the header and is nothing unusual for the packed
-/// size, else the counted one.
-Inflated inflate_all(std::span<const std::byte> packed,
-                     std::uint64_t need,
-                     const std::string& where) {
-  NAS_CHECK(
-      need / kMaxExpansion <= packed.size() + 64,
-      where,
-      ": expected ",
-      need,
-      " bytes of header and voxels, but the ",
-      packed.size(),
-      " compressed bytes cannot hold that many: the header is wrong or the file is truncated");
-  std::uint32_t stated = 0;  // inflated size of the last member modulo 2^32
-  if (packed.size() >= 4) std::memcpy(&stated, packed.data() + packed.size() - 4, 4);
-  const std::uint64_t candidate = need + (stated - static_cast<std::uint32_t>(need));
-  const auto damaged = [&] {
-    return concat_text(where,
-                       ": expected gzip data of ",
-                       need,
-                       " bytes of header and voxels, found ",
-                       packed.size(),
-                       " compressed bytes that are damaged or truncated");
-  };
-  Inflated out;
-  if (candidate - need <= kSlack && candidate <= kUsualExpansion * packed.size() + kSlack) {
-    const auto result = inflate_members(packed, candidate, out);
-    if (result == LIBDEFLATE_SUCCESS && out.size >= need) return out;
-    NAS_CHECK(result != LIBDEFLATE_BAD_DATA, damaged());
-  }
-  // Several members, padding at the end, a nearly empty image, or a lie.
-  const auto counted = count_inflated(packed, need + kSlack);
-  NAS_CHECK(counted, damaged());
-  NAS_CHECK(*counted >= need,
-            where,
-            ": expected ",
-            need,
-            " bytes of header and voxels, found ",
-            *counted);
-  NAS_CHECK(*counted <= need + kSlack,
-            where,
-            ": expected ",
-            need,
-            " bytes of header and voxels, found over ",
-            kSlack,
-            " more");
-  const auto result = inflate_members(packed, *counted, out);
-  NAS_CHECK(result == LIBDEFLATE_SUCCESS && out.size >= need, damaged());
-  return out;
 }
 
 // ---- header ------------------------------------------------------------------------------------
@@ -603,27 +448,14 @@ std::string header_bytes(const Geometry& g, std::int64_t channels, VoxelType typ
   return bytes.append(4, '\0');  // no extensions follow
 }
 
-std::string gzip(const std::string& bytes) {
-  const std::unique_ptr<libdeflate_compressor, void (*)(libdeflate_compressor*)> compressor(
-      libdeflate_alloc_compressor(6), libdeflate_free_compressor);
-  NAS_CHECK_KIND(Internal, compressor != nullptr, "libdeflate: no compressor");
-  std::string out(libdeflate_gzip_compress_bound(compressor.get(), bytes.size()), '\0');
-  out.resize(libdeflate_gzip_compress(
-      compressor.get(), bytes.data(), bytes.size(), out.data(), out.size()));
-  NAS_CHECK_KIND(Internal, !out.empty(), "libdeflate: gzip failed");
-  return out;
-}
-
 /// Appends each voxel through `convert` and writes the file.
 template <class Out, class In, class Convert>
 void write_voxels(const fs::path& file,
                   const Volume<In>& v,
                   VoxelType type,
                   const Convert& convert) {
-  const std::string name = file.filename().string();
-  NAS_CHECK(name.ends_with(".nii") || name.ends_with(".nii.gz"),
-            file.string(),
-            ": expected a name ending in .nii or .nii.gz");
+  const std::string ending = nifti_ending(file);
+  NAS_CHECK(!ending.empty(), file.string(), ": expected a name ending in .nii or .nii.gz");
   const Geometry& g = v.geometry;
   NAS_CHECK(g.shape[0] > 0 && g.shape[1] > 0 && g.shape[2] > 0 && v.channels > 0 &&
                 static_cast<std::int64_t>(v.voxels.size()) == v.channels * v.voxels_per_channel(),
@@ -645,7 +477,7 @@ void write_voxels(const fs::path& file,
     const Out value = convert(v.voxels[i]);
     std::memcpy(bytes.data() + start + i * sizeof(Out), &value, sizeof(Out));
   }
-  write_file_atomic(file, name.ends_with(".gz") ? gzip(bytes) : bytes);
+  write_file_atomic(file, ending.size() > 4 ? gzip(bytes) : bytes);
 }
 
 }  // namespace
@@ -727,14 +559,14 @@ LabelMap parse_nifti_label(std::span<const std::byte> bytes, const std::string& 
       double value = static_cast<double>(load<T>(from, h.byte_swapped));
       if (scaled) value = value * h.slope + h.inter;
       const double whole = std::nearbyint(value);
-      // Floats that went through a scaling miss the integer by a rounding; NaN fails the
-      // comparison.
-      NAS_CHECK(std::abs(value - whole) <= 1e-4 && whole >= -32768 && whole <= 32767,
-                where,
-                ": ",
-                voxel_place(i, h.geometry.shape),
-                ": expected an integer label in [-32768, 32767], found ",
-                value);
+      // NaN fails the comparison.
+      if (!(std::abs(value - whole) <= kLabelTolerance && whole >= -32768 && whole <= 32767)) {
+        throw NotALabel(concat_text(where,
+                                    ": ",
+                                    voxel_place(i, h.geometry.shape),
+                                    ": expected an integer label in [-32768, 32767], found ",
+                                    value));
+      }
       label.voxels[i] = static_cast<std::int16_t>(whole);
     }
   });
@@ -785,15 +617,22 @@ void write_nifti_int16(const fs::path& file, const Image& image) {
 
 std::string nifti_stem(const fs::path& file) {
   std::string name = file.filename().string();
-  for (const std::string_view suffix : {".gz", ".nii"}) {
-    if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
-  }
+  name.resize(name.size() - nifti_ending(file).size());
   return name;
 }
 
-bool is_nifti_name(const fs::path& file) {
+std::string nifti_ending(const fs::path& file) {
   const std::string name = file.filename().string();
-  return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+  std::string lower = name;
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const std::string_view ending : {".nii.gz", ".nii"}) {
+    if (lower.ends_with(ending)) return name.substr(name.size() - ending.size());
+  }
+  return "";
+}
+
+bool is_nifti_name(const fs::path& file) {
+  return !file.filename().string().starts_with('.') && !nifti_ending(file).empty();
 }
 
 double grid_distance_mm(const Geometry& a, const Geometry& b) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "nas/core/error.h"
 #include "nas/imaging/volume.h"
 
 namespace nas {
@@ -52,7 +53,13 @@ struct NiftiHeader {
 /// read.
 NiftiHeader read_nifti_header(const std::filesystem::path& file);  // reads the first bytes only
 Image read_nifti_image(const std::filesystem::path& file);
-/// As an image, but one channel of integers in [-32768, 32767]; names the first voxel that is none.
+/// A voxel of a label map that is no label: 0.5 where an interpolation met a border, NaN, 1e6.
+class NotALabel : public Error {
+ public:
+  explicit NotALabel(const std::string& message) : Error(ErrorKind::Input, message) {}
+};
+/// As an image, but one channel of integers in [-32768, 32767], to within 0.001. \throws NotALabel
+/// naming the first voxel that is none.
 LabelMap read_nifti_label(const std::filesystem::path& file);
 
 /// The same from the bytes of a whole file; `where` stands for its name in errors.
@@ -72,8 +79,10 @@ void write_nifti_int16(const std::filesystem::path& file, const Image& image);
 
 /// "hippocampus_001" of ".../hippocampus_001.nii.gz".
 std::string nifti_stem(const std::filesystem::path& file);
-/// True for names that end in .nii or .nii.gz and do not begin with a dot (macOS leaves "._name"
-/// beside "name").
+/// ".nii" or ".nii.gz" as the name writes it, in either case; "" for other names.
+std::string nifti_ending(const std::filesystem::path& file);
+/// True for names with such an ending that do not begin with a dot (macOS leaves "._name" beside
+/// "name").
 bool is_nifti_name(const std::filesystem::path& file);
 
 /// Largest distance in mm between the places where two grids of one shape put the same voxel.

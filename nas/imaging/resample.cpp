@@ -265,6 +265,34 @@ Extent3 resampled_shape(const Extent3& shape,
   return result;
 }
 
+std::string resampling_problem(const Extent3& shape,
+                               const Vec3& old_spacing_mm,
+                               const Vec3& new_spacing_mm) {
+  double voxels = 1;
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double edge = static_cast<double>(shape[a]) * old_spacing_mm[a] / new_spacing_mm[a];
+    if (!(edge <= 65536)) {
+      return concat_text("an axis of ",
+                         shape[a],
+                         " voxels of ",
+                         old_spacing_mm[a],
+                         " mm would become ",
+                         edge,
+                         " voxels at ",
+                         new_spacing_mm[a],
+                         " mm");
+    }
+    voxels *= std::max(edge, 1.0);
+  }
+  if (!(voxels < 2147483648.0)) {
+    return concat_text("an image of ", to_text(shape), " voxels would become ", voxels, " voxels");
+  }
+  const Extent3 result = resampled_shape(shape, old_spacing_mm, new_spacing_mm);
+  if (*std::ranges::min_element(result) >= 1) return "";
+  return concat_text(
+      "an image of ", to_text(shape), " voxels would vanish (", to_text(result), ")");
+}
+
 int separate_axis(const Vec3& old_spacing_mm, const Vec3& new_spacing_mm) {
   for (const Vec3* spacing : {&old_spacing_mm, &new_spacing_mm}) {
     const auto [smallest, largest] = std::ranges::minmax(*spacing);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "nas/core/extent.h"
@@ -12,6 +13,12 @@ namespace nas {
 
 /// Spacing ratio above which one axis is resampled on its own (nnU-Net).
 inline constexpr double kAnisotropyThreshold = 3;
+
+/// Why a volume cannot be brought from one spacing to another: an axis of over 65,536 voxels, over
+/// 2^31 voxels, or none. A header may claim any spacing. "" if it can.
+std::string resampling_problem(const Extent3& shape,
+                               const Vec3& old_spacing_mm,
+                               const Vec3& new_spacing_mm);
 
 /// round(old_spacing / new_spacing * shape) per axis, halves to even.
 Extent3 resampled_shape(const Extent3& shape,

@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/dataset_json.h"
 #include "nas/imaging/intensity.h"
 #include "nas/imaging/resample.h"
 
@@ -370,11 +371,10 @@ PlannerFacts planner_facts_from_json(const Json& value,
   const JsonReader reader(value, where);
   PlannerFacts facts;
   facts.dataset_name = dataset_name;
-  const char* key = reader.has("channel_names") ? "channel_names" : "modality";
-  const JsonReader channels = reader.at(key);
-  for (std::size_t c = 0; c < channels.size(); ++c)
-    facts.channel_names.push_back(channels.at(std::to_string(c)).text());
-  facts.classes = static_cast<std::int64_t>(reader.at("labels").size());
+  facts.channel_names = stated_channel_names(reader);
+  const StatedLabels labels = read_labels(reader.at("labels"));
+  // nnU-Net's planner counts every entry, also the one that no output stands for.
+  facts.classes = static_cast<std::int64_t>(labels.names.size()) + (labels.ignore ? 1 : 0);
   facts.training_cases = reader.at("numTraining").integer(0, std::int64_t{1} << 40);
   if (reader.has("file_ending")) facts.file_ending = reader.at("file_ending").text();
   return facts;

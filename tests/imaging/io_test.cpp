@@ -26,6 +26,7 @@
 #include "nas/imaging/nifti.h"
 #include "nas/imaging/phantom.h"
 #include "nas/imaging/png.h"
+#include "nas/imaging/splits.h"
 #include "tests/support/support.h"
 
 namespace {
@@ -446,6 +447,35 @@ TEST(Nifti, ErrorsNameTheFileAndTheField) {
               HasSubstr("one channel"));
 }
 
+TEST(Nifti, LabelsMayMissTheirIntegerByARounding) {
+  const TempFolder folder;
+  Image image;
+  image.geometry.shape = {1, 1, 4};
+  image.voxels = {0, 0.9999f, 1.9995f, 300.0005f};
+  write_nifti(folder / "l.nii", image);
+  EXPECT_EQ(read_nifti_label(folder / "l.nii").voxels, (std::vector<std::int16_t>{0, 1, 2, 300}));
+  for (const float bad : {0.5f, 0.99f, std::nanf(""), 40000.0f}) {
+    image.voxels[1] = bad;
+    write_nifti(folder / "l.nii", image);
+    EXPECT_THROW(read_nifti_label(folder / "l.nii"), NotALabel) << bad;
+  }
+}
+
+TEST(Nifti, NamesInEitherCase) {
+  EXPECT_EQ(nifti_stem("x/C1.NII.GZ"), "C1");
+  EXPECT_EQ(nifti_stem("c.nii.nii.gz"), "c.nii");
+  EXPECT_EQ(nifti_ending("C1.Nii.gz"), ".Nii.gz");
+  EXPECT_EQ(nifti_ending("c.gz"), "");
+  EXPECT_TRUE(is_nifti_name("C.NII"));
+  EXPECT_FALSE(is_nifti_name("._c.nii"));
+  const TempFolder folder;
+  const Image image = {.geometry = tilted_geometry({2, 3, 4}),
+                       .channels = 1,
+                       .voxels = std::vector<float>(24, 7.0f)};
+  write_nifti(folder / "C.NII.GZ", image);
+  EXPECT_EQ(read_nifti_image(folder / "C.NII.GZ").voxels, image.voxels);
+}
+
 TEST(Nifti, DamagedAndLyingFilesNeverCrashOrTakeMemoryByTheirClaim) {
   Rng rng("nifti-damage");
   std::vector<std::string> seeds;
@@ -704,6 +734,119 @@ TEST(DataSets, LabelsAsNameListOrMapBothWays) {
   EXPECT_THAT(message(R"({"background": 0})"), HasSubstr("at least one more"));
   EXPECT_THAT(message(R"({"0": "same", "1": "same"})"), HasSubstr("different names"));
   EXPECT_THAT(message("7"), HasSubstr("labels"));
+}
+
+TEST(DataSets, BackgroundIsLabelZero) {
+  const TempFolder folder;
+  const auto message = [&](const std::string& labels) {
+    return error_of([&] { open_json(folder, msd_json(labels)); });
+  };
+  // As nnU-Net: turned round, label 0 would be learned as background in silence.
+  for (const char* labels : {R"({"background": 1, "organ": 0})",
+                             R"({"1": "Background", "0": "organ"})",
+                             R"(["organ", "background"])"}) {
+    EXPECT_THAT(message(labels), AllOf(HasSubstr("number 0"), HasSubstr("found 1"))) << labels;
+  }
+  for (const char* labels : {R"({"organ": 1, "lesion": 2})", R"({"1": "organ", "2": "lesion"})"}) {
+    EXPECT_THAT(message(labels),
+                AllOf(HasSubstr("\"background\" as label 0"), HasSubstr("1 (organ)")))
+        << labels;
+  }
+}
+
+TEST(DataSets, CaseIdsNameFilesInsideTheirFolder) {
+  const TempFolder folder;
+  const std::string head =
+      R"({"channel_names": ["A"], "labels": ["background", "x"], "file_ending": ".nii", "dataset": {)";
+  const auto open = [&](const std::string& id) {
+    return open_json(
+        folder, head + Json(id).dump() + R"(: {"images": ["../p.nii"], "label": "/tmp/l.nii"}}})");
+  };
+  for (const char* id :
+       {"../../labelsTr/x", "a/b", "/etc/x", "..", ".hidden", "", "a\nb", "a\x7f"}) {
+    EXPECT_THAT(error_of([&] { open(id); }), AllOf(HasSubstr("dataset.json"), HasSubstr("case id")))
+        << id;
+  }
+  // Images are only read: they may lie anywhere.
+  for (const char* id : {"a", "a..b", "with space", "x,y", "\u00df", "case.nii"}) {
+    const DataSet data = open(id);
+    EXPECT_EQ(data.training[0].id, id);
+    EXPECT_EQ(data.training[0].images[0], folder.path().parent_path() / "p.nii");
+    EXPECT_EQ(data.training[0].label, "/tmp/l.nii");
+  }
+  EXPECT_THAT(error_of([&] {
+                open_json(folder,
+                          R"({"labels": ["background", "x"], "modality": "CT",
+                              "training": [{"image": "a.nii", "label": "..nii"}]})");
+              }),
+              HasSubstr("begins with a dot"));
+}
+
+TEST(DataSets, OneFolderPerPatientGivesTheCasesTheirNames) {
+  const TempFolder folder;
+  const DataSet data = open_json(folder, R"({"labels": ["background", "x"], "modality": "CT",
+      "training": [{"image": "p2/t1.nii", "label": "p2/seg.nii"}, {"image": "p1/t1.nii", "label": "p1/seg.nii"},
+                   {"image": "own/i.nii", "label": "own/other.nii"}],
+      "validation": [{"image": "site/a/t1.nii", "label": "site/a/seg.nii"}],
+      "test": ["q1/t1.nii", "q2/t1.nii", ["q3_0000.nii", "q3_0001.nii"]]})");
+  std::vector<std::string> ids;
+  for (const CaseFiles& one : data.training) ids.push_back(one.id);
+  EXPECT_THAT(ids, ElementsAre("other", "p1", "p2", "site_a"));
+  EXPECT_THAT(data.splits[0].val, ElementsAre("site_a"));
+  EXPECT_EQ(data.find("p1").images[0], folder / "p1/t1.nii");
+  ids.clear();
+  for (const CaseFiles& one : data.test) ids.push_back(one.id);
+  EXPECT_THAT(ids, ElementsAre("q1", "q2", "q3"));
+}
+
+TEST(DataSets, NnunetFoldersInTheFormsThatNnunetReads) {
+  const TempFolder folder;
+  const std::string json =
+      R"({"channel_names": ["A", "B"], "labels": ["background", "x"], "file_ending": ".nii")";
+  // All channels in one 4D file; the same in the other case of letters.
+  write_nifti(folder / "imagesTr/c_0000.nii", small_image(0, 2));
+  write_nifti(folder / "labelsTr/c.nii", small_label());
+  write_nifti(folder / "imagesTr/d_0000.nii", small_image(0));
+  write_nifti(folder / "imagesTr/d_0001.NII", small_image(0));
+  write_nifti(folder / "labelsTr/d.NII", small_label());
+  DataSet data = open_json(folder, json + "}");
+  ASSERT_EQ(data.training.size(), 2u);
+  EXPECT_THAT(data.find("c").images, ElementsAre(folder / "imagesTr/c_0000.nii"));
+  EXPECT_EQ(read_case_image(data, data.find("c")).channels, 2);
+  EXPECT_EQ(data.find("d").images[1], folder / "imagesTr/d_0001.NII");
+  EXPECT_EQ(data.find("d").label, folder / "labelsTr/d.NII");
+  // One channel of two: both are wanted.
+  write_nifti(folder / "imagesTr/c_0000.nii", small_image(0));
+  EXPECT_EQ(open_data_set(folder.path()).find("c").images.size(), 2u);
+  write_nifti(folder / "labelsTr/d.nii", small_label());
+  EXPECT_THAT(error_of([&] { open_data_set(folder.path()); }), HasSubstr("the same case as"));
+  // Variables in the paths of "dataset".
+  ::setenv("VOXNAS_TEST_PLACE", "/some/place", 1);
+  data = open_json(folder, json + R"(, "dataset": {"k": {"images": ["$VOXNAS_TEST_PLACE/a.nii",
+                     "${VOXNAS_TEST_PLACE}x/b$.nii"], "label": "l.nii"}}})");
+  EXPECT_THAT(data.find("k").images, ElementsAre("/some/place/a.nii", "/some/placex/b$.nii"));
+  EXPECT_THAT(error_of([&] {
+                open_json(folder,
+                          json + R"(, "dataset": {"k": {"images": ["$VOXNAS_TEST_UNSET/a.nii"],
+                             "label": "l.nii"}}})");
+              }),
+              AllOf(HasSubstr("VOXNAS_TEST_UNSET"), HasSubstr("unset")));
+}
+
+TEST(DataSets, CasesNamedLikeChannelsAreToldApart) {
+  const TempFolder folder;
+  const std::string json =
+      R"({"channel_names": ["A"], "labels": ["background", "x"], "file_ending": ".nii"})";
+  for (const char* id : {"p_0000", "p_0001"}) {
+    write_text(folder / "imagesTr" / (std::string(id) + "_0000.nii"), "");
+    write_text(folder / "labelsTr" / (std::string(id) + ".nii"), "");
+  }
+  EXPECT_EQ(open_json(folder, json).find("p_0001").images[0], folder / "imagesTr/p_0001_0000.nii");
+  // Without a channel number they would be channels 0 and 1 of a case p.
+  write_text(folder / "imagesTr/p_0002.nii", "");
+  write_text(folder / "labelsTr/p_0002.nii", "");
+  EXPECT_THAT(error_of([&] { open_data_set(folder.path()); }),
+              AllOf(HasSubstr("imagesTr/p_0002.nii"), HasSubstr("expected p_0002_0000.nii")));
 }
 
 TEST(DataSets, NnunetFolder) {
@@ -1021,7 +1164,7 @@ TEST(Doctor, ValuesAndLabels) {
   });
   EXPECT_EQ(f.severity, Severity::Warning);
   EXPECT_THAT(f.expected, HasSubstr("organ_2"));
-  f = finding_after("damaged-file", [](const fs::path& d) {
+  f = finding_after("fractional-label", [](const fs::path& d) {
     change_image(d / kLabel, [](Image& m) { m.voxels[9] = 0.5f; });
   });
   EXPECT_THAT(f.found, HasSubstr("found 0.5"));
@@ -1068,10 +1211,11 @@ TEST(Doctor, SortsAndReportsProgressAndJson) {
   fs::remove(folder / "d/imagesTs/phantom_006.nii.gz");
   fs::remove(folder / "d/labelsTr/phantom_001.nii.gz");
   std::vector<std::int64_t> seen;
-  const auto findings = examine(folder / "d", [&](std::int64_t done, std::int64_t total) {
-    EXPECT_EQ(total, 6);
-    seen.push_back(done);
-  });
+  const auto findings =
+      examine(folder / "d", {.progress = [&](std::int64_t done, std::int64_t total) {
+                EXPECT_EQ(total, 6);
+                seen.push_back(done);
+              }});
   EXPECT_THAT(seen, ElementsAre(1, 2, 3, 4, 5, 6));
   ASSERT_EQ(findings.size(), 3u);
   EXPECT_EQ(findings[0].file.filename(), "phantom_001.nii.gz");

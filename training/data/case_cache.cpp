@@ -3,6 +3,7 @@
 // cache").
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -19,6 +20,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "nas/core/hash.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
@@ -268,12 +270,26 @@ std::optional<OpenedCase> open_case(const fs::path& path,
   return opened;
 }
 
+constexpr const char* kOtherPlace =
+    "; VOXNAS_DATA_CACHE names another place for the preprocessed cache";
+
+/// Whether the cache can be added to; one on a read-only disk is used as far as it is complete.
+/// \throws Error(Io) that says what helps if there is none and none can be made.
+bool can_write(const fs::path& root) {
+  try {
+    create_folder(root);
+  } catch (const Error& error) {
+    fail(error.kind(), error.what(), kOtherPlace);
+  }
+  return ::access(root.c_str(), W_OK) == 0;
+}
+
 /// Content hashes of files, remembered by path, size, times and inode in `root`/content_index.json,
 /// so that a second call reads nothing. Not shared between threads.
 class ContentIndex {
  public:
-  explicit ContentIndex(const fs::path& root)
-      : file_(root / kIndexName), lock_(root / ".content_index.lock") {
+  explicit ContentIndex(const fs::path& root) : file_(root / kIndexName) {
+    if (can_write(root)) lock_.emplace(root / ".content_index.lock");
     merge_from_disk();
   }
 
@@ -304,7 +320,7 @@ class ContentIndex {
       entries_[files[i].string()] = fresh[i];
       changed = true;
     }
-    if (changed) save();
+    if (changed && lock_) save();
     return result;
   }
 
@@ -365,7 +381,7 @@ class ContentIndex {
   }
 
   fs::path file_;
-  FileLock lock_;
+  std::optional<FileLock> lock_;  // none on a read-only disk
   std::map<std::string, Entry> entries_;
 };
 
@@ -463,7 +479,16 @@ CaseCache open_case_cache(const fs::path& root,
     return missing;
   };
 
-  if (!open_missing(false).empty()) {
+  if (const auto lacking = open_missing(false); !lacking.empty()) {
+    NAS_CHECK_KIND(Io,
+                   can_write(root),
+                   root.string(),
+                   ": cannot be written, and ",
+                   lacking.size(),
+                   " of ",
+                   count,
+                   " cases are not in it",
+                   kOtherPlace);
     const FileLock lock(cache.folder_ /
                         ".lock");  // another process may be at it: then wait and use its work
     remove_temporaries(

@@ -51,42 +51,13 @@ Volume<T> transposed(const Volume<T>& source, const std::array<int, 3>& order) {
   return result;
 }
 
-/// The planned grid for an image. A header may claim any spacing, so the size is bounded before
-/// memory is taken.
+/// The planned grid for an image; its size is bounded before memory is taken.
 Extent3 planned_shape(const Extent3& shape,
                       const Vec3& spacing,
                       const Preprocessing& preprocessing) {
-  double voxels = 1;
-  for (std::size_t i = 0; i < 3; ++i) {
-    const double edge = static_cast<double>(shape[i]) * spacing[i] / preprocessing.spacing[i];
-    NAS_CHECK(edge <= 65536,
-              "an axis of ",
-              shape[i],
-              " voxels of ",
-              spacing[i],
-              " mm would become ",
-              edge,
-              " voxels at the planned ",
-              preprocessing.spacing[i],
-              " mm; is the spacing right?");
-    voxels *= std::max(edge, 1.0);
-  }
-  NAS_CHECK(voxels < 2147483648.0,
-            "an image of ",
-            to_text(shape),
-            " voxels would become ",
-            voxels,
-            " voxels at the planned spacing; is its spacing right?");
-  const Extent3 result = resampled_shape(shape, spacing, preprocessing.spacing);
-  for (const std::int64_t edge : result) {
-    NAS_CHECK(edge >= 1,
-              "an image of ",
-              to_text(shape),
-              " voxels vanishes at the planned spacing (",
-              to_text(result),
-              "); is its spacing right?");
-  }
-  return result;
+  const std::string problem = resampling_problem(shape, spacing, preprocessing.spacing);
+  NAS_CHECK(problem.empty(), "at the planned spacing ", problem, "; is the voxel size right?");
+  return resampled_shape(shape, spacing, preprocessing.spacing);
 }
 
 std::array<int, 3> permutation(const JsonReader& reader) {

@@ -12,6 +12,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/dataset_json.h"
 #include "nas/network/torch_file.h"
 #include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/planner.h"
@@ -64,52 +65,6 @@ Plan known_plan(const Model& model, const UnetArchitecture& architecture) {
   c.architecture = architecture;
   plan.configurations.push_back(std::move(c));
   return plan;
-}
-
-/// Labels of dataset.json as names by class id; what cannot be one label per voxel is refused.
-std::vector<std::string> label_names(const JsonReader& dataset) {
-  const JsonReader labels = dataset.at("labels");
-  std::map<std::int64_t, std::string> by_id;
-  std::int64_t ignored = -1;
-  for (const std::string& name : labels.keys()) {
-    const JsonReader label = labels.at(name);
-    NAS_CHECK(!label.json().is_array(),
-              label.where(),
-              ": regions (labels made of several) are not supported");
-    const std::int64_t id = label.integer(0, 32767);
-    if (name == "ignore") {
-      ignored = id;  // of training; no output stands for it
-      continue;
-    }
-    NAS_CHECK(by_id.emplace(id, name).second, label.where(), ": ", id, " is taken twice");
-  }
-  std::vector<std::string> names;
-  for (const auto& [id, name] : by_id) {
-    NAS_CHECK(id == static_cast<std::int64_t>(names.size()),
-              labels.where(),
-              ": expected the ids 0, 1, 2, ... without a gap, found ",
-              id,
-              " (",
-              name,
-              ")");
-    names.push_back(name);
-  }
-  NAS_CHECK(ignored < 0 || ignored == static_cast<std::int64_t>(names.size()),
-            labels.where(),
-            ": expected the ignored label to be the last, found ",
-            ignored);
-  NAS_CHECK(names.size() >= 2, labels.where(), ": expected background and at least one label");
-  return names;
-}
-
-std::vector<std::string> channel_names(const JsonReader& dataset) {
-  const JsonReader channels =
-      dataset.at(dataset.has("channel_names") ? "channel_names" : "modality");
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < channels.size(); ++i) {
-    names.push_back(channels.at(std::to_string(i)).text());
-  }
-  return names;
 }
 
 Preprocessing read_preprocessing(const Json& plans,
@@ -278,8 +233,10 @@ NnunetImport read_nnunet_folder(const fs::path& folder, const std::string& check
   const std::string plans_file = (folder / "plans.json").string();
   const std::string dataset_file = (folder / "dataset.json").string();
   const Json plans = read_json(plans_file, 64 << 20), dataset = read_json(dataset_file, 64 << 20);
-  const std::vector<std::string> labels = label_names(JsonReader(dataset, dataset_file));
-  const std::vector<std::string> channels = channel_names(JsonReader(dataset, dataset_file));
+  const JsonReader dataset_reader(dataset, dataset_file);
+  // An ignored label is of training; no output stands for it.
+  const std::vector<std::string> labels = read_labels(dataset_reader.at("labels")).names;
+  const std::vector<std::string> channels = stated_channel_names(dataset_reader);
 
   for (const fs::path& path : files) {
     const std::string where = path.string();

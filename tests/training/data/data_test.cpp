@@ -472,6 +472,43 @@ TEST(CaseCache, SurvivesKillsAtAnyPoint) {
   EXPECT_EQ(files_in(cache.folder(), ".case").size(), 10U);
 }
 
+TEST(CaseCache, ACompleteOneMayLieOnAReadOnlyDisk) {
+  const test::TempFolder temp;
+  const DataSet data = make_data(temp / "data", 2);
+  const Preprocessing p = example_preprocessing();
+  const fs::path root = temp / "cache";
+  const std::string key = open_case_cache(root, data, p, 1, false).key();
+  Preprocessing finer = p;
+  finer.spacing = {1, 1, 1};
+  for (const fs::path& folder : {root, root / key}) {
+    fs::permissions(folder, fs::perms(0555));
+  }
+  fs::permissions(temp.path(), fs::perms(0755));
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {  // root may write anywhere
+    if (::geteuid() == 0 && ::setuid(65534) != 0) ::_exit(3);
+    try {
+      if (open_case_cache(root, data, p, 1, false).cases().size() != 2) ::_exit(4);
+      const std::string said =
+          test::error_of([&] { open_case_cache(root, data, finer, 1, false); });
+      if (said.find("2 of 2 cases are not in it") == std::string::npos ||
+          said.find("VOXNAS_DATA_CACHE") == std::string::npos) {
+        ::_exit(5);
+      }
+      const std::string none =
+          test::error_of([&] { open_case_cache(root / "new", data, p, 1, false); });
+      ::_exit(none.find("VOXNAS_DATA_CACHE") == std::string::npos ? 6 : 0);
+    } catch (...) {
+      ::_exit(1);
+    }
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  for (const fs::path& folder : {root / key, root}) fs::permissions(folder, fs::perms(0755));
+}
+
 TEST(CaseCache, SeveralProcessesMayOpenItAtOnce) {
   const test::TempFolder temp;
   const DataSet data = make_data(temp / "data", 6);
