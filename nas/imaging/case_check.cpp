@@ -125,14 +125,16 @@ std::optional<T> read_or_find(const CaseFiles& files,
   return std::nullopt;
 }
 
-/// The grid of a further file of a case against that of its first image. \returns false if it is
+/// The grid of a further file of a case against that of its first image, onto which it is turned.
+/// \returns false if it is
 /// another one.
 bool check_grid(const DataSet& data,
                 const CaseFiles& files,
                 const Geometry& reference,
                 const fs::path& first,
-                const Geometry& g,
+                const Geometry& stored,
                 const fs::path& file,
+                Turn& turn,
                 std::vector<Finding>& findings) {
   const bool label = file == files.label;
   const std::string name = first.filename().string();
@@ -140,6 +142,36 @@ bool check_grid(const DataSet& data,
   const std::string go_on = data.accept_misaligned ? "; taken voxel by voxel, as asked"
                                                    : "; --accept-misaligned takes them voxel by "
                                                      "voxel";
+  const std::string axes = concat_text("the axes of ", name, " (", axis_codes(reference), ")");
+  if (const std::optional<Turn> found = turn_within_case(stored, reference)) {
+    turn = *found;
+  } else {
+    const Geometry there = turned(stored, turn_onto(stored, reference));
+    findings.push_back(
+        {misaligned,
+         "axis-order",
+         files.id,
+         file,
+         axes + ", or its grid when turned to them",
+         concat_text(
+             axis_codes(stored),
+             ", turned ",
+             there.shape != reference.shape
+                 ? to_text(there.shape) + " voxels"
+                 : concat_text("voxels up to ", grid_distance_mm(there, reference), " mm apart")),
+         "correct the affine of the wrong one" + go_on});
+    if (!data.accept_misaligned) return false;
+  }
+  if (!turn.is_identity()) {
+    findings.push_back({Severity::Note,
+                        "axis-order",
+                        files.id,
+                        file,
+                        axes,
+                        axis_codes(stored),
+                        "nothing to do: it is turned by its affine"});
+  }
+  const Geometry g = turned(stored, turn);
   if (g.shape != reference.shape) {
     findings.push_back({Severity::Fatal,
                         "shape-mismatch",
@@ -225,6 +257,7 @@ CaseHeaders check_case_headers(const DataSet& data, const CaseFiles& files) {
     } else {
       channels += header->channels;
     }
+    Turn& turn = file == files.label ? result.label_turn : result.image_turns.back();
     check_spacing_of(files, header->geometry, file, result.findings);
     if (!result.geometry && file != files.label) {
       result.geometry = header->geometry;
@@ -233,10 +266,11 @@ CaseHeaders check_case_headers(const DataSet& data, const CaseFiles& files) {
     }
     return !result.geometry ||
            check_grid(
-               data, files, *result.geometry, first, header->geometry, file, result.findings);
+               data, files, *result.geometry, first, header->geometry, file, turn, result.findings);
   };
   bool all_there = !files.images.empty();
   for (const fs::path& file : files.images) {
+    result.image_turns.emplace_back();
     const auto before = channels;
     if (!look(file)) result.images_fit = false;
     if (channels == before) all_there = false;

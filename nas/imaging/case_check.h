@@ -15,12 +15,11 @@ namespace nas {
 /// The one check of the files of a data set. Doctor prints what it finds; plan, train, search and
 /// predict stop at what is fatal, in the same words.
 
-/// Largest distance between the grids of the files of one case, in voxels (their shortest edge).
-inline constexpr double kGridTolerance = 0.1;
-
 /// What the headers of one case say.
 struct CaseHeaders {
   std::optional<Geometry> geometry;  // of the first readable image
+  std::vector<Turn> image_turns;     // of each image file onto the first, by its affine
+  Turn label_turn;                   // of the label onto the first image
   bool images_fit = true;            // all there, readable, on one grid, as many channels as named
   bool label_fits = false;           // there and readable, on whatever grid
   std::vector<Finding> findings;
@@ -28,7 +27,8 @@ struct CaseHeaders {
 /// Reads headers only. Files are there and readable; images have the channels that dataset.json
 /// names; image, channels and label lie on one grid: shape, spacing, origin and direction. Grids
 /// that differ by more than kGridTolerance are fatal between channels, and where the label's
-/// spacing differs, unless `data.accept_misaligned`; a label that lies elsewhere is a warning.
+/// spacing differs, unless `data.accept_misaligned`; a label that lies elsewhere is a warning. A
+/// file stored in another axis order is turned first; if the grids then still differ it is fatal.
 CaseHeaders check_case_headers(const DataSet& data, const CaseFiles& files);
 
 /// NaN and infinity; channels without contrast (fatal if no channel has any).

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/imaging/orientation.h"
 #include "nas/imaging/volume.h"
 
 namespace nas {
@@ -33,6 +34,7 @@ struct DataSet {
   std::vector<CaseFiles> test;             // sorted by id
   std::vector<Split> splits;  // of splits.json / splits_final.json, else nnU-Net's five folds
   std::string splits_source;  // file name, or "nnU-Net's 5-fold rule"
+  std::string orientation;    // axis codes that cases are read in; "": each as its image is stored
   /// Files of a case whose headers disagree about spacing or place are taken voxel by voxel.
   bool accept_misaligned = false;
   const CaseFiles& find(const std::string& id) const;  // \throws Error(Input)
@@ -44,11 +46,18 @@ DataSet open_data_set(const std::filesystem::path& folder);
 /// The same from the content of a dataset.json that would lie in `folder`.
 DataSet data_set_from_json(const Json& json, const std::filesystem::path& folder);
 
-/// All channels of a case as one image. Its files are checked as doctor does. \throws Error(Input)
-/// with the first fatal finding's sentence (case_check.h): damaged files, other grids, NaN, no
-/// contrast.
+/// The orientation for all cases: `asked`, or "" for the commonest of the training images. Reads
+/// headers only. \throws Error(Input|Io) naming the file, Error(Usage) if `asked` is none.
+OrientationChoice choose_orientation(const DataSet& data, const std::string& asked);
+/// Sets `data.orientation` to that choice; says so unless all cases are stored that way.
+void use_orientation(DataSet& data, const std::string& asked);
+
+/// All channels of a case as one image in the orientation of the data set; channels stored in
+/// another axis order than the first are turned onto it. Its files are checked as doctor does.
+/// \throws Error(Input) with the first fatal finding's sentence (case_check.h): damaged files,
+/// other grids, NaN, no contrast.
 Image read_case_image(const DataSet& data, const CaseFiles& files);
-/// Labels of a case, checked to be integers in [0, classes); the same.
+/// Labels of a case, checked to be integers in [0, classes), turned as its image is; the same.
 LabelMap read_case_label(const DataSet& data, const CaseFiles& files);
 
 /// nnU-Net's dataset.json content for this data set (channel_names, labels, numTraining,

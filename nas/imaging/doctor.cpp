@@ -30,19 +30,6 @@ struct CaseReport {
   bool label_read = false;
 };
 
-/// The patient axes that x, y, z point to: "RAS", "LPS", ...
-std::string orientation_code(const Geometry& g) {
-  std::string code;
-  for (std::size_t col = 0; col < 3; ++col) {
-    std::size_t best = 0;
-    for (std::size_t row = 1; row < 3; ++row) {
-      if (std::abs(g.affine[4 * row + col]) > std::abs(g.affine[4 * best + col])) best = row;
-    }
-    code += g.affine[4 * best + col] < 0 ? "LPI"[best] : "RAS"[best];
-  }
-  return code;
-}
-
 /// Headers first; voxels of what they let through.
 CaseReport examine_case(const DataSet& data, const CaseFiles& files, bool test) {
   CaseReport report;
@@ -54,12 +41,13 @@ CaseReport examine_case(const DataSet& data, const CaseFiles& files, bool test) 
   };
   std::optional<Image> image;
   if (headers.images_fit) {
-    for (const fs::path& file : files.images) {
-      auto next = read_image_file(files, file, report.findings);
+    for (std::size_t i = 0; i < files.images.size(); ++i) {
+      auto next = read_image_file(files, files.images[i], report.findings);
       if (!next) {
         image.reset();
         break;
       }
+      next = turned(std::move(*next), headers.image_turns[i]);
       if (!image) {
         image = std::move(next);
         continue;
@@ -77,7 +65,8 @@ CaseReport examine_case(const DataSet& data, const CaseFiles& files, bool test) 
                             .hex();
   }
   if (!test && headers.label_fits) {
-    if (const auto label = read_label_file(files, report.findings)) {
+    if (auto label = read_label_file(files, report.findings)) {
+      label = turned(std::move(*label), headers.label_turn);
       const std::vector<std::int64_t> counts = count_labels(*label);
       add(check_label(data, files, counts));
       for (std::size_t i = 0; i < counts.size(); ++i) {
@@ -150,20 +139,23 @@ void check_across(const DataSet& data,
 
   // Orientation.
   std::map<std::string, std::int64_t> codes;
-  for (const CaseReport& report : reports) {
-    if (report.geometry) ++codes[orientation_code(*report.geometry)];
+  std::int64_t unsaid = 0, known = 0;
+  for (std::size_t i = 0; i < data.training.size(); ++i) {
+    if (!reports[i].geometry) continue;
+    ++known;
+    ++codes[axis_codes(*reports[i].geometry)];
+    if (!reports[i].geometry->oriented()) ++unsaid;
   }
-  if (codes.size() > 1) {
-    std::string found;
-    for (const auto& [code, count] : codes)
-      found += concat_text(found.empty() ? "" : ", ", count, " ", code);
-    out.push_back({Severity::Warning,
+  const bool partly = unsaid > 0 && unsaid < known;
+  if (codes.size() > 1 || partly) {
+    out.push_back({partly ? Severity::Warning : Severity::Note,
                    "orientation",
                    "",
                    data.folder,
                    "one axis direction in all cases",
-                   found,
-                   "voxels are used as they lie; reorient all cases to one direction"});
+                   to_text(choose_orientation(std::move(codes), unsaid, "")),
+                   partly ? "give those files a qform or sform: left and right are not known"
+                          : "choose another one with --orientation"});
   }
 
   // Classes.

@@ -106,6 +106,7 @@ Fingerprint compute_fingerprint(const DataSet& data, int threads, bool show_prog
   if (progress) progress->finish();
 
   Fingerprint result;
+  result.orientation = data.orientation;
   std::vector<double> sizes;
   for (const CaseFacts& f : facts) {
     result.spacings.push_back(f.spacing);
@@ -159,15 +160,19 @@ Json to_json(const Fingerprint& fingerprint) {
   for (std::size_t c = 0; c < fingerprint.intensity.size(); ++c) {
     channels[std::to_string(c)] = to_json(fingerprint.intensity[c]);
   }
-  return {{"spacings", fingerprint.spacings},
-          {"shapes_after_crop", fingerprint.shapes_after_crop},
-          {"foreground_intensity_properties_per_channel", std::move(channels)},
-          {"median_relative_size_after_cropping", fingerprint.median_relative_size_after_cropping}};
+  Json json{
+      {"spacings", fingerprint.spacings},
+      {"shapes_after_crop", fingerprint.shapes_after_crop},
+      {"foreground_intensity_properties_per_channel", std::move(channels)},
+      {"median_relative_size_after_cropping", fingerprint.median_relative_size_after_cropping}};
+  write_orientation(json, fingerprint.orientation);
+  return json;
 }
 
 Fingerprint fingerprint_from_json(const Json& value, const std::string& where) {
   const JsonReader reader(value, where);
   Fingerprint result;
+  result.orientation = read_orientation(reader);
   const JsonReader spacings = reader.at("spacings"), shapes = reader.at("shapes_after_crop");
   NAS_CHECK(spacings.size() == shapes.size() && spacings.size() >= 1,
             where,

@@ -17,9 +17,10 @@ struct IntensityProperties {
   bool operator==(const IntensityProperties&) const = default;
 };
 
-/// What planning needs to know about the images of a data set: nnU-Net's fingerprint, axes D H W as
-/// in the files.
+/// What planning needs to know about the images of a data set: nnU-Net's fingerprint, axes D H W of
+/// `orientation`.
 struct Fingerprint {
+  std::string orientation;     // axis codes; "": each case as its file is stored
   std::vector<Vec3> spacings;  // mm, per case
   std::vector<Extent3>
       shapes_after_crop;  // voxels of the bounding box of non-zero voxels, per case
@@ -38,7 +39,7 @@ struct Fingerprint {
 /// infinity, or when no case has foreground.
 Fingerprint compute_fingerprint(const DataSet& data, int threads = 0, bool show_progress = true);
 
-/// nnU-Net's dataset_fingerprint.json, both ways.
+/// nnU-Net's dataset_fingerprint.json, both ways, with "orientation" where it is known.
 Json to_json(const Fingerprint& fingerprint);
 Fingerprint fingerprint_from_json(const Json& value, const std::string& where);
 /// {"mean":..,"median":..,"std":..,"min":..,"max":..,"percentile_99_5":..,"percentile_00_5":..}

@@ -92,11 +92,10 @@ double determinant(const std::array<double, 12>& a) {
          a[2] * (a[4] * a[9] - a[5] * a[8]);
 }
 
-/// Source: the qform section of nifti1.h. Spacing in x, y, z order.
-std::optional<std::array<double, 12>> affine_of_quaternion(const Fields& f,
-                                                           const Vec3& spacing_xyz) {
-  auto [b, c, d] = f.quaternion;
-  if (!all_finite(f.quaternion) || !all_finite(f.offset)) return std::nullopt;
+/// Source: the qform section of nifti1.h. Affine in the unit of the file.
+std::optional<std::array<double, 12>> affine_of_quaternion(const HeaderPlace& p) {
+  auto [b, c, d] = p.quaternion;
+  if (!all_finite(p.quaternion) || !all_finite(p.offset)) return std::nullopt;
   const double rest = 1 - (b * b + c * c + d * d);
   if (rest < -1e-3) return std::nullopt;
   double a = 0;
@@ -107,16 +106,52 @@ std::optional<std::array<double, 12>> affine_of_quaternion(const Fields& f,
     b /= norm, c /= norm, d /= norm;
   }
   const Eigen::Matrix3d r = Eigen::Quaterniond(a, b, c, d).toRotationMatrix();
-  const double qfac = f.pixdim[0] < 0 ? -1 : 1;
+  const double qfac = p.pixdim[0] < 0 ? -1 : 1;
   std::array<double, 12> affine{};
   for (int row = 0; row < 3; ++row) {
     const auto at = 4 * static_cast<std::size_t>(row);
-    affine[at] = r(row, 0) * spacing_xyz[0];
-    affine[at + 1] = r(row, 1) * spacing_xyz[1];
-    affine[at + 2] = r(row, 2) * spacing_xyz[2] * qfac;
-    affine[at + 3] = f.offset[static_cast<std::size_t>(row)];
+    affine[at] = r(row, 0) * p.pixdim[1];
+    affine[at + 1] = r(row, 1) * p.pixdim[2];
+    affine[at + 2] = r(row, 2) * p.pixdim[3] * qfac;
+    affine[at + 3] = p.offset[static_cast<std::size_t>(row)];
   }
   return affine;
+}
+
+/// What a header says of the place, without the forms that cannot be used. \param xyz voxel edges.
+HeaderPlace usable_place(const Fields& f, const std::array<double, 3>& xyz) {
+  HeaderPlace place;
+  const std::int64_t unit = f.units & 7;
+  place.unit = unit <= NIFTI_UNITS_MICRON ? static_cast<int>(unit) : NIFTI_UNITS_UNKNOWN;
+  place.pixdim = {std::isfinite(f.pixdim[0]) ? f.pixdim[0] : 1, xyz[0], xyz[1], xyz[2]};
+  if (f.sform_code > 0 && all_finite(f.srow) && determinant(f.srow) != 0) {
+    place.sform_code = static_cast<int>(f.sform_code);
+    place.srow = f.srow;
+  }
+  if (f.qform_code > 0) {
+    HeaderPlace with = place;
+    with.quaternion = f.quaternion;
+    with.offset = f.offset;
+    with.qform_code = static_cast<int>(f.qform_code);
+    if (affine_of_quaternion(with)) place = with;
+  }
+  return place;
+}
+
+/// Sets spacing and affine in mm: the sform's, else the qform's, else the spacing alone.
+void apply_place(const HeaderPlace& place, Geometry& g) {
+  const double scale = place.unit == NIFTI_UNITS_METER    ? 1e3
+                       : place.unit == NIFTI_UNITS_MICRON ? 1e-3
+                                                          : 1;
+  const auto& [qfac, x, y, z] = place.pixdim;
+  g.affine = {x, 0, 0, 0, 0, y, 0, 0, 0, 0, z, 0};
+  if (place.sform_code > 0) {
+    g.affine = place.srow;
+  } else if (place.qform_code > 0) {
+    g.affine = affine_of_quaternion(place).value_or(g.affine);
+  }
+  for (double& v : g.affine) v *= scale;
+  g.spacing_mm = {z * scale, y * scale, x * scale};
 }
 
 NiftiHeader checked_header(const Fields& f, int version, bool swap, const std::string& where) {
@@ -196,9 +231,7 @@ NiftiHeader checked_header(const Fields& f, int version, bool swap, const std::s
     h.channels = std::max(h.channels, edge[i]);
   }
 
-  const std::int64_t unit = f.units & 7;
-  const double scale = unit == NIFTI_UNITS_METER ? 1e3 : unit == NIFTI_UNITS_MICRON ? 1e-3 : 1;
-  Vec3 xyz{1, 1, 1};
+  std::array<double, 3> xyz{1, 1, 1};
   for (std::size_t i = 0; i < 3; ++i) {
     const double size = std::abs(f.pixdim[i + 1]);
     if (static_cast<std::int64_t>(i) >= dims && !(size > 0 && std::isfinite(size))) continue;
@@ -210,14 +243,8 @@ NiftiHeader checked_header(const Fields& f, int version, bool swap, const std::s
               f.pixdim[i + 1]);
     xyz[i] = size;
   }
-
-  std::optional<std::array<double, 12>> affine;
-  if (f.sform_code > 0 && all_finite(f.srow) && determinant(f.srow) != 0) affine = f.srow;
-  if (!affine && f.qform_code > 0) affine = affine_of_quaternion(f, xyz);
-  if (!affine) affine = {xyz[0], 0, 0, 0, 0, xyz[1], 0, 0, 0, 0, xyz[2], 0};
-  for (double& v : *affine) v *= scale;
-  h.geometry.affine = *affine;
-  h.geometry.spacing_mm = {xyz[2] * scale, xyz[1] * scale, xyz[0] * scale};
+  h.geometry.stored = usable_place(f, xyz);
+  apply_place(*h.geometry.stored, h.geometry);
   NAS_CHECK(
       all_finite(h.geometry.affine) && all_finite(h.geometry.spacing_mm) &&
           std::min({h.geometry.spacing_mm[0], h.geometry.spacing_mm[1], h.geometry.spacing_mm[2]}) >
@@ -374,7 +401,18 @@ std::string voxel_place(std::size_t index, const Extent3& shape) {
 
 // ---- writing -----------------------------------------------------------------------------------
 
-std::int16_t orientation(const Geometry& g, std::array<double, 3>& quaternion, double& qfac) {
+/// The header's account of a geometry: that of the file it is from as long as it holds, else mm.
+HeaderPlace place_of(const Geometry& g) {
+  if (g.stored) {
+    Geometry said = g;
+    apply_place(*g.stored, said);
+    if (said == g) return *g.stored;
+  }
+  HeaderPlace place;
+  place.pixdim = {1, g.spacing_mm[2], g.spacing_mm[1], g.spacing_mm[0]};
+  place.sform_code = NIFTI_XFORM_SCANNER_ANAT;
+  place.srow = g.affine;
+  place.offset = {g.affine[3], g.affine[7], g.affine[11]};
   // The qform can only say rotation, voxel size and a flip of z.
   Eigen::Matrix3d r;
   for (int row = 0; row < 3; ++row) {
@@ -383,14 +421,16 @@ std::int16_t orientation(const Geometry& g, std::array<double, 3>& quaternion, d
                     g.spacing_mm[2 - static_cast<std::size_t>(col)];
     }
   }
-  qfac = r.determinant() < 0 ? -1 : 1;
-  r.col(2) *= qfac;
-  if (!((r * r.transpose() - Eigen::Matrix3d::Identity()).cwiseAbs().maxCoeff() < 1e-4)) return 0;
+  if (r.determinant() < 0) place.pixdim[0] = -1;
+  r.col(2) *= place.pixdim[0];
+  if (!((r * r.transpose() - Eigen::Matrix3d::Identity()).cwiseAbs().maxCoeff() < 1e-4))
+    return place;
   Eigen::Quaterniond q(r);
   q.normalize();
   if (q.w() < 0) q.coeffs() *= -1;
-  quaternion = {q.x(), q.y(), q.z()};
-  return NIFTI_XFORM_SCANNER_ANAT;
+  place.quaternion = {q.x(), q.y(), q.z()};
+  place.qform_code = NIFTI_XFORM_SCANNER_ANAT;
+  return place;
 }
 
 template <class Raw>
@@ -403,29 +443,26 @@ void fill_header(Raw& raw, const Geometry& g, std::int64_t channels, VoxelType t
   set(raw.bitpix, 8 * bytes_per_voxel(type));
   const std::array<std::int64_t, 8> dim{
       channels > 1 ? 4 : 3, g.shape[2], g.shape[1], g.shape[0], channels, 1, 1, 1};
-  std::array<double, 3> quaternion{};
-  double qfac = 1;
-  set(raw.qform_code, orientation(g, quaternion, qfac));
-  raw.sform_code = NIFTI_XFORM_SCANNER_ANAT;
-  const std::array<double, 8> pixdim{
-      qfac, g.spacing_mm[2], g.spacing_mm[1], g.spacing_mm[0], 1, 1, 1, 1};
+  const HeaderPlace place = place_of(g);
+  set(raw.qform_code, place.qform_code);
+  set(raw.sform_code, place.sform_code);
   for (std::size_t i = 0; i < 8; ++i) {
-    raw.dim[i] = static_cast<std::remove_reference_t<decltype(raw.dim[0])>>(dim[i]);
-    raw.pixdim[i] = static_cast<std::remove_reference_t<decltype(raw.pixdim[0])>>(pixdim[i]);
+    set(raw.dim[i], dim[i]);
+    set(raw.pixdim[i], i < 4 ? place.pixdim[i] : 1.0);
   }
-  set(raw.quatern_b, quaternion[0]);
-  set(raw.quatern_c, quaternion[1]);
-  set(raw.quatern_d, quaternion[2]);
-  set(raw.qoffset_x, g.affine[3]);
-  set(raw.qoffset_y, g.affine[7]);
-  set(raw.qoffset_z, g.affine[11]);
+  set(raw.quatern_b, place.quaternion[0]);
+  set(raw.quatern_c, place.quaternion[1]);
+  set(raw.quatern_d, place.quaternion[2]);
+  set(raw.qoffset_x, place.offset[0]);
+  set(raw.qoffset_y, place.offset[1]);
+  set(raw.qoffset_z, place.offset[2]);
   for (std::size_t i = 0; i < 4; ++i) {
-    raw.srow_x[i] = static_cast<std::remove_reference_t<decltype(raw.srow_x[0])>>(g.affine[i]);
-    raw.srow_y[i] = static_cast<std::remove_reference_t<decltype(raw.srow_y[0])>>(g.affine[4 + i]);
-    raw.srow_z[i] = static_cast<std::remove_reference_t<decltype(raw.srow_z[0])>>(g.affine[8 + i]);
+    set(raw.srow_x[i], place.srow[i]);
+    set(raw.srow_y[i], place.srow[4 + i]);
+    set(raw.srow_z[i], place.srow[8 + i]);
   }
   raw.scl_slope = 1;
-  raw.xyzt_units = NIFTI_UNITS_MM;
+  set(raw.xyzt_units, place.unit);
   set(raw.vox_offset, sizeof(Raw) + 4);
   std::memcpy(raw.descrip, "VoxNAS", 7);
 }

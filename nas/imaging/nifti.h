@@ -69,9 +69,10 @@ LabelMap parse_nifti_label(std::span<const std::byte> bytes, const std::string& 
 
 /// Writes NIfTI-1 (NIfTI-2 where an edge exceeds 32767), gzipped if the name ends in .gz,
 /// atomically. Images are float32 with channels as the fourth dimension, labels uint8 if all fit,
-/// else int16. The affine goes to the sform, and to the qform too if it is a rotation with the
-/// spacing. \throws Error(Input) if the name ends neither in .nii nor in .nii.gz or voxels and
-/// shape disagree; Error(Io).
+/// else int16. A geometry that was read from a file is written in that file's unit and numbers
+/// (exact up to the float32 of NIfTI-1); any other in mm, as sform, and as qform too if it is a
+/// rotation with the spacing. \throws Error(Input) if the name ends neither in .nii nor in .nii.gz
+/// or voxels and shape disagree; Error(Io).
 void write_nifti(const std::filesystem::path& file, const Image& image);
 void write_nifti(const std::filesystem::path& file, const LabelMap& label);
 /// An image of small integers (CT) as int16; values are rounded and clamped.

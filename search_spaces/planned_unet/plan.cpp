@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/imaging/orientation.h"
 
 namespace nas {
 namespace {
@@ -205,17 +206,19 @@ Json to_json(const Plan& plan) {
   Json configurations = Json::array();
   for (const Configuration& configuration : plan.configurations)
     configurations.push_back(to_json(configuration));
-  return Json{{"format", "voxnas.plan"},
-              {"version", 1},
-              {"dataset_name", plan.dataset_name},
-              {"planner", plan.planner},
-              {"gpu_memory_gb", plan.gpu_memory_gb},
-              {"transpose_forward", plan.transpose_forward},
-              {"transpose_backward", plan.transpose_backward},
-              {"original_median_spacing", plan.original_median_spacing},
-              {"original_median_shape", plan.original_median_shape},
-              {"intensity", intensity},
-              {"configurations", configurations}};
+  Json json{{"format", "voxnas.plan"},
+            {"version", 1},
+            {"dataset_name", plan.dataset_name},
+            {"planner", plan.planner},
+            {"gpu_memory_gb", plan.gpu_memory_gb},
+            {"transpose_forward", plan.transpose_forward},
+            {"transpose_backward", plan.transpose_backward},
+            {"original_median_spacing", plan.original_median_spacing},
+            {"original_median_shape", plan.original_median_shape},
+            {"intensity", intensity},
+            {"configurations", configurations}};
+  write_orientation(json, plan.orientation);
+  return json;
 }
 
 Plan plan_from_json(const Json& value, const std::string& where) {
@@ -231,6 +234,7 @@ Plan plan_from_json(const Json& value, const std::string& where) {
                      "dataset_name",
                      "planner",
                      "gpu_memory_gb",
+                     "orientation",
                      "transpose_forward",
                      "transpose_backward",
                      "original_median_spacing",
@@ -241,6 +245,7 @@ Plan plan_from_json(const Json& value, const std::string& where) {
   plan.dataset_name = reader.at("dataset_name").text();
   plan.planner = reader.at("planner").text();
   plan.gpu_memory_gb = reader.at("gpu_memory_gb").number();
+  plan.orientation = read_orientation(reader);
   plan.transpose_forward = permutation(reader.at("transpose_forward"));
   plan.transpose_backward = permutation(reader.at("transpose_backward"));
   plan.original_median_spacing = real_triple(reader.at("original_median_spacing"), 0);

@@ -49,6 +49,7 @@ struct Plan {
   std::string dataset_name;
   std::string planner;  // "default", "resenc-m", "resenc-l"
   double gpu_memory_gb = 8;
+  std::string orientation;  // axis codes of the images; "" if nothing is known
   std::array<int, 3> transpose_forward{0, 1, 2};
   std::array<int, 3> transpose_backward{0, 1, 2};
   Vec3 original_median_spacing{1, 1, 1};       // after transposition

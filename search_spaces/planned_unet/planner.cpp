@@ -432,6 +432,7 @@ Plan make_plan(const Fingerprint& fingerprint,
   plan.dataset_name = facts.dataset_name;
   plan.planner = kind.name;
   plan.gpu_memory_gb = memory_gb;
+  plan.orientation = fingerprint.orientation;
   plan.intensity = fingerprint.intensity;
 
   // The coarsest axis comes first.
@@ -597,17 +598,19 @@ Json nnunet_plans_json(const Plan& plan) {
   Json shape = Json::array();
   for (const double size : plan.original_median_shape)
     shape.push_back(static_cast<std::int64_t>(std::nearbyint(size)));
-  return {{"dataset_name", plan.dataset_name},
-          {"plans_name", kind.plans_name},
-          {"original_median_spacing_after_transp", plan.original_median_spacing},
-          {"original_median_shape_after_transp", std::move(shape)},
-          {"image_reader_writer", "SimpleITKIO"},
-          {"transpose_forward", plan.transpose_forward},
-          {"transpose_backward", plan.transpose_backward},
-          {"experiment_planner_used", kind.class_name},
-          {"label_manager", "LabelManager"},
-          {"foreground_intensity_properties_per_channel", std::move(intensity)},
-          {"configurations", std::move(configurations)}};
+  Json plans{{"dataset_name", plan.dataset_name},
+             {"plans_name", kind.plans_name},
+             {"original_median_spacing_after_transp", plan.original_median_spacing},
+             {"original_median_shape_after_transp", std::move(shape)},
+             {"image_reader_writer", "SimpleITKIO"},
+             {"transpose_forward", plan.transpose_forward},
+             {"transpose_backward", plan.transpose_backward},
+             {"experiment_planner_used", kind.class_name},
+             {"label_manager", "LabelManager"},
+             {"foreground_intensity_properties_per_channel", std::move(intensity)},
+             {"configurations", std::move(configurations)}};
+  write_orientation(plans, plan.orientation);  // nnU-Net passes over keys that it does not know
+  return plans;
 }
 
 }  // namespace nas

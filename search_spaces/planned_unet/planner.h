@@ -49,7 +49,7 @@ Plan make_plan(const Fingerprint& fingerprint,
 double feature_map_elements(const UnetArchitecture& architecture, const Extent3& patch);
 
 /// The structure of nnU-Net's plans.json with the 3D configurations and the cascade (2D is not
-/// planned).
+/// planned), and our "orientation" where it is known.
 Json nnunet_plans_json(const Plan& plan);
 
 }  // namespace nas

@@ -16,41 +16,6 @@ namespace {
 
 constexpr const char* kFormat = "voxnas.preprocessing";
 
-template <class T>
-std::array<T, 3> permuted(const std::array<T, 3>& values, const std::array<int, 3>& order) {
-  std::array<T, 3> result{};
-  for (std::size_t i = 0; i < 3; ++i) result[i] = values[static_cast<std::size_t>(order[i])];
-  return result;
-}
-
-bool is_identity(const std::array<int, 3>& order) { return order == std::array<int, 3>{0, 1, 2}; }
-
-/// Axis i of the result is axis order[i] of the source. The affine is left as it is: it is of the
-/// file.
-template <class T>
-Volume<T> transposed(const Volume<T>& source, const std::array<int, 3>& order) {
-  Volume<T> result;
-  result.geometry = source.geometry;
-  result.geometry.shape = permuted(source.geometry.shape, order);
-  result.geometry.spacing_mm = permuted(source.geometry.spacing_mm, order);
-  result.channels = source.channels;
-  result.voxels.resize(source.voxels.size());
-  const Extent3& from = source.geometry.shape;
-  const Extent3 strides = permuted(Extent3{from[1] * from[2], from[2], 1}, order);
-  const Extent3& to = result.geometry.shape;
-  for (std::int64_t c = 0; c < source.channels; ++c) {
-    const T* read = source.channel(c).data();
-    T* write = result.channel(c).data();
-    for (std::int64_t d = 0; d < to[0]; ++d) {
-      for (std::int64_t h = 0; h < to[1]; ++h) {
-        const T* row = read + d * strides[0] + h * strides[1];
-        for (std::int64_t w = 0; w < to[2]; ++w) *write++ = row[w * strides[2]];
-      }
-    }
-  }
-  return result;
-}
-
 /// The planned grid for an image; its size is bounded before memory is taken.
 Extent3 planned_shape(const Extent3& shape,
                       const Vec3& spacing,
@@ -103,6 +68,7 @@ Preprocessing make_preprocessing(const Plan& plan,
             label_names.size());
   Preprocessing result;
   result.configuration = chosen.name;
+  result.orientation = plan.orientation;
   result.transpose_forward = plan.transpose_forward;
   result.transpose_backward = plan.transpose_backward;
   result.spacing = chosen.spacing;
@@ -121,18 +87,20 @@ Json to_json(const Preprocessing& preprocessing) {
   Json intensity = Json::array();
   for (const IntensityProperties& channel : preprocessing.intensity)
     intensity.push_back(to_json(channel));
-  return Json{{"format", kFormat},
-              {"version", 1},
-              {"configuration", preprocessing.configuration},
-              {"transpose_forward", preprocessing.transpose_forward},
-              {"transpose_backward", preprocessing.transpose_backward},
-              {"spacing", preprocessing.spacing},
-              {"patch", preprocessing.patch},
-              {"normalization", preprocessing.normalization},
-              {"use_mask_for_norm", preprocessing.use_mask_for_norm},
-              {"intensity", intensity},
-              {"channel_names", preprocessing.channel_names},
-              {"label_names", preprocessing.label_names}};
+  Json json{{"format", kFormat},
+            {"version", 1},
+            {"configuration", preprocessing.configuration},
+            {"transpose_forward", preprocessing.transpose_forward},
+            {"transpose_backward", preprocessing.transpose_backward},
+            {"spacing", preprocessing.spacing},
+            {"patch", preprocessing.patch},
+            {"normalization", preprocessing.normalization},
+            {"use_mask_for_norm", preprocessing.use_mask_for_norm},
+            {"intensity", intensity},
+            {"channel_names", preprocessing.channel_names},
+            {"label_names", preprocessing.label_names}};
+  write_orientation(json, preprocessing.orientation);
+  return json;
 }
 
 Preprocessing preprocessing_from_json(const Json& value, const std::string& where) {
@@ -149,6 +117,7 @@ Preprocessing preprocessing_from_json(const Json& value, const std::string& wher
             reader.at("version").integer());
   Preprocessing result;
   result.configuration = reader.at("configuration").text();
+  result.orientation = read_orientation(reader);
   result.transpose_forward = permutation(reader.at("transpose_forward"));
   result.transpose_backward = permutation(reader.at("transpose_backward"));
   for (std::size_t i = 0; i < 3; ++i) {
@@ -195,10 +164,15 @@ Preprocessing preprocessing_from_json(const Json& value, const std::string& wher
   return result;
 }
 
+Turn turn_to_network(const Geometry& image, const Preprocessing& preprocessing) {
+  return combined(turn_to(image, preprocessing.orientation),
+                  {.axis = preprocessing.transpose_forward, .reversed = {}});
+}
+
 Extent3 preprocessed_shape(const Geometry& geometry, const Preprocessing& preprocessing) {
-  return planned_shape(permuted(geometry.shape, preprocessing.transpose_forward),
-                       permuted(geometry.spacing_mm, preprocessing.transpose_forward),
-                       preprocessing);
+  const Turn turn = turn_to_network(geometry, preprocessing);
+  return planned_shape(
+      turned_values(geometry.shape, turn), turned_values(geometry.spacing_mm, turn), preprocessing);
 }
 
 PreprocessedCase preprocess_case(const Image& image,
@@ -231,24 +205,25 @@ PreprocessedCase preprocess_case(const Image& image,
                    to_text(image.geometry.shape));
   }
 
-  CroppedCase cropped;
-  if (is_identity(preprocessing.transpose_forward)) {
-    cropped = crop_to_nonzero(image, label);
-  } else {
-    const Image turned = transposed(image, preprocessing.transpose_forward);
-    if (label == nullptr) {
-      cropped = crop_to_nonzero(turned, nullptr);
-    } else {
-      const LabelMap turned_label = transposed(*label, preprocessing.transpose_forward);
-      cropped = crop_to_nonzero(turned, &turned_label);
-    }
-  }
   PreprocessedCase result;
   result.original = image.geometry;
+  result.turn = turn_to_network(image.geometry, preprocessing);
+  CroppedCase cropped;
+  if (result.turn.is_identity()) {
+    cropped = crop_to_nonzero(image, label);
+  } else {
+    const Image upright = turned(image, result.turn);
+    if (label == nullptr) {
+      cropped = crop_to_nonzero(upright, nullptr);
+    } else {
+      const LabelMap upright_label = turned(*label, result.turn);
+      cropped = crop_to_nonzero(upright, &upright_label);
+    }
+  }
   result.crop_begin = cropped.begin;
   result.crop_shape = cropped.image.geometry.shape;
 
-  const Vec3 spacing = permuted(image.geometry.spacing_mm, preprocessing.transpose_forward);
+  const Vec3 spacing = result.original_spacing();
   const Extent3 shape = planned_shape(result.crop_shape, spacing, preprocessing);
   const int separate = separate_axis(spacing, preprocessing.spacing);
   const auto resampled_geometry = [&](Geometry geometry) {

@@ -11,6 +11,7 @@
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/orientation.h"
 #include "nas/imaging/volume.h"
 #include "search_spaces/planned_unet/plan.h"
 
@@ -20,6 +21,9 @@ namespace nas {
 /// needs. Written to `preprocessing.json` of a model folder.
 struct Preprocessing {
   std::string configuration;  // "3d_fullres"
+  /// Axis codes ("RAS") that images are turned to; D H W below are those axes. "": nothing is
+  /// known, images are used as they are stored.
+  std::string orientation;
   std::array<int, 3> transpose_forward{0, 1, 2};
   std::array<int, 3> transpose_backward{0, 1, 2};
   Vec3 spacing{1, 1, 1};                   // mm, transposed order
@@ -39,17 +43,23 @@ Preprocessing make_preprocessing(const Plan& plan,
 Json to_json(const Preprocessing& preprocessing);
 Preprocessing preprocessing_from_json(const Json& value, const std::string& where);
 
-/// A case as the network sees it (transposed, cropped to non-zero, resampled, normalised) and the
-/// way back.
+/// From an image's own axes to the network's: to the orientation, then transposed.
+Turn turn_to_network(const Geometry& image, const Preprocessing& preprocessing);
+
+/// A case as the network sees it (turned, cropped to non-zero, resampled, normalised) and the way
+/// back.
 struct PreprocessedCase {
   Image image;  // [C, D, H, W]
   LabelMap
       label;  // [1, D, H, W]; empty voxels when there is no label. -1 outside the non-zero mask
-  Geometry original;            // of the file
-  Extent3 crop_begin{0, 0, 0};  // in the transposed original grid
-  Extent3 crop_shape{0, 0, 0};  // in the transposed original grid, before resampling
+  Geometry original;            // of the image
+  Turn turn;                    // from the image's axes to the network's
+  Extent3 crop_begin{0, 0, 0};  // in the turned original grid
+  Extent3 crop_shape{0, 0, 0};  // in the turned original grid, before resampling
+  /// mm of the turned original grid.
+  Vec3 original_spacing() const { return turned_values(original.spacing_mm, turn); }
 };
-/// nnU-Net's order: transpose, crop to non-zero, normalise, resample. \param threads 0: all
+/// nnU-Net's order: turn, crop to non-zero, normalise, resample. \param threads 0: all
 /// processors. \throws Error(Input) on another number of channels or on NaN or infinity;
 /// Error(Shape) if the label has another grid.
 PreprocessedCase preprocess_case(const Image& image,

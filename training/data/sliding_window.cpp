@@ -79,22 +79,25 @@ void copy_window(const Image& image, const Extent3& start, const Extent3& patch,
   }
 }
 
-LabelMap restore_grid(const std::vector<std::int16_t>& labels,
-                      const PreprocessedCase& input,
-                      const std::array<int, 3>& transpose_forward) {
+LabelMap restore_grid(const std::vector<std::int16_t>& labels, const PreprocessedCase& input) {
   LabelMap result;
   result.geometry = input.original;
   result.voxels.assign(static_cast<std::size_t>(volume(input.original.shape)), 0);
   const Extent3& shape = input.original.shape;
-  const Extent3 file_strides{shape[1] * shape[2], shape[2], 1};
-  Extent3 strides{};
-  for (std::size_t i = 0; i < 3; ++i)
-    strides[i] = file_strides[static_cast<std::size_t>(transpose_forward[i])];
+  const Extent3 edges = turned_values(shape, input.turn);
+  Extent3 strides = turned_values(Extent3{shape[1] * shape[2], shape[2], 1}, input.turn);
+  std::int64_t start = 0;  // of the crop's first voxel in the image's own grid
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (input.turn.reversed[i]) {
+      start += (edges[i] - 1) * strides[i];
+      strides[i] = -strides[i];
+    }
+    start += input.crop_begin[i] * strides[i];
+  }
   const std::int16_t* read = labels.data();
   for (std::int64_t d = 0; d < input.crop_shape[0]; ++d) {
     for (std::int64_t h = 0; h < input.crop_shape[1]; ++h) {
-      std::int16_t* row = result.voxels.data() + (input.crop_begin[0] + d) * strides[0] +
-                          (input.crop_begin[1] + h) * strides[1] + input.crop_begin[2] * strides[2];
+      std::int16_t* row = result.voxels.data() + start + d * strides[0] + h * strides[1];
       for (std::int64_t w = 0; w < input.crop_shape[2]; ++w) row[w * strides[2]] = *read++;
     }
   }
@@ -164,16 +167,11 @@ LabelMap segment_windows(const PreprocessedCase& input,
     }
   }
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] /= weights[i % voxels];
-  Vec3 spacing{};
-  for (std::size_t a = 0; a < 3; ++a) {
-    spacing[a] =
-        input.original.spacing_mm[static_cast<std::size_t>(preprocessing.transpose_forward[a])];
-  }
-  const ScoreSource source{shape, separate_axis(preprocessing.spacing, spacing), [&] {
-                             return ScoreSlab{scores.data(), shape[0]};
-                           }};
-  return restore_grid(
-      argmax_stream(classes, {source}, input.crop_shape), input, preprocessing.transpose_forward);
+  const ScoreSource source{
+      shape, separate_axis(preprocessing.spacing, input.original_spacing()), [&] {
+        return ScoreSlab{scores.data(), shape[0]};
+      }};
+  return restore_grid(argmax_stream(classes, {source}, input.crop_shape), input);
 }
 
 }  // namespace nas

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -31,10 +30,8 @@ std::vector<float> gaussian_importance(const Extent3& patch,
 /// outside.
 void copy_window(const Image& image, const Extent3& start, const Extent3& patch, float* out);
 
-/// Puts labels of the crop (transposed axes) into a map on the file's grid.
-LabelMap restore_grid(const std::vector<std::int16_t>& labels,
-                      const PreprocessedCase& input,
-                      const std::array<int, 3>& transpose_forward);
+/// Puts labels of the crop (the network's axes) into a map on the image's own grid.
+LabelMap restore_grid(const std::vector<std::int16_t>& labels, const PreprocessedCase& input);
 
 /// What a network says of one window: [K, size].
 struct WindowLogits {
