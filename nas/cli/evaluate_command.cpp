@@ -20,6 +20,7 @@
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/metrics.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/orientation.h"
 
 namespace nas {
 namespace {
@@ -32,7 +33,7 @@ struct EvaluateArguments {
   std::string prediction, reference, output;
   int labels = 0;
   double tolerance_mm = 1;
-  bool json = false;
+  bool json = false, accept_misaligned = false;
   int threads = 0;
 };
 
@@ -110,6 +111,50 @@ void print_table(const std::vector<CaseMetrics>& cases, const std::vector<std::s
   });
 }
 
+/// The prediction on the reference's grid: as it is, or turned where it is stored in another axis
+/// order. \throws Error(Shape|Input) with both files if the grids do not agree and `accept` is
+/// false.
+LabelMap onto_reference(LabelMap predicted,
+                        const Geometry& reference,
+                        const Pair& pair,
+                        bool accept) {
+  if (same_grid(predicted.geometry, reference)) return predicted;
+  const Turn turn = turn_onto(predicted.geometry, reference);
+  if (same_grid(turned(predicted.geometry, turn), reference)) {
+    log_info(pair.id,
+             ": prediction stored as ",
+             axis_codes(predicted.geometry),
+             ", reference as ",
+             axis_codes(reference),
+             ": reoriented to be compared in the world");
+    return turned(std::move(predicted), turn);
+  }
+  NAS_CHECK_KIND(Shape,
+                 predicted.geometry.shape == reference.shape,
+                 pair.prediction.string(),
+                 ": prediction of ",
+                 to_text(predicted.geometry.shape),
+                 " voxels, reference ",
+                 pair.reference.string(),
+                 " of ",
+                 to_text(reference.shape));
+  const double apart = grid_distance_mm(predicted.geometry, reference);
+  NAS_CHECK(accept,
+            pair.prediction.string(),
+            ": expected the grid of ",
+            pair.reference.string(),
+            " to ",
+            kGridTolerance,
+            " voxels, found voxels up to ",
+            apart,
+            " mm apart; --accept-misaligned compares voxel by voxel");
+  log_warning(pair.id,
+              ": prediction and reference lie up to ",
+              apart,
+              " mm apart; compared voxel by voxel, as asked");
+  return predicted;
+}
+
 int run_evaluate(const EvaluateArguments& arguments) {
   const fs::path prediction = arguments.prediction;
   const fs::path reference = arguments.reference;
@@ -181,21 +226,11 @@ int run_evaluate(const EvaluateArguments& arguments) {
     each([&](std::size_t i) {
       if (stop_requested()) return;
       try {
-        const LabelMap predicted = read_nifti_label(pairs[i].prediction);
         const LabelMap truth = read_nifti_label(pairs[i].reference);
-        NAS_CHECK_KIND(Shape,
-                       predicted.geometry.shape == truth.geometry.shape,
-                       "prediction of ",
-                       to_text(predicted.geometry.shape),
-                       " voxels, reference of ",
-                       to_text(truth.geometry.shape));
-        const double apart = grid_distance_mm(predicted.geometry, truth.geometry);
-        if (apart > 0.1) {
-          log_warning(pairs[i].id,
-                      ": prediction and reference lie up to ",
-                      apart,
-                      " mm apart; compared voxel by voxel");
-        }
+        const LabelMap predicted = onto_reference(read_nifti_label(pairs[i].prediction),
+                                                  truth.geometry,
+                                                  pairs[i],
+                                                  arguments.accept_misaligned);
         for (const auto* map : {&predicted, &truth}) {
           for (const std::int16_t label : map->voxels) {
             NAS_CHECK(label >= 0 && label <= classes,
@@ -252,6 +287,9 @@ Command evaluate_command() {
             ->check(CLI::Range(1, 32767));
         app.add_option("--tolerance", a->tolerance_mm, "Of the surface Dice (NSD), mm")
             ->check(CLI::Range(0.001, 1e6));
+        app.add_flag("--accept-misaligned",
+                     a->accept_misaligned,
+                     "Compare voxel by voxel where prediction and reference lie apart");
         app.add_option("--threads", a->threads, "0: all processors")->check(CLI::Range(0, 1024));
         app.add_flag("--json", a->json, "Metrics as JSON on stdout instead of the table");
         app.add_option("-o,--output", a->output, "Write the metrics to this JSON file");

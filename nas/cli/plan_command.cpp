@@ -89,8 +89,9 @@ std::string plan_table(const Plan& plan, const PlannerFacts& facts) {
       << ", " << facts.classes - 1
       << (facts.classes == 2 ? " foreground class" : " foreground classes") << "; planner "
       << plan.planner << " for " << number(plan.gpu_memory_gb) << " GB\n";
-  out << "axes of the files in the order " << plan.transpose_forward[0] << " "
-      << plan.transpose_forward[1] << " " << plan.transpose_forward[2]
+  if (!plan.orientation.empty()) out << "orientation " << plan.orientation << "; ";
+  out << "axes in the order " << plan.transpose_forward[0] << " " << plan.transpose_forward[1]
+      << " " << plan.transpose_forward[2]
       << " (0 = D, 1 = H, 2 = W); all triples below in that order\n";
   const std::size_t columns = rows[0].size();
   for (const std::vector<std::string>& row : rows) {
@@ -105,7 +106,7 @@ std::string plan_table(const Plan& plan, const PlannerFacts& facts) {
 }
 
 struct Options {
-  std::string data, fingerprint, dataset, write_fingerprint;
+  std::string data, fingerprint, dataset, write_fingerprint, orientation;
   PlannerOptions planner;
   bool json = false, accept_misaligned = false;
   int threads = 0;
@@ -121,12 +122,16 @@ int run(const Options& o) {
     DataSet data = open_data_set(o.data);
     data.accept_misaligned = o.accept_misaligned;
     check_before_training(data, o.threads);
+    use_orientation(data, o.orientation);
     facts = planner_facts(data);
     fingerprint = compute_fingerprint(data, o.threads);
   } else {
     NAS_CHECK_KIND(Usage,
                    !o.fingerprint.empty() && !o.dataset.empty(),
                    "plan: expected a data set folder, or --fingerprint FILE and --dataset FILE");
+    NAS_CHECK_KIND(Usage,
+                   o.orientation.empty(),
+                   "--orientation goes with a data set folder; a fingerprint has its own");
     const std::filesystem::path dataset = std::filesystem::absolute(o.dataset);
     facts = planner_facts_from_json(
         read_json(dataset), dataset.parent_path().filename().string(), o.dataset);
@@ -151,6 +156,10 @@ Command plan_command() {
         app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)");
         app.add_option("--fingerprint", o->fingerprint, "dataset_fingerprint.json instead of DATA");
         app.add_option("--dataset", o->dataset, "nnU-Net's dataset.json, with --fingerprint");
+        app.add_option("--orientation",
+                       o->orientation,
+                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
+                       "commonest of the data set");
         app.add_option("--write-fingerprint",
                        o->write_fingerprint,
                        "Also write the fingerprint (nnU-Net's dataset_fingerprint.json)");

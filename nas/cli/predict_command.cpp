@@ -17,6 +17,7 @@
 #include "nas/imaging/case_folder.h"
 #include "nas/imaging/case_names.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/orientation.h"
 #include "training/inference/predict.h"
 #include "training/inference/predict_memory.h"
 #include "training/model/device.h"
@@ -40,6 +41,51 @@ std::vector<fs::path> split_commas(const std::string& text) {
   for (std::string part; std::getline(stream, part, ',');) parts.emplace_back(part);
   return parts;
 }
+
+/// How the images of a run lie against the model's.
+class OrientationNotes {
+ public:
+  explicit OrientationNotes(std::string models) : models_(std::move(models)) {}
+
+  void add(const fs::path& file, const Geometry& grid) {
+    const std::string codes = axis_codes(grid);
+    if (codes != models_) ++others_[codes];
+    if (!grid.oriented() && unsaid_++ == 0) first_unsaid_ = file;
+  }
+
+  void tell() const {
+    if (models_.empty()) {
+      log_info(
+          "the model says no orientation of its training images: images are used as they are "
+          "stored");
+      return;
+    }
+    if (unsaid_ > 0) {
+      log_warning(first_unsaid_.string(),
+                  unsaid_ > 1 ? concat_text(" and ", unsaid_ - 1, " more") : "",
+                  ": no orientation said (neither qform nor sform), taken as RAS; the model's "
+                  "images are ",
+                  models_,
+                  ": check that left is left");
+    }
+    std::string found;
+    for (const auto& [codes, count] : others_) {
+      found += concat_text(found.empty() ? "" : ", ", count, " ", codes);
+    }
+    if (found.empty()) return;
+    log_info("stored otherwise than the model's images (",
+             models_,
+             "): ",
+             found,
+             "; turned for prediction, the result is on the image's own grid");
+  }
+
+ private:
+  std::string models_;
+  std::map<std::string, std::int64_t> others_;  // codes -> images
+  std::int64_t unsaid_ = 0;
+  fs::path first_unsaid_;
+};
 
 int run_predict(const PredictArguments& arguments) {
   choose_precision(arguments.options.precision, choose_device(arguments.options.device));
@@ -104,6 +150,7 @@ int run_predict(const PredictArguments& arguments) {
   const std::int64_t total = memory_limit_bytes();
   std::int64_t largest = 0;
   std::string largest_id;
+  OrientationNotes orientations(preprocessing.orientation);
   for (FolderCase& one : cases) {
     if (!one.problem.empty()) continue;
     try {
@@ -116,8 +163,9 @@ int run_predict(const PredictArguments& arguments) {
                 " channels, found ",
                 found,
                 one.images.size() > 1 ? " in the files of this case" : "");
-      const std::int64_t bytes = predict_memory_bytes(
-          models, read_nifti_header(one.images.front()).geometry, arguments.options);
+      const Geometry grid = read_nifti_header(one.images.front()).geometry;
+      orientations.add(one.images.front(), grid);
+      const std::int64_t bytes = predict_memory_bytes(models, grid, arguments.options);
       if (bytes > largest) {
         largest = bytes;
         largest_id = one.id;
@@ -126,6 +174,7 @@ int run_predict(const PredictArguments& arguments) {
       one.problem = error.what();
     }
   }
+  orientations.tell();
   if (largest > 0) {
     log_info(cases.size(),
              cases.size() == 1 ? " case" : " cases",

@@ -431,9 +431,18 @@ std::vector<Finding> check_label_place(const CaseFiles& files,
 
 std::vector<Finding> check_grids(const DataSet& data,
                                  const std::vector<CaseFiles>& cases,
-                                 const std::vector<std::optional<Geometry>>& grids) {
+                                 const std::vector<std::optional<Geometry>>& stored) {
   std::vector<Finding> findings;
   const std::size_t training = data.training.size();
+  std::map<std::string, std::int64_t> codes;
+  for (std::size_t i = 0; i < std::min(training, stored.size()); ++i) {
+    if (stored[i]) ++codes[axis_codes(*stored[i])];
+  }
+  const std::string common = choose_orientation(std::move(codes), 0, data.orientation).codes;
+  std::vector<std::optional<Geometry>> grids = stored;
+  for (auto& grid : grids) {
+    if (grid) grid = turned(*grid, turn_to(*grid, common));
+  }
   const auto median =
       medians(grids, training, [](const Geometry& g, std::size_t a) { return g.spacing_mm[a]; });
   const auto edges = medians(grids, training, [](const Geometry& g, std::size_t a) {

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "nas/core/error.h"
+#include "nas/imaging/orientation.h"
 #include "tests/interop/interop.h"
 
 namespace nas {
@@ -23,6 +24,7 @@ TEST(Monai, VerifiesAndRunsTheBundleAsWePredict) {
   ::setenv("VOXNAS_DATA_CACHE", (temp / "cache").c_str(), 1);
   test::few_hippocampi(source, temp / "data", 8);
   Model model = test::train_tiny(temp / "data", temp / "run", false, 120);
+  EXPECT_EQ(model.preprocessing.orientation.size(), 3u);
   const fs::path bundle = temp / "bundle";
   fs::create_directory(bundle);
   write_monai_bundle(model, bundle);
@@ -52,14 +54,17 @@ TEST(Monai, VerifiesAndRunsTheBundleAsWePredict) {
   image.geometry.spacing_mm = {1.3, 0.9, 1.1};
   image.geometry.affine = {1.1, 0, 0, 0, 0, 0.9, 0, 0, 0, 0, 1.3, 0};
   write_nifti(temp / "images/other_spacing.nii.gz", image);
+  const Image planned = read_nifti_image(temp / "images/as_planned.nii.gz");
+  write_nifti(temp / "images/other_axes.nii.gz", turned(planned, turn_to(planned.geometry, "SPL")));
   ASSERT_TRUE(test::run_logged(
       "cd '" + bundle.string() + "' && OMP_NUM_THREADS=2 " + python.string() +
           " -m monai.bundle run --meta_file configs/metadata.json --config_file "
           "configs/inference.json --bundle_root . --dataset_dir '" +
           (temp / "images").string() + "' --output_dir '" + (temp / "out").string() + "'",
       temp / "run.log"));
-  for (const auto& [name, most] :
-       {std::pair<const char*, double>{"as_planned", 1e-4}, {"other_spacing", 5e-3}}) {
+  for (const auto& [name, most] : {std::pair<const char*, double>{"as_planned", 1e-4},
+                                   {"other_axes", 1e-4},
+                                   {"other_spacing", 5e-3}}) {
     const fs::path file = temp / ("out/" + std::string(name) + ".nii.gz");
     ASSERT_TRUE(fs::exists(file)) << test::text_of(temp / "run.log");
     const LabelMap theirs = read_nifti_label(file);

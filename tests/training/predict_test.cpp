@@ -13,8 +13,10 @@
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/orientation.h"
 #include "nas/imaging/resample.h"
 #include "search_spaces/planned_unet/unet.h"
+#include "tests/support/orientations.h"
 #include "tests/support/support.h"
 #include "training/data/sliding_window.h"
 #include "training/inference/evaluate_cases.h"
@@ -405,6 +407,33 @@ TEST(Predict, SeveralModelsVoteByTheirMeanProbability) {
   EXPECT_LT(thrice - alone, 100 << 20);  // slabs and planes, not 3 classes of 200^3 (96 MB) a model
 }
 
+TEST(Predict, AnImageStoredInAnyOrientationIsSegmentedAlikeInTheWorld) {
+  std::vector<Model> models{random_model(1, {8, 12, 10}, {1, 1.2, 0.9}),
+                            random_model(2, {10, 8, 12}, {1.4, 1, 0.8})};
+  for (Model& model : models) {
+    model.preprocessing.orientation = "SLA";
+    model.preprocessing.transpose_forward = {1, 2, 0};
+    model.preprocessing.transpose_backward = {2, 0, 1};
+  }
+  Image image = noisy_box({13, 15, 11}, {2, 1, 0}, {13, 14, 9});
+  image.geometry.affine = {-0.9, 0.1, 0.05, 20, 0.1, 1.1, -0.2, -5, 0.02, 0.2, 1.96, 7};
+  image.geometry.spacing_mm = {2, 1.1, 0.9};
+  const LabelMap one = predict_image(models.front(), image, exact());
+  const LabelMap both = predict_image(models, image, exact());
+  EXPECT_NE(one.voxels, both.voxels);
+  for (const std::string& codes : test::all_orientations()) {
+    SCOPED_TRACE(codes);
+    const Turn turn = turn_to(image.geometry, codes);
+    const Image stored = turned(image, turn);
+    const LabelMap found = predict_image(models.front(), stored, exact());
+    EXPECT_EQ(found.geometry, stored.geometry);  // to the last bit
+    EXPECT_EQ(turned(found, inverse(turn)).voxels, one.voxels);
+    if (codes[0] == 'P') {
+      EXPECT_EQ(turned(predict_image(models, stored, exact()), inverse(turn)).voxels, both.voxels);
+    }
+  }
+}
+
 TEST(Predict, ModelsAreNamedByListsRunsAndFolds) {
   const test::TempFolder temp;
   const Model model = threshold_model(3);
@@ -616,6 +645,22 @@ TEST(Evaluate, ScoresOnTheOriginalGridAndSavesPredictions) {
   EXPECT_EQ(read_nifti_label(temp / "saved" / "case_1.nii.gz").voxels,
             read_case_label(data, data.find("case_1")).voxels);
   EXPECT_THROW(evaluate_cases(model, data, {"nobody"}, exact(), {}, false), Error);
+
+  // Stored in another orientation, with a label in a third one: the same scores, on the file's
+  // grid.
+  model.preprocessing.orientation = data.orientation = "LAS";
+  const CaseFiles& files = data.training[1];
+  for (const fs::path& file : files.images) {
+    const Image channel = read_nifti_image(file);
+    write_nifti(file, turned(channel, turn_to(channel.geometry, "SPR")));
+  }
+  const LabelMap label = read_nifti_label(files.label);
+  write_nifti(files.label, turned(label, turn_to(label.geometry, "PRI")));
+  const auto again = evaluate_cases(model, data, {"case_1"}, exact(), temp / "saved", false);
+  EXPECT_EQ(again[0].classes.at(0).dice, 1.0);
+  EXPECT_EQ(again[0].classes.at(0).reference_voxels, results[2].classes.at(0).reference_voxels);
+  EXPECT_EQ(read_nifti_header(temp / "saved" / "case_1.nii.gz").geometry,
+            read_nifti_header(files.images[0]).geometry);
 }
 
 TEST(GpuPredict, EqualsTheProcessor) {

@@ -86,8 +86,8 @@ OrderedJson inference_config(const Model& model) {
   const Preprocessing& p = model.preprocessing;
   const std::array<int, 3>& forward = p.transpose_forward;
   const std::array<int, 3>& backward = p.transpose_backward;
-  // MONAI's arrays are [C, X, Y, Z]; D H W of the file is Z Y X, and the network's axis i is axis
-  // transpose_forward[i] of that.
+  // MONAI's arrays are [C, X, Y, Z]; D H W of the turned file is Z Y X, and the network's axis i is
+  // axis transpose_forward[i] of that.
   OrderedJson to_network = {0}, spacing = OrderedJson::array();
   for (std::size_t i = 0; i < 3; ++i) {
     to_network.push_back(1 + (2 - forward[i]));
@@ -96,6 +96,15 @@ OrderedJson inference_config(const Model& model) {
   OrderedJson prepare = OrderedJson::array();
   prepare.push_back(transform("LoadImaged", "image", {{"reader", "NibabelReader"}}));
   prepare.push_back(transform("EnsureChannelFirstd", "image", OrderedJson::object()));
+  if (!p.orientation.empty()) {
+    // With labels of its own: MONAI's default ones are about to change.
+    OrderedJson sides = OrderedJson::array();
+    for (const auto& [low, high] : {std::pair{"L", "R"}, {"P", "A"}, {"I", "S"}}) {
+      sides.push_back(OrderedJson::array({low, high}));
+    }
+    prepare.push_back(
+        transform("Orientationd", "image", {{"axcodes", p.orientation}, {"labels", sides}}));
+  }
   prepare.push_back(transform("CropForegroundd",
                               "image",
                               {{"source_key", "image"},
@@ -240,7 +249,11 @@ std::string readme(const Model& model) {
       p.spacing[1],
       " x ",
       p.spacing[2],
-      " mm. The network's axes are the file's in the order Z Y X, then ",
+      " mm. ",
+      p.orientation.empty() ? std::string("Images are used as they are stored: the model does not "
+                                          "know the orientation of its training images")
+                            : "Images are turned to " + p.orientation,
+      ". The network's axes are theirs in the order Z Y X, then ",
       p.transpose_forward[0],
       " ",
       p.transpose_forward[1],

@@ -11,6 +11,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/core/log.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/dataset_json.h"
 #include "nas/network/torch_file.h"
@@ -53,6 +54,7 @@ Plan known_plan(const Model& model, const UnetArchitecture& architecture) {
   Plan plan;
   plan.dataset_name = "Dataset999_VoxNAS";
   plan.planner = architecture.residual ? "resenc-m" : "default";
+  plan.orientation = p.orientation;
   plan.transpose_forward = p.transpose_forward;
   plan.transpose_backward = p.transpose_backward;
   plan.intensity = p.intensity;
@@ -76,6 +78,7 @@ Preprocessing read_preprocessing(const Json& plans,
   const JsonReader reader(plans, where);
   Plan plan;
   plan.dataset_name = reader.at("dataset_name").text();
+  plan.orientation = read_orientation(reader);  // of our own exports; nnU-Net knows none
   for (const auto& [key, axes] : {std::pair{"transpose_forward", &plan.transpose_forward},
                                   std::pair{"transpose_backward", &plan.transpose_backward}}) {
     const std::vector<std::int64_t> values = reader.at(key).integers();
@@ -195,6 +198,10 @@ void write_nnunet_model(const Model& model, const fs::path& folder) {
   checkpoint.insert("current_epoch", std::int64_t{0});
   const std::vector<char> pickled = pickle_for_python(checkpoint);
 
+  if (!plan.orientation.empty()) {
+    log_info("nnU-Net takes images as they are stored: give it images of orientation ",
+             plan.orientation);
+  }
   write_json(folder / "dataset.json", dataset);
   write_json(folder / "plans.json", plans);
   write_file_atomic(folder / "fold_0" / "checkpoint_final.pth", {pickled.data(), pickled.size()});

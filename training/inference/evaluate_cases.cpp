@@ -26,12 +26,15 @@ std::vector<CaseMetrics> evaluate_cases(Model& model,
     std::vector<std::shared_ptr<const PreprocessedCase>> inputs;
     LabelMap reference;
   };
+  // Each on its image's own grid; the model turns what it has to.
+  DataSet as_stored = data;
+  as_stored.orientation.clear();
   const auto load = [&](std::size_t i) {
-    const CaseFiles& files = data.find(ids[i]);
+    const CaseFiles& files = as_stored.find(ids[i]);
     NAS_CHECK(!files.label.empty(), "case ", files.id, ": cannot be scored, it has no label file");
     Loaded loaded;
-    loaded.inputs = preprocess_for(models, read_case_image(data, files), 1);
-    loaded.reference = read_case_label(data, files);
+    loaded.inputs = preprocess_for(models, read_case_image(as_stored, files), 1);
+    loaded.reference = read_case_label(as_stored, files);
     return loaded;
   };
   const auto classes = static_cast<std::int64_t>(model.preprocessing.label_names.size()) - 1;

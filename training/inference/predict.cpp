@@ -55,17 +55,12 @@ LabelMap predict_preprocessed(const std::vector<Model>& models,
                  " models, got ",
                  inputs.size());
   const PreprocessedCase& first = *inputs.front();
-  const std::array<int, 3>& transpose = models.front().preprocessing.transpose_forward;
-  Vec3 spacing{};
-  for (std::size_t i = 0; i < 3; ++i) {
-    spacing[i] = first.original.spacing_mm[static_cast<std::size_t>(transpose[i])];
-  }
+  const Vec3 spacing = first.original_spacing();
   std::vector<std::unique_ptr<WindowScores>> windows;
   std::int64_t total = 0;
   for (std::size_t i = 0; i < models.size(); ++i) {
     NAS_CHECK_KIND(Internal,
-                   inputs[i]->crop_shape == first.crop_shape &&
-                       models[i].preprocessing.transpose_forward == transpose,
+                   inputs[i]->crop_shape == first.crop_shape && inputs[i]->turn == first.turn,
                    "prediction: the models' inputs lie on different grids");
     windows.push_back(std::make_unique<WindowScores>(
         models[i].network, inputs[i]->image, models[i].preprocessing.patch, options));
@@ -86,8 +81,7 @@ LabelMap predict_preprocessed(const std::vector<Model>& models,
                        }});
   }
   const std::int64_t classes = network_ends(models.front().network->graph()).classes;
-  return restore_grid(
-      argmax_stream(classes, sources, first.crop_shape, options.threads), first, transpose);
+  return restore_grid(argmax_stream(classes, sources, first.crop_shape, options.threads), first);
 }
 
 LabelMap predict_image(const std::vector<Model>& models,

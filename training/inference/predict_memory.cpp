@@ -32,8 +32,6 @@ std::int64_t live_activation_bytes(const Graph& graph,
   return peak * bytes_per_element;
 }
 
-bool is_identity(const std::array<int, 3>& order) { return order == std::array<int, 3>{0, 1, 2}; }
-
 }  // namespace
 
 std::int64_t predict_memory_bytes(const std::vector<Model>& models,
@@ -47,10 +45,8 @@ std::int64_t predict_memory_bytes(const std::vector<Model>& models,
   const Preprocessing& first = models.front().preprocessing;
   const auto channels = static_cast<std::int64_t>(first.normalization.size());
   const std::int64_t classes = network_ends(models.front().network->graph()).classes;
-  Extent3 target{};
-  for (std::size_t i = 0; i < 3; ++i) {
-    target[i] = geometry.shape[static_cast<std::size_t>(first.transpose_forward[i])];
-  }
+  const Turn turn = turn_to_network(geometry, first);
+  const Extent3 target = turned_values(geometry.shape, turn);
 
   const std::vector<std::size_t> shared = first_with_input(models);
   std::int64_t weights = 0, inputs = 0, largest_input = 0, scores = 0, network = 0;
@@ -77,7 +73,7 @@ std::int64_t predict_memory_bytes(const std::vector<Model>& models,
   }
   // Preprocessing: the image, its turned copy, the crop, the results, and one channel of spline
   // coefficients.
-  const std::int64_t turned = is_identity(first.transpose_forward) ? 0 : channels * original * 4;
+  const std::int64_t turned = turn.is_identity() ? 0 : channels * original * 4;
   const std::int64_t preparing =
       channels * original * 4 * 2 + turned + inputs + (original + largest_input) * 8;
   // Prediction: image and network inputs, scores, one network at work, and the labels.

@@ -129,6 +129,7 @@ std::vector<Model> load_models(const std::string& names) {
     same(own.label_names == first.label_names, "labels");
     same(own.channel_names == first.channel_names, "channels");
     same(own.transpose_forward == first.transpose_forward, "axis order (transpose_forward)");
+    same(own.orientation == first.orientation, "orientation of images");
   }
   return models;
 }
