@@ -2,6 +2,7 @@
 #include "nas/imaging/case_check.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iomanip>
 #include <limits>
@@ -125,6 +126,16 @@ std::optional<T> read_or_find(const CaseFiles& files,
   return std::nullopt;
 }
 
+/// Why numbers that look alike may lie a thousandfold apart; "" if both say the same unit.
+std::string other_unit(const Geometry& g, const Geometry& reference) {
+  constexpr std::array<const char*, 4> kUnits{"no unit (mm)", "metres", "mm", "micrometres"};
+  if (!g.stored || !reference.stored || g.stored->unit == reference.stored->unit) return "";
+  return concat_text("; its header says ",
+                     kUnits.at(static_cast<std::size_t>(g.stored->unit)),
+                     ", the other ",
+                     kUnits.at(static_cast<std::size_t>(reference.stored->unit)));
+}
+
 /// The grid of a further file of a case against that of its first image, onto which it is turned.
 /// \returns false if it is
 /// another one.
@@ -188,7 +199,7 @@ bool check_grid(const DataSet& data,
                         files.id,
                         file,
                         "a spacing of " + mm_text(reference.spacing_mm) + " mm (D H W) as " + name,
-                        mm_text(g.spacing_mm) + " mm",
+                        mm_text(g.spacing_mm) + " mm" + other_unit(stored, reference),
                         "correct the header or resample both to one grid" + go_on});
     return data.accept_misaligned;
   }

@@ -45,10 +45,10 @@ std::vector<Finding> check_label_place(const CaseFiles& files,
                                        const Image& image,
                                        const LabelMap& label);
 
-/// What the grids of cases, turned to one orientation, say together: voxel sizes far from the median (fatal where resampling to
-/// it is refused), volumes of one slice (fatal if the median has one).
-/// \param cases the training cases, then perhaps test cases, in which nothing is fatal. Medians are
-/// over the former. \param grids one per case; empty where it is not known.
+/// What the grids of cases, turned to one orientation, say together: voxel sizes far from the
+/// median (fatal where resampling to it is refused), volumes of one slice (fatal if the median has
+/// one). \param cases the training cases, then perhaps test cases, in which nothing is fatal.
+/// Medians are over the former. \param grids one per case; empty where it is not known.
 std::vector<Finding> check_grids(const DataSet& data,
                                  const std::vector<CaseFiles>& cases,
                                  const std::vector<std::optional<Geometry>>& grids);

@@ -85,7 +85,7 @@ TEST(Orientation, OnePatientStoredInAll48WaysIsSegmentedAlike) {
   const Image image = patient();
   const LabelMap expected = segment(image, p);
   EXPECT_EQ(expected.geometry, image.geometry);
-  for (const std::int16_t label : {0, 1, 2}) {
+  for (const int label : {0, 1, 2}) {
     EXPECT_GT(std::ranges::count(expected.voxels, label), 50) << label;
   }
   const PreprocessedCase input = preprocess_case(image, nullptr, p);
