@@ -28,7 +28,7 @@ int add_alternatives(Graph& graph,
     return graph.add_choice(name, inputs, std::move(alternatives));
   }
   Graph chosen = alternative(pick);
-  const std::string prefix = name + ".alt" + std::to_string(pick) + ".";
+  const std::string prefix = alternative_prefix(name, static_cast<std::size_t>(pick));
   std::vector<int> place;
   std::size_t next_input = 0;
   int result = -1;

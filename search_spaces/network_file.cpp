@@ -2,7 +2,6 @@
 #include "search_spaces/network_file.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <string_view>
 
@@ -51,31 +50,11 @@ void find_heads(const Graph& graph, int i, std::vector<int>& heads) {
   for (const int input : node.inputs) find_heads(graph, input, heads);
 }
 
-/// Channels of the input and of the first output.
-std::array<std::int64_t, 2> channels_and_classes(const Graph& graph) {
-  std::vector<std::int64_t> channels;
-  for (const Node& node : graph.nodes) {
-    std::vector<std::int64_t> in;
-    for (const int input : node.inputs) in.push_back(channels[static_cast<std::size_t>(input)]);
-    channels.push_back(result_channels(node, in));
-  }
-  const std::vector<int> inputs = graph.input_nodes(), outputs = graph.output_nodes();
-  NAS_CHECK(inputs.size() == 1 && !outputs.empty(),
-            "network '",
-            graph.name,
-            "': expected one input and an output, found ",
-            inputs.size(),
-            " and ",
-            outputs.size());
-  return {channels[static_cast<std::size_t>(inputs[0])],
-          channels[static_cast<std::size_t>(outputs[0])]};
-}
-
 /// A finished network against what is asked of it.
 void fit_graph(NetworkFile& loaded, const NetworkFileOptions& options, const std::string& where) {
   if (!options.channels && !options.classes) return;
   NAS_CHECK(loaded.graph.is_closed(), where, ": expected a network without open choices");
-  const auto [channels, classes] = channels_and_classes(loaded.graph);
+  const auto [channels, classes] = network_ends(loaded.graph);
   const std::int64_t wanted_channels = options.channels ? options.channels : channels;
   const std::int64_t wanted_classes = options.classes ? options.classes : classes;
   if (channels == wanted_channels && classes == wanted_classes) return;
@@ -138,7 +117,7 @@ Graph adapt_network(const Graph& graph, std::int64_t channels, std::int64_t clas
     result.nodes[static_cast<std::size_t>(head)].attributes["out_channels"] = classes;
   }
   validate(result);
-  NAS_CHECK(channels_and_classes(result)[1] == classes,
+  NAS_CHECK(network_ends(result).classes == classes,
             "network '",
             graph.name,
             "': cannot be adapted to ",

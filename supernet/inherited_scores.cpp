@@ -12,11 +12,10 @@
 #include "nas/core/rng.h"
 #include "nas/imaging/metrics.h"
 #include "training/fit/losses.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {
-
-using Values = std::vector<at::Tensor>;
 
 /// One path on its way through the windows.
 struct Candidate {
@@ -168,7 +167,7 @@ class PathScorer {
         if (stop()) return false;
         network_->set_norm_momentum(1 / static_cast<double>(b + 1));
         Values values = start(*candidate.program, options_.statistics[b].image.to(device_));
-        network_->run(*candidate.program, 0, candidate.program->steps.size(), values);
+        run_steps(*candidate.program, 0, candidate.program->steps.size(), values);
       }
       for (const at::Tensor& buffer : buffers_) candidate.statistics.push_back(buffer.clone());
     }
@@ -231,7 +230,7 @@ class PathScorer {
                const std::vector<char>* keep) {
     for (std::size_t s = at; s < end; ++s) report_.macs += candidate.step_macs[s];
     report_.steps += static_cast<std::int64_t>(end - at);
-    network_->run(*candidate.program, at, end, values, keep);
+    run_steps(*candidate.program, at, end, values, keep);
     at = end;
   }
 

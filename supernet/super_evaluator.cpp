@@ -12,10 +12,13 @@
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/network/safetensors.h"
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"
 #include "supernet/super_training.h"
 #include "training/inference/predict.h"
+#include "training/model/device.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

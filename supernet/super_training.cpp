@@ -10,6 +10,7 @@
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "training/fit/optimizer.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {

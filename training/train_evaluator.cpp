@@ -18,10 +18,16 @@
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
 #include "nas/imaging/metrics.h"
+#include "nas/network/safetensors.h"
 #include "nas/search/budget.h"
+#include "training/data/sliding_window.h"
 #include "training/fit/fit.h"
+#include "training/inference/evaluate_cases.h"
 #include "training/inference/predict.h"
+#include "training/model/device.h"
 #include "training/model/graph_module.h"
+#include "training/model/model_folder.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

@@ -19,6 +19,7 @@
 #include "supernet/search/paths.h"
 #include "supernet/super_training.h"
 #include "training/fit/losses.h"
+#include "training/model/device.h"
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include "nas/core/error.h"
 #include "nas/imaging/nifti.h"
 #include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 int main(int argc, char** argv) try {
   NAS_CHECK(argc == 4, "expected MODEL IMAGE OUT.nii.gz");

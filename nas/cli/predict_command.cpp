@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "training/inference/predict.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -19,6 +17,10 @@
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
 #include "nas/imaging/nifti.h"
+#include "training/inference/predict.h"
+#include "training/inference/predict_memory.h"
+#include "training/model/device.h"
+#include "training/model/model_folder.h"
 
 namespace nas {
 namespace {

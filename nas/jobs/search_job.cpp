@@ -34,6 +34,7 @@
 #include "search_spaces/training_genes.h"
 #include "supernet/super_evaluator.h"
 #include "training/fit/fit.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {

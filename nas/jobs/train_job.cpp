@@ -22,9 +22,14 @@
 #include "search_spaces/network_file.h"
 #include "search_spaces/planned_unet/planner.h"
 #include "search_spaces/planned_unet/unet.h"
+#include "training/data/sliding_window.h"
 #include "training/data/tensorboard.h"
 #include "training/fit/fit.h"
+#include "training/inference/evaluate_cases.h"
 #include "training/inference/predict.h"
+#include "training/model/device.h"
+#include "training/model/model_folder.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

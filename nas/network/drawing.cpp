@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/network/drawing.h"
 
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <thread>
 #include <vector>
 
 #include "nas/core/error.h"
@@ -105,8 +108,14 @@ std::vector<std::vector<int>> boxes_of(const Graph& graph) {
 void run_dot(const std::string& format,
              const std::filesystem::path& source,
              const std::filesystem::path& target,
-             const std::filesystem::path& named) {  // what errors call the target
-  std::vector<std::string> words{"dot", "-T" + format, "-o", target.string(), source.string()};
+             const std::filesystem::path& named,  // what errors call the target
+             double seconds) {
+  // Absolute: a name that begins with '-' would be an option.
+  std::vector<std::string> words{"dot",
+                                 "-T" + format,
+                                 "-o",
+                                 std::filesystem::absolute(target).string(),
+                                 std::filesystem::absolute(source).string()};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
@@ -115,10 +124,26 @@ void run_dot(const std::string& format,
   NAS_CHECK_KIND(
       Io, error != ENOENT, "Graphviz's program `dot` is not installed (Debian package: graphviz)");
   NAS_CHECK_KIND(Io, error == 0, "dot: cannot be started: ", std::strerror(error));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   int status = 0;
-  while (waitpid(process, &status, 0) < 0) {
-    NAS_CHECK_KIND(Io, errno == EINTR, "dot: ", std::strerror(errno));
+  bool late = false;
+  for (;;) {
+    const pid_t done = waitpid(process, &status, late ? 0 : WNOHANG);
+    if (done == process) break;
+    NAS_CHECK_KIND(Io, done == 0 || errno == EINTR, "dot: ", std::strerror(errno));
+    if (!late && std::chrono::steady_clock::now() > end) {
+      late = true;
+      ::kill(process, SIGKILL);
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
   }
+  NAS_CHECK_KIND(Io,
+                 !late,
+                 "cannot draw ",
+                 named.string(),
+                 ": Graphviz's dot was stopped, since it took longer than ",
+                 format_duration(seconds));
   NAS_CHECK_KIND(Io,
                  WIFEXITED(status) && WEXITSTATUS(status) == 0,
                  "cannot draw ",
@@ -213,7 +238,8 @@ std::string to_dot(const Graph& graph, const Extent3& input_space) {
 
 void write_drawing(const Graph& graph,
                    const Extent3& input_space,
-                   const std::filesystem::path& file) {
+                   const std::filesystem::path& file,
+                   double seconds) {
   std::string format = file.extension().string();
   if (!format.empty()) format.erase(0, 1);
   NAS_CHECK_KIND(Usage,
@@ -228,7 +254,7 @@ void write_drawing(const Graph& graph,
       out << dot;
       out.close();
       NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
-      run_dot(format, source, target, file);
+      run_dot(format, source, target, file, seconds);
     } catch (...) {
       std::error_code ignored;
       std::filesystem::remove(source, ignored);

@@ -14,10 +14,13 @@ namespace nas {
 /// shapes on the edges. An open choice is one box that lists its alternatives.
 std::string to_dot(const Graph& graph, const Extent3& input_space);
 
-/// Draws with Graphviz's `dot` program into an SVG, PNG or PDF file (by its extension).
-/// \throws Error(Io) if `dot` is missing or fails, naming the Debian package to install.
+/// Draws with Graphviz's `dot` program into an SVG, PNG or PDF file (by its extension). `dot` is
+/// stopped after `seconds`: its time grows with the square of a graph's edges.
+/// \throws Error(Io) if `dot` is missing (naming the Debian package to install), fails or takes
+/// longer.
 void write_drawing(const Graph& graph,
                    const Extent3& input_space,
-                   const std::filesystem::path& file);
+                   const std::filesystem::path& file,
+                   double seconds = 60);
 
 }  // namespace nas

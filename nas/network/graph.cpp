@@ -234,7 +234,7 @@ int inline_graph(const Graph& graph,
         if (k == chosen) {
           place[i] = inline_graph(node.alternatives[k],
                                   &inputs,
-                                  prefix + node.name + ".alt" + std::to_string(k) + ".",
+                                  alternative_prefix(prefix + node.name, k),
                                   pick,
                                   next_pick,
                                   result);
@@ -321,6 +321,10 @@ std::vector<int> Graph::output_nodes() const {
 
 bool Graph::is_closed() const {
   return std::ranges::none_of(nodes, [](const Node& node) { return node.op == kChoice; });
+}
+
+std::string alternative_prefix(const std::string& choice, std::size_t k) {
+  return choice + ".alt" + std::to_string(k) + ".";
 }
 
 std::vector<int> choice_sizes(const Graph& graph) {

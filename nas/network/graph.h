@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -65,6 +66,9 @@ struct Graph {
 /// inlined nodes are prefixed by the choice's name and "alt<k>.", so a closed path keeps the names
 /// it has in the super-network.
 Graph close_choices(const Graph& graph, const std::vector<int>& pick);
+/// "<choice>.alt<k>.": what stands before the names of alternative k's nodes once it is inlined, and
+/// of its state in a super-network.
+std::string alternative_prefix(const std::string& choice, std::size_t k);
 /// Number of alternatives of each choice in the order `close_choices` expects.
 std::vector<int> choice_sizes(const Graph& graph);
 

@@ -719,6 +719,20 @@ std::vector<std::int64_t> channel_counts(const Graph& graph) {
   return channels;
 }
 
+NetworkEnds network_ends(const Graph& graph) {
+  const std::vector<std::int64_t> channels = channel_counts(graph);
+  const std::vector<int> inputs = graph.input_nodes(), outputs = graph.output_nodes();
+  NAS_CHECK(inputs.size() == 1 && !outputs.empty(),
+            "network '",
+            graph.name,
+            "': expected one input and an output, found ",
+            inputs.size(),
+            " and ",
+            outputs.size());
+  return {channels[static_cast<std::size_t>(inputs[0])],
+          channels[static_cast<std::size_t>(outputs[0])]};
+}
+
 std::vector<std::vector<StateTensor>> graph_state(const Graph& graph) {
   const std::vector<std::int64_t> channels = channel_counts(graph);
   std::vector<std::vector<StateTensor>> states;

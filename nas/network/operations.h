@@ -56,7 +56,7 @@ inline constexpr int kAnyInputs = 1 << 20;
 
 /// One row of the operations table: all that is known about an operation below the torch line.
 /// Validation, shapes, costs, JSON, drawing, ONNX and the tests read it; only the LibTorch lowering
-/// (graph_module.cpp) has a case of its own.
+/// (lowering.cpp) has a case of its own.
 struct Operation {
   std::string name;
   OperationKind kind = OperationKind::Other;
@@ -118,6 +118,12 @@ std::vector<StateTensor> state_tensors(const Node& node, std::span<const TensorS
 /// Channels of every node's result in a closed graph. They follow from the input nodes alone, so no
 /// spatial size is needed. \throws Error(Usage) on an open choice.
 std::vector<std::int64_t> channel_counts(const Graph& graph);
+/// What a network reads and gives: channels of its input and of its first output.
+struct NetworkEnds {
+  std::int64_t channels = 0, classes = 0;
+};
+/// \throws Error(Usage) on an open choice, Error(Input) unless there is one input and an output.
+NetworkEnds network_ends(const Graph& graph);
 /// State tensors of every node of a closed graph, in node order. \throws as channel_counts.
 std::vector<std::vector<StateTensor>> graph_state(const Graph& graph);
 

@@ -14,6 +14,9 @@
 
 namespace nas {
 
+/// The weights in a model folder, and in the folder of a trial whose weights others start from.
+inline constexpr const char* kWeightsFile = "weights.safetensors";
+
 /// Element types of safetensors files, little endian.
 enum class DType { F64, I64, U64, F32, I32, U32, F16, BF16, I16, U16, U8, I8, Bool };
 std::size_t bytes_per_element(DType dtype);

@@ -24,14 +24,11 @@ TrialStatus trial_status_from_text(const std::string& text);  // \throws Error(I
 ///   Retrain    final training, scored on the held-out cases.
 ///   SuperNet   trains a super-network around the genotype; leaves its weights in the trial's
 ///   folder
-///              (kWeightsFile). The score says how well it did itself and ranks nothing.
+///              (kWeightsFile of nas/network/safetensors.h). The score says how well it did itself and ranks nothing.
 ///   Inherited  no training: the genotype scored with the weights of trial `source`.
 enum class TrialPurpose { Search, Retrain, SuperNet, Inherited };
 std::string to_text(TrialPurpose purpose);  // "search", "retrain", "super-net", "inherited"
 TrialPurpose trial_purpose_from_text(const std::string& text);  // \throws Error(Input)
-
-/// What a SuperNet trial leaves in its folder for the trials whose `source` it is.
-inline constexpr const char* kWeightsFile = "weights.safetensors";
 
 /// How a trial ended.
 struct Evaluation {

@@ -20,8 +20,7 @@ void collect(const Graph& graph, const std::string& prefix, std::vector<Decision
       decision.picks.push_back({k});
     decisions.push_back(std::move(decision));
     for (std::size_t k = 0; k < node.alternatives.size(); ++k) {
-      collect(
-          node.alternatives[k], prefix + node.name + ".alt" + std::to_string(k) + ".", decisions);
+      collect(node.alternatives[k], alternative_prefix(prefix + node.name, k), decisions);
     }
   }
 }

@@ -26,6 +26,8 @@
 #include "search_spaces/spaces.h"
 #include "tests/support/support.h"
 #include "training/exchange/export.h"
+#include "training/model/model_folder.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

@@ -18,6 +18,7 @@
 #include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
 #include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 namespace nas::test {
 

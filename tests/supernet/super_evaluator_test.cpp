@@ -14,6 +14,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
+#include "nas/network/safetensors.h"
 #include "search_spaces/planned_unet/mixed_unet_space.h"
 #include "supernet/super_evaluator.h"
 #include "tests/support/small_training.h"

@@ -21,6 +21,8 @@
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
 #include "training/fit/losses.h"
+#include "training/model/device.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

@@ -23,7 +23,10 @@
 #include "search_spaces/planned_unet/unet_space.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
+#include "training/inference/evaluate_cases.h"
 #include "training/inference/predict.h"
+#include "training/model/model_folder.h"
+#include "training/model/weights.h"
 #include "training/train_evaluator.h"
 
 namespace nas {

@@ -16,6 +16,12 @@
 #include "nas/imaging/resample.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
+#include "training/data/sliding_window.h"
+#include "training/inference/evaluate_cases.h"
+#include "training/inference/predict_memory.h"
+#include "training/model/device.h"
+#include "training/model/model_folder.h"
+#include "training/model/weights.h"
 
 namespace nas {
 namespace {

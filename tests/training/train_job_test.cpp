@@ -15,6 +15,7 @@
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
 #include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 namespace nas {
 namespace {

@@ -28,7 +28,11 @@
 #include "training/fit/fit.h"
 #include "training/fit/losses.h"
 #include "training/fit/optimizer.h"
+#include "training/model/convolution.h"
+#include "training/model/device.h"
 #include "training/model/graph_module.h"
+#include "training/model/norm_act.h"
+#include "training/model/weights.h"
 #include "training/settings/options.h"
 #include "training/train_evaluator.h"
 

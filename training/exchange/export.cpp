@@ -12,24 +12,16 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
-#include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
 #include "training/exchange/monai_bundle.h"
 #include "training/exchange/nnunet.h"
-#include "training/model/graph_module.h"
 #include "training/model/state_views.h"
 
 namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string preprocessing_text(const Model& model) {
-  Json json = to_json(model.preprocessing);
-  json["model"] = Json{{"network", graph_id(model.network->graph())}};
-  return json.dump(2);
-}
 
 // ---- TorchScript ----
 
@@ -126,13 +118,6 @@ std::vector<char> pickle_for_python(const c10::IValue& value) {
       "data", bytes.data(), bytes.size(), pickler.tensorData(), writer);
   writer.writeEndOfFile();
   return archive;
-}
-
-void write_model_onnx(const Model& model, const fs::path& file) {
-  write_onnx(file,
-             model.network->graph(),
-             state_views(*model.network).views,
-             {.metadata = {{kPreprocessingKey, preprocessing_text(model)}}});
 }
 
 void write_model_torchscript(const Model& model, const fs::path& file) {

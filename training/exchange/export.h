@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 namespace nas {
 
@@ -32,15 +32,9 @@ std::filesystem::path export_model(const std::filesystem::path& model_folder,
                                    const std::string& format,
                                    std::filesystem::path out = {});
 
-/// preprocessing.json as text, naming network and weights of `model` as in a model folder: the
-/// metadata that every single-file export carries under the key "preprocessing.json".
-inline constexpr const char* kPreprocessingKey = "preprocessing.json";
-
 /// A value of dictionaries, lists, texts, numbers and tensors as Python's
 /// `torch.load(..., weights_only=True)` reads it.
 std::vector<char> pickle_for_python(const c10::IValue& value);
-/// model.onnx with the weights and the preprocessing of `model`.
-void write_model_onnx(const Model& model, const std::filesystem::path& file);
 /// A TorchScript module of the finest output: any batch and space, state-dict names of the graph.
 void write_model_torchscript(const Model& model, const std::filesystem::path& file);
 

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 namespace nas {
 

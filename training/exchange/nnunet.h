@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "training/inference/predict.h"
+#include "training/model/model_folder.h"
 
 namespace nas {
 

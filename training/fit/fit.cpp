@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/fit/fit.h"
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -34,6 +30,7 @@
 #include "training/fit/losses.h"
 #include "training/fit/optimizer.h"
 #include "training/kernels/kernels.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {
@@ -692,42 +689,6 @@ ProbeResult probe(const Graph& graph, const TrainOptions& options, int steps) {
                                             .allocated_bytes[0]
                                             .peak;
   return result;
-}
-
-at::Device choose_device(const std::string& device) {
-  const int count = static_cast<int>(torch::cuda::device_count());
-  if (device == "cpu") return at::kCPU;
-  if (device == "auto") return count > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-  int index = -1;
-  if (device == "cuda") index = 0;
-  if (device.starts_with("cuda:") && device.size() > 5 && device.size() < 9 &&
-      std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    index = std::stoi(device.substr(5));
-  }
-  NAS_CHECK_KIND(
-      Usage, index >= 0, "device: expected auto, cpu, cuda or cuda:<i>, found '", device, "'");
-  NAS_CHECK_KIND(Usage,
-                 index < count,
-                 "device ",
-                 device,
-                 " is not there: LibTorch sees ",
-                 count,
-                 " CUDA devices");
-  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
-}
-
-void set_up_compute(int threads, const at::Device& device) {
-  at::set_num_threads(threads > 0 ? threads : processor_count());
-#if defined(__GLIBC__)
-  // Activations come and go every step; handing their pages back to the kernel costs a tenth of it.
-  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-#endif
-  // Deterministic operators where there is a choice; without filling fresh memory, which would cost
-  // a pass each.
-  at::globalContext().setDeterministicAlgorithms(device.is_cpu(), /*warn_only=*/true);
-  at::globalContext().setDeterministicFillUninitializedMemory(false);
-  at::globalContext().setBenchmarkCuDNN(true);
 }
 
 }  // namespace nas

@@ -118,12 +118,4 @@ struct ProbeResult {
 /// data.
 ProbeResult probe(const Graph& graph, const TrainOptions& options, int steps = 2);
 
-/// "auto" -> cuda:0 if LibTorch sees a device, else cpu. \throws Error(Usage) when a named device
-/// is not there.
-at::Device choose_device(const std::string& device);
-
-/// Compute threads of LibTorch for `threads` (0: all processors), and deterministic operators on
-/// the CPU.
-void set_up_compute(int threads, const at::Device& device);
-
 }  // namespace nas
