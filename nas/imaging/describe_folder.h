@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>  // FolderDescription holds a Json
+
 #include "nas/core/json.h"
 
 namespace nas {
