@@ -6,6 +6,7 @@
 
 #include "nas/core/extent.h"
 #include "nas/imaging/metrics.h"
+#include "training/settings/options.h"
 #include "training/data/preprocessing.h"
 #include "training/inference/predict.h"
 #include "training/model/graph_module.h"

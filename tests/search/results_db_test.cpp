@@ -169,7 +169,9 @@ TEST(ResultsDb, FindsTheBestTrialAndSourcesWithoutReadingAllRows) {
   for (int i = 0; i < 6; ++i) {
     const auto trial = db.claim("search", 0);
     db.finish(trial->id, done(scores[i]), 0);
-    if (i == 2) EXPECT_EQ(db.best_trial("search")->id, 1) << "ties: the lower id";
+    if (i == 2) {
+      EXPECT_EQ(db.best_trial("search")->id, 1) << "ties: the lower id";
+    }
   }
   EXPECT_EQ(db.best_trial("search")->id, 4) << "scores of the highest rung";
   EXPECT_FALSE(db.best_trial("other"));

@@ -228,9 +228,8 @@ TEST(RunSearch, WhatWasMeasuredIsKeptForTheRunThatGoesOn) {
     setup.database = &db;
     setup.space = &space;
     setup.evaluator = &evaluator;
-    setup.recipe = load_recipe("random", strategy_names());
+    setup.recipe = load_recipe("random", strategy_kinds());
     setup.budget = {.steps = 100};
-    setup.strategies = make_strategy;
     setup.clock = [] { return 0.0; };
     setup.folder = folder.path();
     return run_search(setup);
@@ -264,24 +263,28 @@ TEST(RunSearch, AStopThatIsThrownStopsTheTrialAndOtherErrorsAreWhatTheyAre) {
     setup.database = &db;
     setup.space = &space;
     setup.evaluator = &evaluator;
-    setup.recipe = load_recipe("random", strategy_names());
+    setup.recipe = load_recipe("random", strategy_kinds());
     setup.budget = {.steps = 100};
-    setup.strategies = make_strategy;
     setup.clock = [] { return 0.0; };
     setup.folder = folder;
     return run_search(setup);
   };
+  const auto count = [](const std::filesystem::path& folder) {
+    return std::ranges::count(ResultsDb::open(folder / "results.sqlite").trials("search"),
+                              TrialStatus::Stopped,
+                              &Trial::status);
+  };
   TempFolder stopped, broken;
   Throwing evaluator;
   EXPECT_EQ(run(stopped.path(), evaluator), SearchEnd::Stopped);
-  EXPECT_EQ(ResultsDb::open(stopped / "results.sqlite").count("search", TrialStatus::Stopped), 1);
+  EXPECT_EQ(count(stopped.path()), 1);
   evaluator.done = true;
   EXPECT_EQ(run(stopped.path(), evaluator), SearchEnd::Finished);
 
   Throwing disk;
   disk.kind = ErrorKind::Io;
   EXPECT_THROW(run(broken.path(), disk), Error) << "a broken disk is not a stop";
-  EXPECT_EQ(ResultsDb::open(broken / "results.sqlite").count("search", TrialStatus::Stopped), 0);
+  EXPECT_EQ(count(broken.path()), 0);
 }
 
 TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {

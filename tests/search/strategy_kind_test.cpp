@@ -203,7 +203,9 @@ TEST(StrategyKind, EveryRowOfTheTableIsWhole) {
     for (const StageOption& option : kind->options) {
       EXPECT_NO_THROW(stage.set(option.name, option.standard)) << kind->name << ' ' << option.name;
     }
-    if (!kind->final) EXPECT_NO_THROW(stage.set(kind->trials_option, 3)) << kind->name;
+    if (!kind->final) {
+      EXPECT_NO_THROW(stage.set(kind->trials_option, 3)) << kind->name;
+    }
     ErrorKind error{};
     error_of([&] { stage.set("no such option", 1); }, &error);
     EXPECT_EQ(error, ErrorKind::Internal);

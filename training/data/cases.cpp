@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
 

@@ -5,6 +5,8 @@
 
 #include <torch/torch.h>
 
+#include <nlohmann/json.hpp>
+
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 
