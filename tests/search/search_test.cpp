@@ -287,6 +287,11 @@ TEST(RunSearch, AStopThatIsThrownStopsTheTrialAndOtherErrorsAreWhatTheyAre) {
   EXPECT_EQ(count(broken.path()), 0);
 }
 
+std::int64_t lines_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+}
+
 TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
   TempFolder a, b;
   ToySearch straight(a.path());
@@ -311,16 +316,18 @@ TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
       }
       _exit(code);
     }
-    const auto life = std::chrono::milliseconds(rng.integer(5, 60));
-    const auto born = std::chrono::steady_clock::now();
+    // By what was done, not by a clock: some children die before their first step, all get on.
+    const std::int64_t steps = lines_of(b / "log") + rng.integer(0, 60);
+    const auto after = std::chrono::microseconds(rng.integer(0, 3000));
     int status = 0;
     while (waitpid(child, &status, WNOHANG) == 0) {
-      if (std::chrono::steady_clock::now() - born > life) {
+      if (lines_of(b / "log") >= steps) {
+        std::this_thread::sleep_for(after);
         kill(child, SIGKILL);
         waitpid(child, &status, 0);
         break;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
     if (WIFEXITED(status)) {
       ASSERT_EQ(WEXITSTATUS(status), 0);
@@ -332,9 +339,8 @@ TEST(RunSearch, KilledAtRandomPointsItEndsAsTheStraightRun) {
   EXPECT_EQ(results_table(straight.trials()), results_table(trials));
   // At most the one step between work and checkpoint is repeated per kill: finished trials never
   // are.
-  std::ifstream log(b / "log");
-  std::int64_t steps = 0, wanted = 0;
-  for (std::string line; std::getline(log, line);) ++steps;
+  const std::int64_t steps = lines_of(b / "log");
+  std::int64_t wanted = 0;
   for (const Trial& trial : trials) wanted += trial.evaluation.steps;
   EXPECT_GE(steps, wanted);
   EXPECT_LE(steps, wanted + kills);

@@ -682,13 +682,13 @@ TEST(C2fnasSpace, CountsItsNetworksAndDrawsTopologiesEvenly) {
 TEST(C2fnasSpace, ShortTextIsLevelsOperationsAndWhatDiffersInScale) {
   const auto space = make_space(example_description("c2fnas"));
   Genotype genotype = space->start();
-  EXPECT_EQ(space->short_text(genotype), "c2fnas 011223322110 ops 3d3d3d3d3d3d3d3d3d3d3d3d");
+  EXPECT_EQ(space->short_text(genotype), "c2fnas 001123221000 ops 3d3d3d3d3d3d3d3d3d3d3d3d");
   const Genotype start = genotype;
   genotype.values[14] = 2 - genotype.values[14];
   genotype.values[26] = 1;
   const std::string second = space->genes()[14].values[2];
   EXPECT_EQ(space->short_text(genotype),
-            "c2fnas 011223322110 ops 3d" + second + "3d3d3d3d3d3d3d3d3d3d cells=14");
+            "c2fnas 001123221000 ops 3d" + second + "3d3d3d3d3d3d3d3d3d3d cells=14");
   EXPECT_EQ(space->short_text(genotype, &start),
             "ops 3d" + second + "3d3d3d3d3d3d3d3d3d3d cells=14");
   EXPECT_EQ(space->short_text(start, &start), "as the start");
