@@ -5,6 +5,8 @@
 #include <set>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "nas/core/error.h"
 #include "nas/core/json.h"
 #include "nas/imaging/nifti.h"

@@ -3,6 +3,8 @@
 
 #include <map>
 
+#include <nlohmann/json.hpp>
+
 #include <torch/torch.h>
 
 #include <nlohmann/json.hpp>
