@@ -9,50 +9,13 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/imaging/nifti.h"
+#include "nas/imaging/case_check.h"
 #include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// The doctor's quick look: every file is there and the grids of a case agree. Reads headers only.
-void check_headers(const DataSet& data) {
-  std::string findings;
-  int count = 0;
-  auto note = [&](const std::string& text) {
-    if (++count <= 5) findings += "\n  " + text;
-  };
-  for (const CaseFiles& files : data.training) {
-    try {
-      const Geometry grid = read_nifti_header(files.images.at(0)).geometry;
-      std::vector<fs::path> others(files.images.begin() + 1, files.images.end());
-      NAS_CHECK(!files.label.empty(), files.id, ": a training case needs a label file");
-      others.push_back(files.label);
-      for (const fs::path& other : others) {
-        const Geometry found = read_nifti_header(other).geometry;
-        if (found.shape != grid.shape) {
-          note(concat_text(other.string(),
-                           ": expected shape ",
-                           to_text(grid.shape),
-                           ", found ",
-                           to_text(found.shape)));
-        }
-      }
-    } catch (const Error& error) {
-      note(error.what());
-    }
-  }
-  NAS_CHECK(count == 0,
-            data.folder.string(),
-            ": ",
-            count,
-            " file(s) are not fit for training; `voxnas doctor ",
-            data.folder.string(),
-            "` tells all:",
-            findings);
-}
 
 Split split_of(const DataSet& data, std::int64_t fold) {
   if (fold < 0) {
@@ -107,7 +70,7 @@ void check_can_be_split(const DataSet& data) {
 Prepared open_fold(const PrepareOptions& options) {
   Prepared prepared;
   prepared.data = open_data_set(options.data);
-  check_headers(prepared.data);
+  check_before_training(prepared.data, options.threads);
   prepared.split = split_of(prepared.data, options.fold);
   return prepared;
 }
