@@ -37,6 +37,7 @@
 #include "training/model/weights.h"
 #include "training/settings/options.h"
 #include "training/train_evaluator.h"
+#include "training/trial_run.h"
 
 namespace nas {
 namespace {
