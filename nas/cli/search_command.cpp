@@ -68,6 +68,7 @@ std::string command_of(const Arguments& a) {
   }
   if (job.trials != plain.trials) out << " --trials " << job.trials;
   if (job.planner != plain.planner) out << " --planner " << job.planner;
+  if (!job.orientation.empty()) out << " --orientation " << job.orientation;
   if (job.device != plain.device) out << " --device " << job.device;
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
@@ -180,6 +181,10 @@ Command search_command() {
         app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
             ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();
+        app.add_option("--orientation",
+                       a->job.orientation,
+                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
+                       "commonest of the data set");
         app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
         app.add_option("--seeds",
                        a->seeds,

@@ -76,6 +76,10 @@ Command train_command() {
         app.add_option("--planner", a->job.planner, "default, resenc-m or resenc-l")
             ->check(CLI::IsMember(planner_names()))
             ->capture_default_str();
+        app.add_option("--orientation",
+                       a->job.orientation,
+                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
+                       "commonest of the data set");
         app.add_flag("--weights",
                      a->job.weights,
                      "Start from the weights of the model folder --network where shapes agree")

@@ -18,7 +18,8 @@ inline constexpr double kGridTolerance = 0.1;
 
 /// The sides of the patient that the file's x, y and z point to: "RAS", "LPS", ... Each axis gets
 /// the nearest side of the closest rotation (polar decomposition), the most decided axis first, the
-/// earlier one on a tie. Source: the rule of nibabel's io_orientation.
+/// earlier one on a tie. Source: the rule of nibabel's io_orientation, in which rounding may decide
+/// an exact tie (45 degrees) otherwise.
 std::string axis_codes(const Geometry& geometry);
 /// `text` in capitals. \throws Error(Usage) naming `where` unless it has one letter of each of RL,
 /// AP, SI.

@@ -37,6 +37,7 @@ Json folds_json(const TrainJob& job) {
           {"weights", job.weights},
           {"configuration", job.configuration},
           {"planner", job.planner},
+          {"orientation", job.orientation},
           {"options", job.options},
           {"base", to_json(job.base)}};
 }
@@ -57,6 +58,7 @@ TrainJob read_folds_job(const fs::path& record, const TrainJob& asked) {
   job.weights = reader.has("weights") && reader.at("weights").boolean();
   job.configuration = reader.at("configuration").text();
   job.planner = reader.at("planner").text();
+  if (reader.has("orientation")) job.orientation = reader.at("orientation").text();
   job.options = reader.at("options").text();
   job.options_name = record.string() + ": options";
   job.base = train_options_from_json(reader.at("base").json(), record.string() + ": base");
@@ -108,7 +110,9 @@ TrainJob winner_job(const fs::path& search_run) {
   if (job.resume) return job;
   job.data = run.data_folder;
   job.network = (folder.model() / kOwnNetwork).string();
-  job.planner = plan_from_json(parse_json(run.plan_json, where), where).planner;
+  const Plan plan = plan_from_json(parse_json(run.plan_json, where), where);
+  job.planner = plan.planner;
+  job.orientation = plan.orientation;
   job.steps = winner->steps;
   job.options = winner->settings;
   job.options_name = concat_text(where, ": settings of trial ", winner->id);

@@ -78,6 +78,11 @@ Prepared open_fold(const PrepareOptions& options) {
 void plan_fold(Prepared& prepared,
                const PrepareOptions& options,
                const std::optional<Fingerprint>& known) {
+  if (known) {
+    prepared.data.orientation = known->orientation;
+  } else {
+    use_orientation(prepared.data, options.orientation);
+  }
   const DataSet seen = without_held_out(prepared.data, prepared.split);
   prepared.fingerprint =
       known ? *known : compute_fingerprint(seen, options.threads, options.show_progress);

@@ -20,7 +20,8 @@ struct PrepareOptions {
   std::int64_t fold = 0;       // whose validation cases are held out; -1: all cases train
   std::string configuration = "3d_fullres";
   std::string planner = "default";
-  int threads = 0;  // 0: all
+  std::string orientation;  // axis codes that images are turned to; "": the commonest
+  int threads = 0;          // 0: all
   bool show_progress = true;
 };
 
@@ -46,7 +47,8 @@ struct Prepared {
 /// such fold.
 Prepared open_fold(const PrepareOptions& options);
 
-/// Fingerprint (unless `known`, of a run that goes on) and plan; neither sees a held-out case.
+/// Orientation (of all cases, so that folds agree), fingerprint (unless `known`, of a run that goes
+/// on) and plan; the latter two see no held-out case.
 void plan_fold(Prepared& prepared,
                const PrepareOptions& options,
                const std::optional<Fingerprint>& known = std::nullopt);

@@ -245,6 +245,7 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
   const PrepareOptions prepare{.data = options.data,
                                .fold = options.fold,
                                .planner = options.planner,
+                               .orientation = options.orientation,
                                .threads = options.threads,
                                .show_progress = options.show_progress};
   NAS_CHECK_KIND(Usage, options.fold >= 0, "--fold: expected 0 or more, found ", options.fold);
@@ -315,6 +316,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
                        ? open_same_data(prepare, reader.at("data_record").json())
                        : open_fold(prepare);
   bench.prepared.plan = plan_from_json(parse_json(run.plan_json, where), where);
+  bench.prepared.data.orientation = bench.prepared.plan.orientation;
   open_cache(bench.prepared, prepare);
   NAS_CHECK(bench.prepared.cache.key() == reader.at("cache_key").text(),
             run.data_folder,

@@ -30,6 +30,7 @@ Json to_json(const SearchJobOptions& o) {
           {"recipe", to_json(effective_recipe(o))},
           {"seed", o.seed},
           {"planner", o.planner},
+          {"orientation", o.orientation},
           {"device", o.device},
           {"precision", o.precision},
           {"threads", o.threads},
@@ -46,6 +47,7 @@ SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_
   o.recipe = recipe_file.string();
   o.seed = static_cast<std::uint64_t>(reader.at("seed").integer());
   o.planner = reader.at("planner").text();
+  if (reader.has("orientation")) o.orientation = reader.at("orientation").text();
   o.device = reader.at("device").text();
   o.precision = reader.at("precision").text();
   o.threads = static_cast<int>(reader.at("threads").integer(0, 4096));

@@ -40,7 +40,7 @@ namespace fs = std::filesystem;
 struct TrainRun {
   std::string data;
   int fold = 0;  // -1: all cases train
-  std::string configuration, planner;
+  std::string configuration, planner, orientation;
   double budget_seconds = 0;
   TrainOptions options;
   Json transfer;     // weights to start from, and how many fitted; null without
@@ -55,6 +55,7 @@ Json to_json(const TrainRun& run) {
           {"fold", run.fold},
           {"configuration", run.configuration},
           {"planner", run.planner},
+          {"orientation", run.orientation},
           {"budget_seconds", run.budget_seconds},
           {"options", to_json(run.options)},
           {"transfer", run.transfer},
@@ -74,6 +75,7 @@ TrainRun read_run(const fs::path& file) {
   run.fold = static_cast<int>(reader.at("fold").integer(-1, 1 << 20));
   run.configuration = reader.at("configuration").text();
   run.planner = reader.at("planner").text();
+  if (reader.has("orientation")) run.orientation = reader.at("orientation").text();
   run.budget_seconds = reader.at("budget_seconds").number();
   run.options = train_options_from_json(reader.at("options").json(), file.string() + ": options");
   if (reader.has("transfer")) run.transfer = reader.at("transfer").json();
@@ -89,6 +91,7 @@ TrainRun new_run(const TrainJob& job) {
   run.fold = job.fold;
   run.configuration = job.configuration;
   run.planner = job.planner;
+  run.orientation = job.orientation;
   run.budget_seconds = job.budget_seconds;
   if (job.weights) {
     const fs::path file = fs::absolute(fs::path(job.network) / "weights.safetensors");
@@ -121,6 +124,7 @@ Prepared prepare(const TrainRun& run, const TrainJob& job, const RunFolder& fold
                                .fold = run.fold,
                                .configuration = run.configuration,
                                .planner = run.planner,
+                               .orientation = run.orientation,
                                .threads = job.base.threads};
   std::optional<Fingerprint> known;
   if (job.resume && fs::exists(folder.fingerprint())) {

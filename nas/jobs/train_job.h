@@ -23,6 +23,7 @@ struct TrainJob {
   bool weights = false;  // start from the weights of the model folder `network` where shapes agree
   std::string configuration = "3d_fullres";
   std::string planner = "default";
+  std::string orientation;               // axis codes that images are turned to; "": the commonest
   std::string options;                   // JSON text of training options that overrule the rule
   std::string options_name = "options";  // where they come from, for errors
   bool resume = false;  // take everything from the run folder and go on; `data`: where the data set

@@ -12,6 +12,8 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/imaging/nifti.h"
+#include "nas/imaging/orientation.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
@@ -23,6 +25,58 @@ namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
+
+TEST(TrainJob, AMixedDataSetTrainsTheModelOfTheStraightOne) {
+  const test::TempFolder temp;
+  ::setenv("VOXNAS_DATA_CACHE", (temp / "cache").c_str(), 1);
+  test::write_small_phantom(temp.path(), 4, {16, 18, 16});
+  fs::copy(temp / "data", temp / "mixed", fs::copy_options::recursive);
+  const DataSet mixed = open_data_set(temp / "mixed");
+  const std::vector<std::string> codes{"LPS", "RAS", "SAL"};
+  for (std::size_t i = 0; i < mixed.training.size(); ++i) {
+    const CaseFiles& files = mixed.training[i];
+    const Image image = read_nifti_image(files.images.front());
+    const LabelMap label = read_nifti_label(files.label);
+    write_nifti(files.images.front(), turned(image, turn_to(image.geometry, codes[i % 3])));
+    write_nifti(files.label, turned(label, turn_to(label.geometry, codes[(i + 1) % 3])));
+  }
+  const fs::path network = temp / "network.json";
+  write_graph(network.string(), make_unet(test::small_architecture()));
+  std::vector<TrainOutcome> outcomes;
+  for (const char* name : {"data", "mixed"}) {
+    TrainJob job;
+    job.data = temp / name;
+    job.run_folder = temp / concat_text("run_", name);
+    job.steps = 2;
+    job.network = network.string();
+    job.orientation = "als";
+    job.options = R"({"batch": 1, "patch": [16, 16, 16], "augmentation": 0})";
+    job.base.device = "cpu";
+    job.base.precision = "fp32";
+    job.base.threads = 1;
+    outcomes.push_back(train_network(job));
+    EXPECT_EQ(load_model(job.run_folder / "model").preprocessing.orientation, "ALS");
+  }
+  const auto file = [&](const char* run, const char* name) {
+    return read_file(temp / run / "model" / name, 64 << 20);
+  };
+  EXPECT_EQ(file("run_data", "weights.safetensors"), file("run_mixed", "weights.safetensors"));
+  EXPECT_EQ(file("run_data", "preprocessing.json"), file("run_mixed", "preprocessing.json"));
+  ASSERT_EQ(outcomes[0].held_out.size(), outcomes[1].held_out.size());
+  ASSERT_FALSE(outcomes[0].held_out.empty());
+  for (std::size_t i = 0; i < outcomes[0].held_out.size(); ++i) {
+    for (std::size_t k = 0; k < 2; ++k) {
+      const ClassMetrics &a = outcomes[0].held_out[i].classes[k],
+                         &b = outcomes[1].held_out[i].classes[k];
+      EXPECT_EQ(a.predicted_voxels, b.predicted_voxels);
+      EXPECT_EQ(a.common_voxels, b.common_voxels);
+    }
+    // Each prediction lies on its image's own grid.
+    const std::string id = outcomes[1].held_out[i].id;
+    EXPECT_EQ(read_nifti_header(temp / "run_mixed" / "predictions" / (id + ".nii.gz")).geometry,
+              read_nifti_header(mixed.find(id).images.front()).geometry);
+  }
+}
 
 TEST(TrainJob, FoldsScoreEveryCaseOnceAndGoOnWhereTheyStopped) {
   const test::TempFolder temp;
@@ -66,6 +120,7 @@ TEST(TrainJob, FoldsScoreEveryCaseOnceAndGoOnWhereTheyStopped) {
   const LabelMap labels = predict_image(
       models, read_case_image(data, data.training[0]), {.device = "cpu", .precision = "fp32"});
   EXPECT_EQ(labels.geometry, read_case_image(data, data.training[0]).geometry);
+  EXPECT_EQ(models[0].preprocessing.orientation, "RAS");  // of the phantom
   EXPECT_THROW(train_all_folds(job), Error);
 
   // As if it had been stopped in fold 3: that fold goes on from its record, the last one starts.
