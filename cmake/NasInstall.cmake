@@ -16,7 +16,7 @@ set(NAS_PUBLIC_HEADERS
   nas/search/search_space.h nas/search/strategy.h nas/search/evaluator.h nas/search/recipe.h nas/search/run_search.h
   nas/search/results_db.h nas/search/statistics.h
   search_spaces/spaces.h search_spaces/planned_unet/plan.h search_spaces/planned_unet/planner.h
-  nas/jobs/strategies.h nas/report/report.h)
+  nas/jobs/strategies/strategies.h nas/report/report.h)
 
 # The exported targets and what of ours they link, PRIVATE too: archives need it when a program is linked.
 set(todo ${NAS_EXPORTED})

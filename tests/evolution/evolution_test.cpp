@@ -18,7 +18,7 @@
 #include "evolution/clustering.h"
 #include "evolution/regularized.h"
 #include "nas/core/error.h"
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/search/draws.h"
 #include "nas/search/results_db.h"
 #include "nas/search/run_search.h"

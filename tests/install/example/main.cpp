@@ -4,7 +4,7 @@
 #include <iostream>
 
 #include "nas/imaging/phantom.h"
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/network/graph.h"
 #include "nas/report/report.h"
 #include "nas/search/run_search.h"
