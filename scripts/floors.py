@@ -240,7 +240,8 @@ def check(house, root):
     # Whose is a header? Its source's target; else the lowest of the nearest folder that sees all that it includes.
     folders = {}
     for target in house.targets.values():
-        folders.setdefault(target.folder, []).append(target)
+        if target.library or target.sources:  # not a library of generated sources alone
+            folders.setdefault(target.folder, []).append(target)
     rooms = {}
     for source, target in house.owner.items():
         rooms.setdefault(str(Path(source).with_suffix("")), target)
