@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/exchange/torchscript.h"
 
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +14,7 @@
 #include <torch/csrc/jit/serialization/pickler.h>
 #include <torch/script.h>
 
+#include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
@@ -95,8 +99,13 @@ void write_model_torchscript(const Model& model, const fs::path& file) {
   }
   for (const TorchScriptPart& part : parts) builder.at(part.node).define(part.source);
   const torch::jit::ExtraFilesMap extra{{kPreprocessingKey, preprocessing_text(model)}};
-  write_path_atomic(
-      file, [&](const fs::path& temporary) { builder.at("").save(temporary.string(), extra); });
+  write_path_atomic(file, [&](const fs::path& temporary) {
+    // Through a stream: as a file's name LibTorch takes only one with a dot.
+    std::ofstream out(temporary, std::ios::binary);
+    if (out) builder.at("").save(out, extra);
+    out.close();
+    NAS_CHECK_KIND(Io, out.good(), "cannot write ", file.string(), ": ", std::strerror(errno));
+  });
 }
 
 }  // namespace nas
