@@ -34,12 +34,12 @@ struct ScaledPoint {
   double score = 0;
 };
 struct FittedRule : ScalingRule {
-  std::int64_t points = 0;  // that it rests on, those as dear as the start not counted
+  std::int64_t points = 0;  // that it rests on, those of the start's cost not counted
 };
 /// The rule that the points themselves suggest. Ours: only points that no cheaper or equally cheap
 /// one matches in score count (they are what a budget would buy); phi is log2 of their cost, and
 /// the logarithms of the factors are fitted as multiples of phi by least squares. Nothing with
-/// fewer than two such points dearer or cheaper than the start: one alone lies on any rule.
+/// fewer than two such points of another cost than the start's: one alone lies on any rule.
 std::optional<FittedRule> fit_scaling_rule(const std::vector<ScaledPoint>& points);
 
 /// Factors of `genotype` relative to `start`, read from the texts of genes of group "scale":

@@ -8,7 +8,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/report/text.h"
 #include "nas/search/forecast.h"
 #include "nas/search/recipe.h"

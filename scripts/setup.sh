@@ -124,7 +124,8 @@ if ! "$env/bin/python" -m pip --version >/dev/null 2>&1; then
   rm -rf "$env"
   "$python" -m venv "$env"
 fi
-pip_install() { "$env/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary=:all: "$@" >&2; }
+# Only what scripts/lock_requirements.py has written down: the index may not give other files for these versions.
+pip_install() { "$env/bin/python" -m pip install --disable-pip-version-check --no-input --require-hashes --only-binary=:all: "$@" >&2; }
 
 if ! test_ready; then
   say "installing the packages of the tests"

@@ -69,7 +69,7 @@ ScoringOptions scoring_options(const TrainEvaluatorSetup& setup,
   return options;
 }
 
-/// Bytes of a training step: of a single path that of the dearest closed network tried; of a
+/// Bytes of a training step: of a single path that of the costliest closed network tried; of a
 /// mixture the sum over the options, which counts what all alternatives share too often: an upper
 /// bound.
 std::int64_t super_memory_bytes(const Graph& graph,

@@ -38,9 +38,8 @@ struct TrainEvaluatorSetup {
 
 /// Scores a genotype by training its network with `fit`, with the options that the schedule rule
 /// (plan_training) gives for the trial's steps or seconds.
-///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on the
-///   preprocessed grid
-///     (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
+///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on
+///     the preprocessed grid (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
 ///   Retrain: trains on inner_training too, writes run_folder/<label> ("best", "baseline"), scores
 ///     inner_validation (metric `inner_dice`, which decides what is delivered) and the held-out
 ///     cases on their original grid; predictions in run_folder/predictions/<label>.

@@ -7,6 +7,7 @@
 #include <torch/torch.h>
 
 #include "nas/core/error.h"
+#include "nas/core/exception_text.h"
 #include "nas/core/progress.h"
 #include "nas/core/run_folder.h"
 #include "nas/network/safetensors.h"
@@ -50,9 +51,9 @@ Evaluation survive(const std::function<Evaluation()>& run) {
     evaluation = run();
   } catch (const std::bad_alloc& error) {
     evaluation.status = TrialStatus::OutOfMemory;
-    evaluation.message = error.what();
+    evaluation.message = exception_text(error);
   } catch (const c10::Error& error) {
-    evaluation.message = first_line(error.what_without_backtrace());
+    evaluation.message = first_line(exception_text(error));
     evaluation.status =
         says_out_of_memory(evaluation.message) ? TrialStatus::OutOfMemory : TrialStatus::Failed;
   } catch (const Error& error) {

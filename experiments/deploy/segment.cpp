@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "nas/core/error.h"
+#include "nas/core/exception_text.h"
 #include "nas/imaging/nifti.h"
 #include "training/inference/predict.h"
 #include "training/model/model_folder.h"
@@ -15,6 +16,6 @@ int main(int argc, char** argv) try {
   nas::write_nifti(argv[3], nas::predict_image(model, image, {.precision = "fp32"}));
   return 0;
 } catch (const std::exception& error) {
-  std::cerr << "segment: " << error.what() << "\n";
+  std::cerr << "segment: " << nas::exception_text(error) << "\n";
   return 1;
 }

@@ -50,6 +50,8 @@ Command phantom_command() {
         app.add_option("--spacing", a->spacing, "Voxel size in mm, D H W")->capture_default_str();
         app.add_option("--channels", o.channels, "Channels")->capture_default_str();
         app.add_option("--classes", o.classes, "Foreground classes")->capture_default_str();
+        app.add_flag(
+            "--alike", o.alike, "All organs look the same; only their place tells them apart");
         app.add_flag("--lesion-class",
                      o.lesion_class,
                      "The last class is a lesion in about half of the cases");

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <exception>
 #include <iostream>
-#include <new>
 #include <string_view>
 
 #include "nas/cli/torch_program.h"
 #include "nas/cli/verbs.h"
 #include "nas/core/error.h"
+#include "nas/core/exception_text.h"
 #include "nas/core/json.h"
 #include "nas/core/log.h"
 #include "nas/core/threads.h"
@@ -133,11 +133,8 @@ int run_program(int argc, char** argv, const Program& program) {
   } catch (const Error& error) {
     log_line(LogLevel::Error, error.what());
     return error.kind() == ErrorKind::Usage ? 2 : 1;
-  } catch (const std::bad_alloc&) {
-    log_line(LogLevel::Error, "out of memory");
-    return 1;
   } catch (const std::exception& error) {
-    log_line(LogLevel::Error, error.what());
+    log_line(LogLevel::Error, exception_text(error));
     return 1;
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/report/report.h"
 
 #include <CLI/CLI.hpp>

@@ -161,7 +161,7 @@ Command search_command() {
                        "random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
             ->capture_default_str();
         app.add_option("--space", a->job.space, "Search space instead of the recipe's");
-        app.add_option("--control", a->control, "Retrain the best of an equally dear search too")
+        app.add_option("--control", a->control, "Retrain the best of a search of the same cost too")
             ->check(CLI::IsMember({"random"}));
         app.add_option("--search", a->search, "Search the training options after the architecture")
             ->check(CLI::IsMember({"training"}));

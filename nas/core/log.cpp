@@ -30,12 +30,12 @@ bool stderr_is_terminal() {
   return is;
 }
 
-struct Dress {
+struct Style {
   const char* color;
   const char* prefix;
 };
 
-Dress dress_of(LogLevel level) {
+Style style_of(LogLevel level) {
   switch (level) {
     case LogLevel::Debug:
       return {"\033[2m", ""};
@@ -61,12 +61,12 @@ void log_line(LogLevel level, const std::string& text) {
     log.sink(level, text);
     return;
   }
-  const Dress dress = dress_of(level);
-  const bool colored = use_color() && *dress.color != '\0';
+  const Style style = style_of(level);
+  const bool colored = use_color() && *style.color != '\0';
   // One string and one call, so that lines of several processes do not mix.
   const std::string line = concat_text(log.live ? kClearLine : "",
-                                       colored ? dress.color : "",
-                                       dress.prefix,
+                                       colored ? style.color : "",
+                                       style.prefix,
                                        colored ? "\033[0m" : "",
                                        text,
                                        "\n");

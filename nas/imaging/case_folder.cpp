@@ -60,10 +60,15 @@ FolderCases cases_in_folder(const fs::path& folder, std::size_t channels) {
   FolderCases result;
   std::map<std::string, fs::path> files;  // by stem
   std::map<std::string, std::string> problems;
+  std::vector<fs::path> foreign;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const fs::path& file = entry.path();
     if (file.filename().string().starts_with('.')) continue;
     std::error_code code;
+    if (is_foreign_image_name(file) && !fs::is_directory(file, code)) {
+      foreign.push_back(file);
+      continue;
+    }
     if (!is_nifti_name(file) || fs::is_directory(file, code)) {
       result.notes.push_back(file.string() + ": not a NIfTI file, left out");
       continue;
@@ -80,7 +85,7 @@ FolderCases cases_in_folder(const fs::path& folder, std::size_t channels) {
     }
   }
   std::sort(result.notes.begin(), result.notes.end());
-  if (files.empty()) {
+  if (files.empty() && foreign.empty()) {
     const bool data_set =
         fs::is_directory(folder / "imagesTs") || fs::is_directory(folder / "imagesTr");
     fail(ErrorKind::Input,
@@ -139,6 +144,12 @@ FolderCases cases_in_folder(const fs::path& folder, std::size_t channels) {
       }
       add(std::move(one));
     }
+  }
+  for (const fs::path& file : foreign) {
+    add({file.filename().string(),
+         {file},
+         file.string() +
+             ": expected a NIfTI file (.nii, .nii.gz); this format is not read, convert it first"});
   }
   for (auto& [id, one] : cases) result.cases.push_back(std::move(one));
   return result;

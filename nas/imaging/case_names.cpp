@@ -2,6 +2,9 @@
 #include "nas/imaging/case_names.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <string_view>
 
 #include "nas/core/error.h"
 
@@ -40,6 +43,32 @@ std::string channel_file(const std::string& id, std::size_t channel, const std::
   std::string digits = std::to_string(channel);
   digits.insert(0, digits.size() < 4 ? 4 - digits.size() : 0, '0');
   return id + "_" + digits + ending;
+}
+
+bool is_foreign_image_name(const fs::path& file) {
+  constexpr std::array<std::string_view, 16> kEndings{".mha",
+                                                      ".mhd",
+                                                      ".nrrd",
+                                                      ".nhdr",
+                                                      ".dcm",
+                                                      ".img",
+                                                      ".hdr",
+                                                      ".mgh",
+                                                      ".mgz",
+                                                      ".mnc",
+                                                      ".gipl",
+                                                      ".tif",
+                                                      ".tiff",
+                                                      ".nii.bz2",
+                                                      ".nii.xz",
+                                                      ".nii.zip"};
+  std::string name = file.filename().string();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+    return static_cast<char>(std::tolower(c));
+  });
+  return std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view ending) {
+    return name.ends_with(ending);
+  });
 }
 
 std::string what_lies_at(const fs::path& file) {

@@ -19,6 +19,10 @@ std::optional<std::pair<std::string, std::int64_t>> split_channel(const std::str
 /// "case", 3, ".nii.gz" -> "case_0003.nii.gz".
 std::string channel_file(const std::string& id, std::size_t channel, const std::string& ending);
 
+/// Whether the name ends like a volume of a format that is neither read nor written: ".mha",
+/// ".nrrd", ".dcm", ... in either case.
+bool is_foreign_image_name(const std::filesystem::path& file);
+
 /// What lies at `file`, for "found ...": "nothing", "a link that points to nothing (TARGET)",
 /// "a folder", "a file".
 std::string what_lies_at(const std::filesystem::path& file);

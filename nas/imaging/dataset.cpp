@@ -414,7 +414,9 @@ DataSet data_set_from_json(const Json& json, const fs::path& folder) {
             file.string(),
             ": expected at least one training case, found none",
             data.layout == "nnunet" ? " in imagesTr and labelsTr" : "");
-  plan_splits(data);
+  std::vector<std::string> ids;
+  for (const CaseFiles& one : data.training) ids.push_back(one.id);
+  plan_splits(data.folder, ids, data.splits, data.splits_source);
   return data;
 }
 

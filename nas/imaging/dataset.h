@@ -7,6 +7,7 @@
 
 #include "nas/core/json.h"
 #include "nas/imaging/orientation.h"
+#include "nas/imaging/splits.h"
 #include "nas/imaging/volume.h"
 
 namespace nas {
@@ -16,10 +17,6 @@ struct CaseFiles {
   std::string id;                             // "hippocampus_001"
   std::vector<std::filesystem::path> images;  // one per channel, or one 4D file with all channels
   std::filesystem::path label;                // empty for test cases
-};
-
-struct Split {
-  std::vector<std::string> train, val;  // case ids
 };
 
 /// A data set folder, as found on disk. Layouts: MSD (dataset.json with "training") and nnU-Net v2

@@ -134,27 +134,6 @@ Fingerprint compute_fingerprint(const DataSet& data, int threads, bool show_prog
   return result;
 }
 
-Json to_json(const IntensityProperties& p) {
-  return {{"mean", p.mean},
-          {"median", p.median},
-          {"std", p.std},
-          {"min", p.min},
-          {"max", p.max},
-          {"percentile_99_5", p.percentile_99_5},
-          {"percentile_00_5", p.percentile_00_5}};
-}
-
-IntensityProperties intensity_from_json(const Json& value, const std::string& where) {
-  const JsonReader reader(value, where);
-  return {.mean = reader.at("mean").number(),
-          .median = reader.at("median").number(),
-          .std = reader.at("std").number(),
-          .min = reader.at("min").number(),
-          .max = reader.at("max").number(),
-          .percentile_00_5 = reader.at("percentile_00_5").number(),
-          .percentile_99_5 = reader.at("percentile_99_5").number()};
-}
-
 Json to_json(const Fingerprint& fingerprint) {
   Json channels = Json::object();
   for (std::size_t c = 0; c < fingerprint.intensity.size(); ++c) {

@@ -6,16 +6,11 @@
 
 #include "nas/core/extent.h"
 #include "nas/core/json.h"
+#include "nas/imaging/intensity.h"
 
 namespace nas {
 
 struct DataSet;
-
-/// Intensities of foreground voxels of one channel over the training set.
-struct IntensityProperties {
-  double mean = 0, median = 0, std = 1, min = 0, max = 0, percentile_00_5 = 0, percentile_99_5 = 0;
-  bool operator==(const IntensityProperties&) const = default;
-};
 
 /// What planning needs to know about the images of a data set: nnU-Net's fingerprint, axes D H W of
 /// `orientation`.
@@ -42,8 +37,5 @@ Fingerprint compute_fingerprint(const DataSet& data, int threads = 0, bool show_
 /// nnU-Net's dataset_fingerprint.json, both ways, with "orientation" where it is known.
 Json to_json(const Fingerprint& fingerprint);
 Fingerprint fingerprint_from_json(const Json& value, const std::string& where);
-/// {"mean":..,"median":..,"std":..,"min":..,"max":..,"percentile_99_5":..,"percentile_00_5":..}
-Json to_json(const IntensityProperties& properties);
-IntensityProperties intensity_from_json(const Json& value, const std::string& where);
 
 }  // namespace nas

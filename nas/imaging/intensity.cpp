@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "nas/core/error.h"
@@ -264,6 +265,27 @@ void normalize_channel(std::span<float> voxels,
               scheme,
               "\": expected CT-, ZScore-, No-, RescaleTo01- or RGBTo01Normalization");
   }
+}
+
+Json to_json(const IntensityProperties& p) {
+  return {{"mean", p.mean},
+          {"median", p.median},
+          {"std", p.std},
+          {"min", p.min},
+          {"max", p.max},
+          {"percentile_99_5", p.percentile_99_5},
+          {"percentile_00_5", p.percentile_00_5}};
+}
+
+IntensityProperties intensity_from_json(const Json& value, const std::string& where) {
+  const JsonReader reader(value, where);
+  return {.mean = reader.at("mean").number(),
+          .median = reader.at("median").number(),
+          .std = reader.at("std").number(),
+          .min = reader.at("min").number(),
+          .max = reader.at("max").number(),
+          .percentile_00_5 = reader.at("percentile_00_5").number(),
+          .percentile_99_5 = reader.at("percentile_99_5").number()};
 }
 
 }  // namespace nas

@@ -6,10 +6,20 @@
 #include <string>
 #include <vector>
 
-#include "nas/imaging/fingerprint.h"
+#include "nas/core/json.h"
 #include "nas/imaging/volume.h"
 
 namespace nas {
+
+/// Intensities of foreground voxels of one channel over the training set.
+struct IntensityProperties {
+  double mean = 0, median = 0, std = 1, min = 0, max = 0, percentile_00_5 = 0, percentile_99_5 = 0;
+  bool operator==(const IntensityProperties&) const = default;
+};
+
+/// {"mean":..,"median":..,"std":..,"min":..,"max":..,"percentile_99_5":..,"percentile_00_5":..}
+Json to_json(const IntensityProperties& properties);
+IntensityProperties intensity_from_json(const Json& value, const std::string& where);
 
 /// Label of voxels that are outside the non-zero region of the image.
 inline constexpr std::int16_t kOutsideLabel = -1;
@@ -41,10 +51,10 @@ std::string normalization_scheme(const std::string& channel_name);
 bool normalization_uses_mask(const std::string& scheme);
 
 /// Normalises one channel in place.
-///   CTNormalization           clip to [percentile_00_5, percentile_99_5], (x - mean) / max(std,
-///   1e-8) of `properties` ZScoreNormalization       (x - mean) / max(std, 1e-8) of the image; with
-///   `use_mask` over voxels with label >= 0 and
-///                             the others untouched
+///   CTNormalization           clip to [percentile_00_5, percentile_99_5], then
+///                             (x - mean) / max(std, 1e-8) of `properties`
+///   ZScoreNormalization       (x - mean) / max(std, 1e-8) of the image; with `use_mask` of voxels
+///                             with label >= 0, the others untouched
 ///   NoNormalization           as it is
 ///   RescaleTo01Normalization  (x - min) / max(max - min, 1e-8)
 ///   RGBTo01Normalization      x / 255

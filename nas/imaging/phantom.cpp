@@ -66,6 +66,140 @@ double soft_inside(double distance, double width) {
   return std::clamp((1 - distance) / width + 0.5, 0.0, 1.0);
 }
 
+/// Classes that are organs; the last class may be a lesion in them.
+std::int64_t organ_count(const PhantomOptions& o) {
+  return o.lesion_class ? o.classes - 1 : o.classes;
+}
+
+/// What is where at a point: the nearest organ (owner of the voxel where distance < 1) and shares
+/// of body, organ, decoy and lesion, [0, 1].
+struct Tissue {
+  std::size_t nearest = 0;
+  double distance = 0, in_body = 0, in_organ = 0, in_decoy = 0, in_lesion = 0;
+};
+
+struct Anatomy {
+  std::vector<Ellipsoid> organs, decoys;
+  Ellipsoid lesion;
+  bool has_lesion = false;
+
+  Tissue at(const Vec3& q, double ramp) const {
+    const Ellipsoid body{{0, 0, 0}, {0.92, 0.92, 0.92}};
+    Tissue t;
+    t.distance = 1e9;
+    for (std::size_t k = 0; k < organs.size(); ++k) {
+      if (const double f = organs[k](q); f < t.distance) t.distance = f, t.nearest = k;
+    }
+    t.in_body = soft_inside(body(q), ramp);
+    t.in_organ = soft_inside(t.distance, 2 * ramp);
+    for (const Ellipsoid& e : decoys)
+      t.in_decoy = std::max(t.in_decoy, soft_inside(e(q), 4 * ramp));
+    t.in_lesion = has_lesion ? soft_inside(lesion(q), 4 * ramp) * t.in_organ : 0;
+    return t;
+  }
+};
+
+/// Organs sit on a ring around the body's axis, each overlapping the next; the nearer one owns a
+/// voxel, so that neighbours touch along a common surface.
+Anatomy draw_anatomy(const PhantomOptions& o, Rng& rng) {
+  // Radii by organ unless all are alike: long, flat, ... each of about the volume of a ball.
+  constexpr std::array<Vec3, 4> kForms{
+      Vec3{1.3, 0.9, 0.85}, Vec3{0.75, 1.15, 1.15}, Vec3{0.9, 1.3, 0.85}, Vec3{1.15, 0.75, 1.15}};
+  Anatomy out;
+  const std::int64_t organs = organ_count(o);
+  const Vec3 shift{rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)};
+  const double turn = rng.uniform(-0.25, 0.25);
+  const double ring = organs == 1 ? 0 : 0.26 + 0.02 * static_cast<double>(organs);
+  const double reach =
+      organs <= 2 ? 0.36
+                  : std::min(0.36, 1.25 * ring * std::sin(kPi / static_cast<double>(organs)));
+  for (std::int64_t k = 0; k < organs; ++k) {
+    const double angle = 2 * kPi * static_cast<double>(k) / static_cast<double>(organs) + turn;
+    Ellipsoid e;
+    e.center = {shift[0] + 0.08 * rng.uniform(-1, 1),
+                shift[1] + ring * std::cos(angle),
+                shift[2] + ring * std::sin(angle)};
+    for (std::size_t a = 0; a < 3; ++a) {
+      e.radius[a] = reach * rng.uniform(0.85, 1.15);
+      if (!o.alike) e.radius[a] *= kForms[static_cast<std::size_t>(k) % kForms.size()][a];
+    }
+    out.organs.push_back(e);
+  }
+  for (int tries = 0; out.decoys.size() < 5 && tries < 200; ++tries) {
+    Ellipsoid e;
+    for (double& c : e.center) c = rng.uniform(-0.75, 0.75);
+    const double radius = rng.uniform(0.08, 0.14);
+    e.radius = {radius, radius, radius};
+    const double from_axis = std::hypot(e.center[0], e.center[1], e.center[2]);
+    bool clear = from_axis < 0.78;
+    for (const Ellipsoid& other : out.organs) clear = clear && other(e.center) > 1.6;
+    if (clear) out.decoys.push_back(e);
+  }
+  out.has_lesion = rng.chance(0.5);
+  const Ellipsoid& host = out.organs[static_cast<std::size_t>(rng.integer(0, organs))];
+  for (std::size_t a = 0; a < 3; ++a) {
+    out.lesion.center[a] = host.center[a] + 0.35 * host.radius[a] * rng.uniform(-1, 1);
+    out.lesion.radius[a] = host.radius[a] * rng.uniform(0.35, 0.5);
+  }
+  return out;
+}
+
+/// Brightness of tissues as a share of the body's, by channel. It belongs to the data set, not to
+/// the case: it is drawn from the seed alone.
+struct Brightness {
+  std::vector<std::vector<double>> organ;  // [channel][organ]
+  std::vector<double> lesion;              // [channel]; a share of its organ's unless all are alike
+  bool alike = false;
+
+  double of(const Tissue& t, std::size_t channel) const {
+    double value = 1 + (organ[channel][t.nearest] - 1) * t.in_organ;
+    value += (organ[channel][0] - value) * t.in_decoy * (1 - t.in_organ);
+    const double diseased = lesion[channel] * (alike ? 1 : organ[channel][t.nearest]);
+    return value + (diseased - value) * t.in_lesion;
+  }
+};
+
+Brightness draw_brightness(const PhantomOptions& o) {
+  // Far enough apart that the bias field and the gain of a case do not turn one into another.
+  constexpr std::array<double, 8> kLevels{1.45, 0.6, 1.9, 0.4, 2.5, 0.25, 3.2, 4.1};
+  Rng contrast = Rng(o.seed).split("contrast");
+  Brightness out;
+  out.alike = o.alike;
+  for (std::int64_t c = 0; c < o.channels; ++c) {
+    std::vector<double> row;
+    const double base = contrast.uniform(1.28, 1.38);
+    for (std::int64_t k = 0; k < organ_count(o); ++k) {
+      const double level = o.alike ? base : kLevels[static_cast<std::size_t>(k + c) % 8];
+      row.push_back(level + contrast.uniform(-0.04, 0.04));
+    }
+    out.organ.push_back(row);
+    out.lesion.push_back(contrast.uniform(0.70, 0.80));
+  }
+  return out;
+}
+
+/// The texture of an organ, by turns fine and coarse; none where all organs are alike.
+Waves organ_grain(Rng rng, bool alike, std::size_t organ) {
+  if (alike) return {rng, 0, 1, 1, 0};
+  return organ % 2 == 0 ? Waves(rng, 8, 7, 10, 0.15) : Waves(rng, 6, 2, 4, 0.15);
+}
+
+Geometry draw_geometry(const PhantomOptions& o, Rng& rng) {
+  Geometry geometry;
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double edge =
+        static_cast<double>(o.size[a]) * rng.uniform(1 - o.size_jitter, 1 + o.size_jitter);
+    geometry.shape[a] = std::max<std::int64_t>(8, std::llround(edge));
+    geometry.spacing_mm[a] = o.spacing_mm[a];
+  }
+  geometry.affine = {o.spacing_mm[2], 0, 0, 0, 0, o.spacing_mm[1], 0, 0, 0, 0, o.spacing_mm[0], 0};
+  for (std::size_t a = 0; a < 3; ++a) {  // the scanner's zero in the middle
+    geometry.affine[4 * a + 3] =
+        -0.5 * static_cast<double>(geometry.shape[2 - a] - 1) * o.spacing_mm[2 - a];
+  }
+  return geometry;
+}
+
 void check_options(const PhantomOptions& o) {
   const auto check = [](bool good, const auto&... parts) {
     if (!good) fail(ErrorKind::Usage, "phantom: ", parts...);
@@ -105,83 +239,21 @@ PhantomCase make_phantom_case(const PhantomOptions& o, std::int64_t index) {
   check_options(o);
   const Rng root = Rng(o.seed).split("phantom", index);
   Rng rng = root.split("shape");
-
-  PhantomCase out;
-  Geometry geometry;
-  for (std::size_t a = 0; a < 3; ++a) {
-    const double edge =
-        static_cast<double>(o.size[a]) * rng.uniform(1 - o.size_jitter, 1 + o.size_jitter);
-    geometry.shape[a] = std::max<std::int64_t>(8, std::llround(edge));
-    geometry.spacing_mm[a] = o.spacing_mm[a];
-  }
-  geometry.affine = {o.spacing_mm[2], 0, 0, 0, 0, o.spacing_mm[1], 0, 0, 0, 0, o.spacing_mm[0], 0};
-  for (std::size_t a = 0; a < 3; ++a) {  // the scanner's zero in the middle
-    geometry.affine[4 * a + 3] =
-        -0.5 * static_cast<double>(geometry.shape[2 - a] - 1) * o.spacing_mm[2 - a];
-  }
-
-  // Organs sit on a ring around the body's axis, each overlapping the next; the nearer one owns a
-  // voxel, so that neighbours touch along a common surface.
-  const std::int64_t organs = o.lesion_class ? o.classes - 1 : o.classes;
-  const Vec3 shift{rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)};
-  const double turn = rng.uniform(-0.25, 0.25);
-  std::vector<Ellipsoid> organ;
-  const double ring = organs == 1 ? 0 : 0.26 + 0.02 * static_cast<double>(organs);
-  const double reach =
-      organs <= 2 ? 0.36
-                  : std::min(0.36, 1.25 * ring * std::sin(kPi / static_cast<double>(organs)));
-  for (std::int64_t k = 0; k < organs; ++k) {
-    const double angle = 2 * kPi * static_cast<double>(k) / static_cast<double>(organs) + turn;
-    Ellipsoid e;
-    e.center = {shift[0] + 0.08 * rng.uniform(-1, 1),
-                shift[1] + ring * std::cos(angle),
-                shift[2] + ring * std::sin(angle)};
-    for (double& r : e.radius) r = reach * rng.uniform(0.85, 1.15);
-    organ.push_back(e);
-  }
-  std::vector<Ellipsoid> decoys;  // as bright as organs, but round, small and elsewhere
-  for (int tries = 0; decoys.size() < 5 && tries < 200; ++tries) {
-    Ellipsoid e;
-    for (double& c : e.center) c = rng.uniform(-0.75, 0.75);
-    const double radius = rng.uniform(0.08, 0.14);
-    e.radius = {radius, radius, radius};
-    const double from_axis = std::hypot(e.center[0], e.center[1], e.center[2]);
-    bool clear = from_axis < 0.78;
-    for (const Ellipsoid& other : organ) clear = clear && other(e.center) > 1.6;
-    if (clear) decoys.push_back(e);
-  }
-  const bool has_lesion = rng.chance(0.5);
-  const auto host = static_cast<std::size_t>(rng.integer(0, organs));
-  Ellipsoid lesion;
-  for (std::size_t a = 0; a < 3; ++a) {
-    lesion.center[a] = organ[host].center[a] + 0.35 * organ[host].radius[a] * rng.uniform(-1, 1);
-    lesion.radius[a] = organ[host].radius[a] * rng.uniform(0.35, 0.5);
-  }
-  const Ellipsoid body{{0, 0, 0}, {0.92, 0.92, 0.92}};
+  const Geometry geometry = draw_geometry(o, rng);
+  const Anatomy anatomy = draw_anatomy(o, rng);
+  const Brightness brightness = draw_brightness(o);
   const std::array<Waves, 3> warp{Waves(root.split("warp", 0), 4, 0.6, 1.6, 0.09),
                                   Waves(root.split("warp", 1), 4, 0.6, 1.6, 0.09),
                                   Waves(root.split("warp", 2), 4, 0.6, 1.6, 0.09)};
-
-  out.label.geometry = geometry;
   const auto voxels = static_cast<std::size_t>(volume(geometry.shape));
+  PhantomCase out;
+  out.label.geometry = geometry;
   out.label.voxels.assign(voxels, 0);
   out.image.geometry = geometry;
   out.image.channels = o.channels;
   out.image.voxels.assign(voxels * static_cast<std::size_t>(o.channels), 0);
 
-  // Contrast belongs to the data set, not to the case: it is drawn from the seed alone.
-  Rng contrast = Rng(o.seed).split("contrast");
-  std::vector<std::vector<double>> brightness;  // [channel][organ]
-  std::vector<double> lesion_brightness;
-  for (std::int64_t c = 0; c < o.channels; ++c) {
-    std::vector<double> row;
-    const double base = contrast.uniform(1.28, 1.38);
-    for (std::int64_t k = 0; k < organs; ++k) row.push_back(base + contrast.uniform(-0.04, 0.04));
-    brightness.push_back(row);
-    lesion_brightness.push_back(contrast.uniform(0.70, 0.80));
-  }
-
-  std::vector<Waves> texture, bias;
+  std::vector<Waves> texture, bias, grain;
   std::vector<Rng> noise;
   std::vector<double> gain;
   for (std::int64_t c = 0; c < o.channels; ++c) {
@@ -190,6 +262,8 @@ PhantomCase make_phantom_case(const PhantomOptions& o, std::int64_t index) {
     noise.push_back(root.split("noise", c));
     gain.push_back(root.split("gain", c).uniform(0.85, 1.15));
   }
+  for (std::size_t k = 0; k < anatomy.organs.size(); ++k)
+    grain.push_back(organ_grain(root.split("grain", static_cast<std::int64_t>(k)), o.alike, k));
   const double ramp =
       2.0 / static_cast<double>(*std::min_element(geometry.shape.begin(), geometry.shape.end()));
 
@@ -203,30 +277,18 @@ PhantomCase make_phantom_case(const PhantomOptions& o, std::int64_t index) {
           p[a] = (2 * static_cast<double>(at[a]) + 1) / static_cast<double>(geometry.shape[a]) - 1;
         }
         const Vec3 q{p[0] + warp[0](p), p[1] + warp[1](p), p[2] + warp[2](p)};
-        std::size_t nearest = 0;
-        double distance = 1e9;
-        for (std::size_t k = 0; k < organ.size(); ++k) {
-          if (const double f = organ[k](q); f < distance) distance = f, nearest = k;
-        }
-        const double in_body = soft_inside(body(q), ramp);
-        const double in_organ = soft_inside(distance, 2 * ramp);
-        double in_decoy = 0;
-        for (const Ellipsoid& e : decoys)
-          in_decoy = std::max(in_decoy, soft_inside(e(q), 4 * ramp));
-        const double in_lesion = has_lesion ? soft_inside(lesion(q), 4 * ramp) * in_organ : 0;
-
-        if (distance < 1) {
-          const bool lesion_here = o.lesion_class && has_lesion && lesion(q) < 1;
+        const Tissue tissue = anatomy.at(q, ramp);
+        if (tissue.distance < 1) {
+          const bool lesion_here = o.lesion_class && anatomy.has_lesion && anatomy.lesion(q) < 1;
           out.label.voxels[i] = static_cast<std::int16_t>(
-              lesion_here ? o.classes : static_cast<std::int64_t>(nearest) + 1);
+              lesion_here ? o.classes : static_cast<std::int64_t>(tissue.nearest) + 1);
         }
+        const double grained = 1 + grain[tissue.nearest](p) * tissue.in_organ;
         for (std::int64_t c = 0; c < o.channels; ++c) {
           const auto channel = static_cast<std::size_t>(c);
-          const double organ_value = brightness[channel][nearest];
-          double value = 1 + (organ_value - 1) * in_organ;
-          value += (brightness[channel][0] - value) * in_decoy * (1 - in_organ);
-          value += (lesion_brightness[channel] - value) * in_lesion;
-          value *= in_body * (1 + texture[channel](p)) * (1 + bias[channel](p)) * gain[channel];
+          double value = brightness.of(tissue, channel) * grained;
+          value *=
+              tissue.in_body * (1 + texture[channel](p)) * (1 + bias[channel](p)) * gain[channel];
           value += o.noise * noise[channel].normal();
           out.image.voxels[channel * voxels + i] =
               o.modality == "CT" ? static_cast<float>(std::nearbyint(1000 * value - 1000))

@@ -11,9 +11,11 @@
 
 namespace nas {
 
-/// A made-up segmentation task: a body with organs that touch one another and have nearly the
-/// brightness of the body and of round decoys elsewhere, under noise, texture and a bias field.
-/// Position and shape tell an organ; a threshold does not.
+/// A made-up segmentation task: a body with organs that touch one another and round decoys as
+/// bright as the first organ, under noise, texture and a bias field. Each organ has a brightness, a
+/// grain and a form of its own, so that a mirrored one is still known. `alike`: all organs look the
+/// same, nearly as bright as the body and the decoys; place alone tells them apart, which is what
+/// mirroring destroys.
 struct PhantomOptions {
   std::int64_t cases = 12;      // labelled cases, >= 1
   std::int64_t test_cases = 2;  // unlabelled cases, >= 0
@@ -22,6 +24,7 @@ struct PhantomOptions {
   Vec3 spacing_mm{1, 1, 1};     // D H W
   std::int64_t channels = 1;    // 1..8; the organs differ in contrast between channels
   std::int64_t classes = 2;     // foreground classes, 1..8
+  bool alike = false;           // organs differ in their place alone
   bool lesion_class = false;  // true: the last class is a lesion in about half of the cases (needs
                               // classes >= 2); false: those lesions count as the organ they lie in
   std::string modality = "MRI";  // name of the channels; "CT" gives int16 Hounsfield-like values

@@ -10,7 +10,6 @@
 #include <optional>
 
 #include "nas/core/error.h"
-#include "nas/core/files.h"
 
 namespace nas {
 namespace {
@@ -137,10 +136,6 @@ std::string encode_png(const Picture& picture) {
       spng_get_png_buffer(context.get(), &size, &result), std::free);
   check(result);
   return {static_cast<const char*>(bytes.get()), size};
-}
-
-void write_png(const std::filesystem::path& file, const Picture& picture) {
-  write_file_atomic(file, encode_png(picture));
 }
 
 std::array<std::uint8_t, 3> class_color(std::int64_t label) {

@@ -3,7 +3,6 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -21,7 +20,6 @@ struct Picture {
 
 /// The bytes of a PNG file. \throws Error(Shape) if pixels and size disagree.
 std::string encode_png(const Picture& picture);
-void write_png(const std::filesystem::path& file, const Picture& picture);  // atomically
 
 /// Colour of class `label` (>= 1) in pictures and legends; distinct for colour-blind eyes.
 /// Source: Okabe and Ito, "Color universal design", 2008. Repeats after seven.

@@ -12,7 +12,6 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/imaging/dataset.h"
 
 namespace nas {
 namespace {
@@ -24,14 +23,12 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
   return near.empty() ? "" : " (did you mean \"" + near + "\"?)";
 }
 
-std::vector<Split> read_splits(const DataSet& data, const fs::path& file) {
+std::vector<Split> read_splits(const std::vector<std::string>& ids, const fs::path& file) {
   const Json json = read_json(file);
   const JsonReader root(json, file.string());
   NAS_CHECK(root.json().is_array() && root.size() > 0,
             root.where(),
             ": expected a list of {\"train\": [...], \"val\": [...]}");
-  std::vector<std::string> ids;
-  for (const auto& one : data.training) ids.push_back(one.id);
   const std::set<std::string> known(ids.begin(), ids.end());
   std::vector<Split> splits;
   for (std::size_t i = 0; i < root.size(); ++i) {
@@ -64,19 +61,22 @@ std::vector<Split> read_splits(const DataSet& data, const fs::path& file) {
 
 }  // namespace
 
-void plan_splits(DataSet& data) {
+void plan_splits(const fs::path& folder,
+                 const std::vector<std::string>& ids,
+                 std::vector<Split>& splits,
+                 std::string& source) {
   std::error_code ignored;
   for (const char* name : {"splits.json", "splits_final.json"}) {
-    const fs::path file = data.folder / name;
+    const fs::path file = folder / name;
     if (!fs::exists(file, ignored)) continue;
-    data.splits = read_splits(data, file);
-    data.splits_source = name;
+    splits = read_splits(ids, file);
+    source = name;
     return;
   }
-  if (!data.splits.empty()) return;  // dataset.json had them
-  const auto n = static_cast<std::int64_t>(data.training.size());
+  if (!splits.empty()) return;  // dataset.json had them
+  const auto n = static_cast<std::int64_t>(ids.size());
   if (n < 2) {
-    data.splits_source = "none: a split needs two cases";
+    source = "none: a split needs two cases";
     return;
   }
   const int folds = static_cast<int>(std::min<std::int64_t>(5, n));
@@ -86,13 +86,12 @@ void plan_splits(DataSet& data) {
     for (std::int64_t i = 0; i < n; ++i) {
       const bool held = next < val.size() && val[next] == i;
       if (held) ++next;
-      (held ? split.val : split.train).push_back(data.training[static_cast<std::size_t>(i)].id);
+      (held ? split.val : split.train).push_back(ids[static_cast<std::size_t>(i)]);
     }
-    data.splits.push_back(std::move(split));
+    splits.push_back(std::move(split));
   }
-  data.splits_source = folds == 5
-                           ? "nnU-Net's 5-fold rule"
-                           : concat_text("nnU-Net's rule with ", folds, " folds for ", n, " cases");
+  source = folds == 5 ? "nnU-Net's 5-fold rule"
+                      : concat_text("nnU-Net's rule with ", folds, " folds for ", n, " cases");
 }
 
 std::vector<std::vector<std::int64_t>> nnunet_folds(std::int64_t cases,

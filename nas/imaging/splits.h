@@ -2,16 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <string>
 #include <vector>
 
 namespace nas {
 
-struct DataSet;
+struct Split {
+  std::vector<std::string> train, val;  // case ids
+};
 
-/// Fills `splits` and `splits_source` of a data set whose cases are known: from splits.json or
-/// splits_final.json beside it, else what dataset.json said, else nnU-Net's five folds (fewer for
-/// fewer cases, none for one). \throws Error(Input|Io) naming the file and the case.
-void plan_splits(DataSet& data);
+/// The splits of the training cases `ids` (sorted) and where they are from: splits.json or
+/// splits_final.json in `folder`, else what is in `splits` (of dataset.json), else nnU-Net's five
+/// folds (fewer for fewer cases, none for one). \throws Error(Input|Io) naming the file and the case.
+void plan_splits(const std::filesystem::path& folder,
+                 const std::vector<std::string>& ids,
+                 std::vector<Split>& splits,
+                 std::string& source);
 
 /// Validation indices of nnU-Net's `folds`-fold split of n sorted cases (KFold, shuffle, random
 /// state 12345: MT19937 as NumPy's RandomState shuffles).

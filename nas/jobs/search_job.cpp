@@ -16,7 +16,7 @@
 #include "nas/core/threads.h"
 #include "nas/jobs/run_clock.h"
 #include "nas/jobs/run_lock.h"
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
 #include "nas/report/report.h"
 #include "nas/search/log_listener.h"

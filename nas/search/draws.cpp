@@ -89,53 +89,52 @@ std::optional<Genotype> Draws::sample(Rng& rng) {
 }
 
 std::optional<std::vector<Genotype>> Draws::enumerate(std::int64_t most) const {
-  // Wheels that turn one against the other: a gene each, and the linked genes together.
-  struct Wheel {
+  // Axes of the grid of all combinations: a gene each, and the linked genes together.
+  struct Axis {
     std::size_t first;                     // gene
     std::vector<std::vector<int>> values;  // of genes first, first + 1, ...
   };
   const std::vector<Gene>& genes = context_->space->genes();
   const LinkedGenes* linked = context_->space->linked_genes();
-  std::vector<Wheel> wheels;
+  std::vector<Axis> axes;
   double combinations = 1;
   for (std::size_t g = 0; g < genes.size(); ++g) {
     if (std::ranges::find(groups_, genes[g].group) == groups_.end()) continue;
-    Wheel wheel{g, {}};
+    Axis axis{g, {}};
     if (linked && g == linked->first) {
-      wheel.values = linked->combinations;
-      std::ranges::sort(wheel.values);
-      g += wheel.values.front().size() - 1;
+      axis.values = linked->combinations;
+      std::ranges::sort(axis.values);
+      g += axis.values.front().size() - 1;
     } else {
-      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v)
-        wheel.values.push_back({v});
+      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v) axis.values.push_back({v});
     }
-    combinations *= static_cast<double>(wheel.values.size());
-    wheels.push_back(std::move(wheel));
+    combinations *= static_cast<double>(axis.values.size());
+    axes.push_back(std::move(axis));
   }
   if (combinations > kMostCombinations) return std::nullopt;
   Genotype genotype = context_->start;
-  std::vector<std::size_t> at(wheels.size(), 0);
+  std::vector<std::size_t> at(axes.size(), 0);
   const auto set = [&](std::size_t w) {
-    std::ranges::copy(wheels[w].values[at[w]],
-                      genotype.values.begin() + static_cast<std::ptrdiff_t>(wheels[w].first));
+    std::ranges::copy(axes[w].values[at[w]],
+                      genotype.values.begin() + static_cast<std::ptrdiff_t>(axes[w].first));
   };
-  for (std::size_t w = 0; w < wheels.size(); ++w) set(w);
+  for (std::size_t w = 0; w < axes.size(); ++w) set(w);
   std::vector<Genotype> found;
   while (true) {
     if (context_->space->invalid_reason(genotype).empty()) {
       if (std::ssize(found) == most) return std::nullopt;
       found.push_back(genotype);
     }
-    // The next combination: the last wheel turns fastest.
-    std::size_t w = wheels.size();
+    // The next combination: the last axis runs fastest.
+    std::size_t w = axes.size();
     while (w > 0) {
       --w;
-      at[w] = (at[w] + 1) % wheels[w].values.size();
+      at[w] = (at[w] + 1) % axes[w].values.size();
       set(w);
       if (at[w] > 0) break;
       if (w == 0) return found;
     }
-    if (wheels.empty()) return found;
+    if (axes.empty()) return found;
   }
 }
 

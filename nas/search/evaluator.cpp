@@ -72,4 +72,17 @@ std::vector<Evaluation> Evaluator::evaluate_batch(const std::vector<Trial>& tria
   return evaluations;
 }
 
+const std::vector<std::string>& cost_objectives() {
+  static const std::vector<std::string> kNames = {"parameters", "macs", "memory", "step_time"};
+  return kNames;
+}
+
+double cost_value(const TrialCost& cost, const std::string& objective) {
+  if (objective == "parameters") return static_cast<double>(cost.parameters);
+  if (objective == "macs") return static_cast<double>(cost.macs);
+  if (objective == "memory") return static_cast<double>(cost.memory_bytes);
+  if (objective == "step_time") return cost.step_seconds;
+  fail(ErrorKind::Internal, "there is no objective \"", objective, "\"");
+}
+
 }  // namespace nas

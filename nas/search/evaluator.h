@@ -22,9 +22,9 @@ TrialStatus trial_status_from_text(const std::string& text);  // \throws Error(I
 /// What a trial is for.
 ///   Search     own training on the inner training cases, scored on the inner validation cases.
 ///   Retrain    final training, scored on the held-out cases.
-///   SuperNet   trains a super-network around the genotype; leaves its weights in the trial's
-///   folder
-///              (kWeightsFile of nas/network/safetensors.h). The score says how well it did itself and ranks nothing.
+///   SuperNet   trains a super-network around the genotype; leaves its weights (kWeightsFile of
+///              nas/network/safetensors.h) in the trial's folder. The score says how well it did
+///              itself and ranks nothing.
 ///   Inherited  no training: the genotype scored with the weights of trial `source`.
 enum class TrialPurpose { Search, Retrain, SuperNet, Inherited };
 std::string to_text(TrialPurpose purpose);  // "search", "retrain", "super-net", "inherited"
@@ -80,6 +80,11 @@ struct TrialCost {
   std::int64_t memory_bytes = 0;  // forecast of a training step
   double step_seconds = 0;        // measured or estimated training step; 0: unknown
 };
+
+/// What a network may be asked to keep small beside its score.
+const std::vector<std::string>& cost_objectives();  // "parameters", "macs", "memory", "step_time"
+/// \throws Error(Internal) on an unknown objective.
+double cost_value(const TrialCost& cost, const std::string& objective);
 
 /// Measured speed of one genotype.
 struct Probe {

@@ -68,19 +68,6 @@ std::vector<double> crowding_distances(const std::vector<std::vector<double>>& p
   return distances;
 }
 
-const std::vector<std::string>& cost_objectives() {
-  static const std::vector<std::string> kNames = {"parameters", "macs", "memory", "step_time"};
-  return kNames;
-}
-
-double cost_value(const TrialCost& cost, const std::string& objective) {
-  if (objective == "parameters") return static_cast<double>(cost.parameters);
-  if (objective == "macs") return static_cast<double>(cost.macs);
-  if (objective == "memory") return static_cast<double>(cost.memory_bytes);
-  if (objective == "step_time") return cost.step_seconds;
-  fail(ErrorKind::Internal, "there is no objective \"", objective, "\"");
-}
-
 Json pareto_story(const StrategyContext& context, const Ledger& ledger) {
   Json list = Json::array();
   if (!context.cost) return list;

@@ -20,11 +20,6 @@ std::vector<int> pareto_fronts(const std::vector<std::vector<double>>& points);
 std::vector<double> crowding_distances(const std::vector<std::vector<double>>& points,
                                        const std::vector<int>& fronts);
 
-/// What a network may be asked to keep small beside its score.
-const std::vector<std::string>& cost_objectives();  // "parameters", "macs", "memory", "step_time"
-/// \throws Error(Internal) on an unknown objective.
-double cost_value(const TrialCost& cost, const std::string& objective);
-
 /// Own trainings that no other one beats in the score without costing more of something: a list of
 /// {"number", "trial", "score", "parameters", "macs", "memory_bytes", "step_seconds"}, by score. An
 /// empty list without context.cost.

@@ -27,7 +27,7 @@ struct TrialForecast {
 using StepsOfShare = std::function<std::int64_t(double share)>;
 
 /// All that the engine knows of one kind of stage; recipes, budgets, forecasts, the search loop and
-/// the report ask these rows and know no kind by its name. The table of all: nas/jobs/strategies.h.
+/// the report ask these rows and know no kind by its name. The table of all: nas/jobs/strategies/strategies.h.
 struct StrategyKind {
   std::string name;                       // in recipes
   std::string words;                      // for people

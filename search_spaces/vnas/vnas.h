@@ -28,11 +28,11 @@ VnasCode named_vnas_code(const std::string& name);
 
 /// Networks of V-NAS (Zhu et al., 3DV 2019, arXiv:1906.02817).
 ///
-///   stem /2 -> /4 -> 3 cells -> /8, 4 cells -> /16, 6 cells -> /32, 3 cells        width 40 60 80
-///   160
+///   stem /2 -> /4 -> 3 cells -> /8, 4 cells -> /16, 6 cells -> /32, 3 cells
 ///     |s1       |s2     |g1        |g2             |g3             |
-///     +- dec5 <-+- dec4 +- dec3 <--+- dec2 <-------+- dec1 <-------+  -> pyramid pooling ->
-///     classes
+///     +- dec5 <-+- dec4 +- dec3 <--+- dec2 <-------+- dec1 <-------+  -> pyramid pooling
+///                                                                                     -> classes
+/// Widths 40, 60, 80, 160.
 ///
 /// Stem: 7x7x1 to 24 channels, strided in the slices; pooling across them, 1x1x3 to 40; pooling.
 /// Encoder cell: x + ReLU(norm(conv_b(conv_a(x)))), (conv_a, conv_b) = (3x3x1, 1x1x1) 2D,

@@ -18,7 +18,7 @@
 #include "evolution/clustering.h"
 #include "evolution/regularized.h"
 #include "nas/core/error.h"
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/search/draws.h"
 #include "nas/search/results_db.h"
 #include "nas/search/run_search.h"
@@ -725,7 +725,7 @@ TEST(RegularizedEvolution, WithObjectivesCheapParentsCountToo) {
   };
   add(0, 0.8);   // x1
   add(1, 0.7);   // x0.5: worse but cheaper, on the front
-  add(3, 0.75);  // x1.5: dearer and worse than x1, dominated
+  add(3, 0.75);  // x1.5: costlier and worse than x1, dominated
   std::map<int, int> parents;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     StrategyContext c = context;

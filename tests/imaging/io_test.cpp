@@ -1289,8 +1289,43 @@ TEST(Phantom, BothLayoutsHoldTheSameCases) {
   }
 }
 
+TEST(Phantom, OrgansDifferInBrightnessUnlessTheyAreAlike) {
+  for (const bool alike : {false, true}) {
+    PhantomOptions o;
+    o.alike = alike;
+    o.classes = 4;
+    std::map<std::array<std::size_t, 2>, double>
+        apart;  // deviations between two organs, mean of the cases
+    for (std::int64_t index = 0; index < 4; ++index) {
+      const PhantomCase one = make_phantom_case(o, index);
+      std::array<double, 5> sum{}, squares{}, count{};
+      for (std::size_t i = 0; i < one.label.voxels.size(); ++i) {
+        const auto k = static_cast<std::size_t>(one.label.voxels[i]);
+        const double v = one.image.voxels[i];
+        sum[k] += v, squares[k] += v * v, ++count[k];
+      }
+      for (std::size_t a = 1; a < 5; ++a) {
+        for (std::size_t b = 1; b < a; ++b) {
+          const double mean_a = sum[a] / count[a], mean_b = sum[b] / count[b];
+          const double deviation = std::sqrt(squares[a] / count[a] - mean_a * mean_a +
+                                             squares[b] / count[b] - mean_b * mean_b);
+          apart[{a, b}] += (mean_a - mean_b) / deviation / 4;
+        }
+      }
+    }
+    for (const auto& [pair, deviations] : apart) {
+      if (alike) {
+        EXPECT_LT(std::abs(deviations), 0.6) << pair[0] << ' ' << pair[1];
+      } else {
+        EXPECT_GT(std::abs(deviations), 0.9) << pair[0] << ' ' << pair[1];
+      }
+    }
+  }
+}
+
 TEST(Phantom, OrgansTouchLesionsComeAndGoAndNoThresholdFindsThem) {
   PhantomOptions o;
+  o.alike = true;
   o.classes = 3;
   o.lesion_class = true;
   int with_lesion = 0;

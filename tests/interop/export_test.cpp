@@ -232,6 +232,20 @@ Graph small_unet() {
                     .decoder_convs = {2, 2}});
 }
 
+TEST(ExportModel, EveryFormatTakesAnyName) {
+  const test::TempFolder temp;
+  save_model(temp / "model", model_of(small_unet()));
+  for (const ExportFormat& format : export_formats()) {
+    for (const char* name : {"liver", "liver.v1", "with space", ".hidden", "new/deep/x", "-x"}) {
+      const fs::path out = temp / format.name / name;
+      EXPECT_EQ(error_of([&] { export_model(temp / "model", format.name, out); }), "");
+      EXPECT_TRUE(format.folder ? fs::is_directory(out) : fs::is_regular_file(out)) << out;
+    }
+  }
+  const torch::jit::Module read = torch::jit::load((temp / "torchscript/liver").string());
+  EXPECT_GT(read.named_parameters().size(), 0U);
+}
+
 TEST(ExportModel, EveryFormatIsWrittenFromAModelFolderAndNothingIsOverwritten) {
   const test::TempFolder temp;
   const Model model = model_of(small_unet());

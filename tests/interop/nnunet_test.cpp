@@ -33,13 +33,13 @@ class Nnunet : public testing::Test {
 
   static void SetUpTestSuite() {
     const fs::path python = test::test_python();
-    const fs::path source = test::shared_folder() / "data/Task04_Hippocampus";
+    const fs::path source = test::oracle("data/Task04_Hippocampus");
     if (python.empty() || !test::python_has(python, "nnunetv2")) {
       why_not_ = "needs nnU-Net in the Python environment of scripts/setup.sh";
       return;
     }
-    if (test::shared_folder().empty() || !fs::exists(source)) {
-      why_not_ = "needs data/Task04_Hippocampus in the folder `shared` beside the checkout";
+    if (source.empty()) {
+      why_not_ = test::no_oracle("data/Task04_Hippocampus");
       return;
     }
     shared_ = std::make_unique<Shared>();

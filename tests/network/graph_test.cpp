@@ -2,6 +2,8 @@
 // Networks as data: rules, shapes, costs, choices, JSON, the whole operations table, damaged input.
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -637,6 +639,47 @@ TEST(Drawing, FusesConvolutionNormAndActivation) {
        at = dot.find(" [label=<", at + 1))
     ++boxes;
   EXPECT_EQ(boxes, 4u);  // image, stem, head, seg
+}
+
+/// Puts a program named dot, a shell script, first in PATH for the life of the object.
+class FakeDot {
+ public:
+  FakeDot(const std::filesystem::path& folder, const std::string& script) {
+    const std::filesystem::path file = folder / "dot";
+    std::ofstream(file) << "#!/bin/sh\n" << script << "\n";
+    std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+    ::setenv("PATH", (folder.string() + ":" + before_).c_str(), 1);
+  }
+  FakeDot(const FakeDot&) = delete;
+  FakeDot& operator=(const FakeDot&) = delete;
+  ~FakeDot() { ::setenv("PATH", before_.c_str(), 1); }
+
+ private:
+  std::string before_ = std::getenv("PATH");
+};
+
+TEST(Drawing, StopsADotThatTakesTooLong) {
+  const test::TempFolder folder;
+  const FakeDot dot(folder.path(), "exec sleep 100");
+  const std::string error =
+      error_of([&] { write_drawing(choice_graph(), kSpace, folder / "net.svg", 0.1); });
+  EXPECT_THAT(error, AllOf(HasSubstr("net.svg"), HasSubstr("took longer")));
+  EXPECT_FALSE(std::filesystem::exists(folder / "net.svg"));
+}
+
+TEST(Drawing, APathThatBeginsWithADashIsNoOption) {
+  const test::TempFolder folder;
+  // Fails on an option that dot does not know; else writes what it was given as the output.
+  const FakeDot dot(
+      folder.path(),
+      "case \"$3$4\" in -*) exit 1;; esac\ncase \"$4\" in -*) exit 1;; esac\necho drawn > \"$3\"");
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  const std::string error =
+      error_of([&] { write_drawing(choice_graph(), kSpace, "-Kneato/net.svg"); });
+  std::filesystem::current_path(before);
+  EXPECT_EQ(error, "");
+  EXPECT_TRUE(std::filesystem::exists(folder / "-Kneato" / "net.svg"));
 }
 
 TEST(Drawing, WritesAnSvgOrSaysWhatIsMissing) {

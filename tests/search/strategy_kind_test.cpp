@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 #include "nas/report/report.h"
 #include "nas/search/forecast.h"
 #include "nas/search/ledger_strategy.h"

@@ -66,11 +66,22 @@ int run_killed_child(const std::string& filter, const std::filesystem::path& fol
   return kills;
 }
 
-std::filesystem::path shared_folder() {
-  if (const char* given = std::getenv("VOXNAS_SHARED")) return given;
-  const std::filesystem::path beside =
-      std::filesystem::path(NAS_SOURCE_DIR).parent_path() / "shared";
-  return std::filesystem::exists(beside / "oracles") ? beside : std::filesystem::path{};
+std::string no_oracle(const std::string& relative) {
+  return "needs " + relative + " in the folder `shared` beside the checkout (VOXNAS_SHARED)";
+}
+
+std::filesystem::path oracle(const std::string& relative) {
+  const char* given = std::getenv("VOXNAS_SHARED");
+  const std::filesystem::path file =
+      (given ? std::filesystem::path(given)
+             : std::filesystem::path(NAS_SOURCE_DIR).parent_path() / "shared") /
+      relative;
+  if (std::filesystem::exists(file)) return file;
+  const char* wanted = std::getenv("VOXNAS_ORACLES");
+  if (wanted && std::string(wanted) == "required") {
+    ADD_FAILURE() << no_oracle(relative) << ": not there, and VOXNAS_ORACLES=required";
+  }
+  return {};
 }
 
 std::filesystem::path test_python() {

@@ -50,9 +50,12 @@ const char* child_folder();
 /// \returns how often it was killed
 int run_killed_child(const std::string& filter, const std::filesystem::path& folder);
 
-/// The folder with oracles and data that lies beside the checkout (VOXNAS_SHARED overrides); empty
-/// if there is none.
-std::filesystem::path shared_folder();
+/// The file or folder `relative` (oracles/..., data/..., facts/...) in the folder `shared` beside the
+/// checkout, or in VOXNAS_SHARED; empty if it is not there. With VOXNAS_ORACLES=required the running
+/// test then fails.
+std::filesystem::path oracle(const std::string& relative);
+/// Why a test without `relative` is skipped.
+std::string no_oracle(const std::string& relative);
 
 /// The Python with the packages of scripts/requirements-test.txt (VOXNAS_PYTHON overrides); empty
 /// if there is none.
@@ -66,9 +69,8 @@ std::filesystem::path test_python();
   const std::filesystem::path variable = ::nas::test::test_python(); \
   if (variable.empty()) GTEST_SKIP() << "needs the Python environment of scripts/setup.sh"
 
-/// Skips the test with a message unless ../shared/<relative> exists; else defines `variable` as its
+/// Skips the test with a message unless oracle(relative) is there; else defines `variable` as its
 /// path.
-#define NAS_SHARED_OR_SKIP(variable, relative)                                      \
-  const std::filesystem::path variable = ::nas::test::shared_folder() / (relative); \
-  if (::nas::test::shared_folder().empty() || !std::filesystem::exists(variable))   \
-  GTEST_SKIP() << "needs " << (relative) << " in the folder `shared` beside the checkout"
+#define NAS_SHARED_OR_SKIP(variable, relative)                          \
+  const std::filesystem::path variable = ::nas::test::oracle(relative); \
+  if (variable.empty()) GTEST_SKIP() << ::nas::test::no_oracle(relative)

@@ -447,6 +447,9 @@ TEST(Predict, ModelsAreNamedByListsRunsAndFolds) {
   EXPECT_EQ(load_models(path("single")).size(), 1U);
   EXPECT_EQ(load_models(path("single/model")).size(), 1U);
   EXPECT_EQ(load_models(path("run") + "," + path("single/model")).size(), 3U);
+  save_model(temp.path() / "model, v2", model);  // a path that exists is taken as it is
+  EXPECT_EQ(load_models(path("model, v2")).size(), 1U);
+  EXPECT_EQ(load_models(path("run") + "," + path("model, v2") + "," + path("single")).size(), 4U);
   EXPECT_THROW(load_models(""), Error);
   EXPECT_NE(error_of([&] { load_models(path("run") + "," + path("nothing")); }).find("nothing"),
             std::string::npos);

@@ -86,34 +86,6 @@ void EventWriter::scalar(const std::string& tag,
   record(event.SerializeAsString());
 }
 
-void EventWriter::image_png(const std::string& tag,
-                            std::string_view png,
-                            std::int64_t width,
-                            std::int64_t height,
-                            std::int64_t step,
-                            int colours,
-                            double wall_time) {
-  NAS_CHECK_KIND(Shape,
-                 width > 0 && height > 0 && width < (1 << 20) && height < (1 << 20),
-                 "event picture '",
-                 tag,
-                 "': expected a size in [1, 2^20), got ",
-                 width,
-                 "x",
-                 height);
-  events::Event event;
-  event.set_wall_time(wall_time);
-  event.set_step(step);
-  events::Value& entry = *event.mutable_summary()->add_value();
-  entry.set_tag(tag);
-  events::Picture& picture = *entry.mutable_picture();
-  picture.set_width(static_cast<std::int32_t>(width));
-  picture.set_height(static_cast<std::int32_t>(height));
-  picture.set_colours(colours);
-  picture.set_png(png.data(), png.size());
-  record(event.SerializeAsString());
-}
-
 void EventWriter::record(const std::string& event) {
   const std::string length = little_endian(static_cast<std::uint64_t>(event.size()));
   const std::string bytes =

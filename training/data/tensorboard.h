@@ -27,14 +27,6 @@ class EventWriter {
               double value,
               std::int64_t step,
               double wall_time = wall_time_now());
-  /// \param png a whole PNG file of width x height pixels. \param colours 1 grey, 3 RGB, 4 RGBA.
-  void image_png(const std::string& tag,
-                 std::string_view png,
-                 std::int64_t width,
-                 std::int64_t height,
-                 std::int64_t step,
-                 int colours = 3,
-                 double wall_time = wall_time_now());
   void flush();  // \throws Error(Io), e.g. when the disk is full
   const std::filesystem::path& file() const { return file_; }
 

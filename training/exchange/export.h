@@ -32,10 +32,4 @@ std::filesystem::path export_model(const std::filesystem::path& model_folder,
                                    const std::string& format,
                                    std::filesystem::path out = {});
 
-/// A value of dictionaries, lists, texts, numbers and tensors as Python's
-/// `torch.load(..., weights_only=True)` reads it.
-std::vector<char> pickle_for_python(const c10::IValue& value);
-/// A TorchScript module of the finest output: any batch and space, state-dict names of the graph.
-void write_model_torchscript(const Model& model, const std::filesystem::path& file);
-
 }  // namespace nas

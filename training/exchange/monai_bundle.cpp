@@ -9,7 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
-#include "training/exchange/export.h"
+#include "training/exchange/torchscript.h"
 
 namespace nas {
 namespace {

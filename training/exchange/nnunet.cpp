@@ -18,7 +18,7 @@
 #include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/planner.h"
 #include "search_spaces/planned_unet/unet.h"
-#include "training/exchange/export.h"
+#include "training/exchange/torchscript.h"
 
 namespace nas {
 namespace {

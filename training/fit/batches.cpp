@@ -2,10 +2,6 @@
 #include "training/fit/batches.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <map>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include <c10/core/CachingDeviceAllocator.h>
@@ -15,6 +11,7 @@
 #include "nas/core/threads.h"
 #include "training/data/augment.h"
 #include "training/data/patches.h"
+#include "training/data/prefetch.h"
 #include "training/kernels/kernels.h"
 
 namespace nas {
@@ -79,7 +76,7 @@ Batch make_batch(const std::vector<const CachedCase*>& cases,
 
 namespace {
 
-/// Batches prepared ahead by threads, at most `kAhead` beyond the one that is asked for.
+/// Batches prepared ahead by threads.
 class PrefetchingSource : public BatchSource {
  public:
   PrefetchingSource(std::vector<const CachedCase*> cases,
@@ -87,69 +84,18 @@ class PrefetchingSource : public BatchSource {
                     const OutputRegion& region,
                     std::int64_t first_step,
                     int workers)
-      : cases_(std::move(cases)),
-        options_(options),
-        region_(region),
-        wanted_(first_step),
-        claimed_(first_step) {
-    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
-  }
+      : batches_([cases = std::move(cases), options, region](
+                     std::int64_t step) { return make_batch(cases, options, step, region); },
+                 first_step,
+                 options.steps,
+                 kAhead,
+                 workers) {}
 
-  ~PrefetchingSource() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
-
-  Batch next() override {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return error_ || ready_.contains(wanted_); });
-    if (error_) std::rethrow_exception(error_);
-    Batch batch = std::move(ready_.at(wanted_));
-    ready_.erase(wanted_++);
-    changed_.notify_all();
-    return batch;
-  }
+  Batch next() override { return batches_.next(); }
 
  private:
   static constexpr std::int64_t kAhead = 4;
-
-  void work() {
-    try {
-      for (;;) {
-        std::int64_t step = 0;
-        {
-          std::unique_lock lock(mutex_);
-          changed_.wait(lock,
-                        [this] { return stopping_ || error_ || claimed_ < wanted_ + kAhead; });
-          if (stopping_ || error_ || claimed_ >= options_.steps) return;
-          step = claimed_++;
-        }
-        Batch batch = make_batch(cases_, options_, step, region_);
-        const std::lock_guard lock(mutex_);
-        ready_.emplace(step, std::move(batch));
-        changed_.notify_all();
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      error_ = std::current_exception();
-      changed_.notify_all();
-    }
-  }
-
-  const std::vector<const CachedCase*> cases_;
-  const TrainOptions options_;
-  const OutputRegion region_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::int64_t, Batch> ready_;
-  std::int64_t wanted_, claimed_;
-  bool stopping_ = false;
-  std::exception_ptr error_;
-  std::vector<std::thread> threads_;
+  Prefetch<Batch> batches_;
 };
 
 /// The whole data set in device memory; samples are made there by the CUDA launchers.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/exception_text.h"
 #include "nas/core/files.h"
 
 namespace nas {
@@ -37,14 +38,12 @@ std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file
     for (const auto& item : value.toGenericDict()) {
       tensors[item.key().toStringRef()] = item.value().toTensor();
     }
-  } catch (const c10::Error& error) {
-    const std::string reason = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    const std::string reason = exception_text(error);
     fail(ErrorKind::Input,
          file.string(),
          ": not a readable checkpoint: ",
          reason.substr(0, reason.find('\n')));
-  } catch (const std::exception& error) {
-    fail(ErrorKind::Input, file.string(), ": not a readable checkpoint: ", error.what());
   }
   return tensors;
 }

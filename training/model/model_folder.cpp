@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/model/model_folder.h"
 
-#include <sstream>
-
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/hash.h"
+#include "nas/core/paths.h"
+#include "nas/imaging/case_names.h"
 #include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
@@ -59,7 +59,7 @@ Model load_model(const fs::path& folder) {
   NAS_CHECK(fs::is_directory(folder),
             folder.string(),
             ": expected a model folder, found ",
-            fs::exists(folder) ? "a file" : "nothing");
+            what_lies_at(folder));
   for (const char* name : {kNetworkFile, kWeightsFile, kPreprocessingFile}) {
     NAS_CHECK(fs::is_regular_file(folder / name),
               folder.string(),
@@ -95,9 +95,7 @@ Model load_model(const fs::path& folder) {
 
 std::vector<Model> load_models(const std::string& names) {
   std::vector<fs::path> folders;
-  std::istringstream stream(names);
-  for (std::string name; std::getline(stream, name, ',');) {
-    const fs::path folder = name;
+  for (const fs::path& folder : split_paths(names)) {
     if (fs::exists(folder / kPreprocessingFile) || !fs::is_directory(folder)) {
       folders.push_back(folder);
       continue;

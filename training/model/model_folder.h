@@ -23,9 +23,9 @@ void save_model(const std::filesystem::path& folder, const Model& model);
 /// others.
 Model load_model(const std::filesystem::path& folder);
 
-/// The models that `names` tells, joined by commas: model folders, run folders of `voxnas train`,
-/// or runs over folds (fold_0, fold_1, ... of RUN: all of them). \throws Error(Input|Io|Usage) also
-/// if their labels, channels or axis orders differ.
+/// The models that `names` tells, joined by commas (split_paths): model folders, run folders of
+/// `voxnas train`, or runs over folds (fold_0, fold_1, ... of RUN: all of them). \throws
+/// Error(Input|Io|Usage) also if their labels, channels or axis orders differ.
 std::vector<Model> load_models(const std::string& names);
 
 /// preprocessing.json as text, naming the network of `model`: the metadata that every single-file

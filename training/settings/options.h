@@ -87,13 +87,11 @@ struct TrainBudget {
 ///       kSmallestBatch (small batches buy more steps; a single sample is too noisy and leaves
 ///       processors idle). A budget in steps has no clock: min(plan's batch, 4).
 ///     - Augmentation: by passes over the cases, steps * batch / cases. Up to 20 passes data are
-///     not
-///       the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
+///       not the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
 ///       logarithm. Mirroring from 60 passes on: before that it only costs convergence.
 ///       Whether it stays on is tried first (training/mirror_check.h).
 ///     - Averaged weights over about the last 5 % of the steps: decay 1 - 1 / (0.05 steps), 0.999
-///     at
-///       most; none below 100 steps.
+///       at most; none below 100 steps.
 ///
 /// \param seconds_per_step measured step time of a batch; needed with a budget in seconds.
 /// \param base values that the rule leaves alone: seed, device, precision, threads.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/strategies.h"
+#include "nas/jobs/strategies/strategies.h"
 
 #include "compound_scaling/scaling.h"
 #include "evolution/clustered.h"

@@ -1,0 +1,67 @@
+# `cmake --install`: the floors without LibTorch as find_package(VoxNAS) with targets VoxNAS::core, VoxNAS::search, ...
+# Kernels and data stay inside: with CUDA they hold device code, which a user's project would have to link for.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(NAS_EXPORTED nas_core nas_network nas_imaging nas_search nas_space nas_evolution nas_scaling nas_settings
+  nas_supernet_search nas_strategies nas_report)
+
+# The public headers: what a program outside is meant to include. What they include is installed with them and may change
+# with any version.
+set(NAS_PUBLIC_HEADERS
+  nas/core/error.h nas/core/extent.h nas/core/json.h nas/core/rng.h nas/core/log.h
+  nas/network/graph.h nas/network/operations.h nas/network/onnx.h nas/network/safetensors.h nas/network/summary.h
+  nas/imaging/volume.h nas/imaging/nifti.h nas/imaging/dataset.h nas/imaging/doctor.h nas/imaging/fingerprint.h
+  nas/imaging/metrics.h nas/imaging/phantom.h nas/imaging/resample.h
+  nas/search/search_space.h nas/search/strategy.h nas/search/evaluator.h nas/search/recipe.h nas/search/run_search.h
+  nas/search/results_db.h nas/search/statistics.h
+  search_spaces/spaces.h search_spaces/planned_unet/plan.h search_spaces/planned_unet/planner.h
+  nas/jobs/strategies/strategies.h nas/report/report.h)
+
+# The exported targets and what of ours they link, PRIVATE too: archives need it when a program is linked.
+set(todo ${NAS_EXPORTED})
+set(exported)
+while(todo)
+  list(POP_FRONT todo target)
+  if(TARGET ${target} AND NOT target IN_LIST exported)
+    list(APPEND exported ${target})
+    get_target_property(links ${target} LINK_LIBRARIES)
+    foreach(link IN LISTS links)
+      if(link MATCHES "^nas_")
+        list(APPEND todo ${link})
+      endif()
+    endforeach()
+  endif()
+endwhile()
+foreach(target IN LISTS exported)
+  string(REGEX REPLACE "^nas_" "" name ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+endforeach()
+install(TARGETS ${exported} EXPORT VoxNASTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/voxnas)
+
+set(todo ${NAS_PUBLIC_HEADERS})
+set(headers)
+while(todo)
+  list(POP_FRONT todo header)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/${header} AND NOT header IN_LIST headers)
+    list(APPEND headers ${header})
+    file(STRINGS ${PROJECT_SOURCE_DIR}/${header} lines REGEX "^#include \"")
+    foreach(line IN LISTS lines)
+      string(REGEX REPLACE "^#include \"([^\"]+)\".*" "\\1" inner "${line}")
+      list(APPEND todo ${inner})
+    endforeach()
+  elseif(header IN_LIST NAS_PUBLIC_HEADERS AND NOT EXISTS ${PROJECT_SOURCE_DIR}/${header})
+    message(FATAL_ERROR "cmake/NasInstall.cmake: there is no public header ${header}")
+  endif()
+endwhile()
+foreach(header IN LISTS headers)
+  get_filename_component(folder ${header} DIRECTORY)
+  install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/voxnas/${folder})
+endforeach()
+
+set(folder ${CMAKE_INSTALL_LIBDIR}/cmake/VoxNAS)
+install(EXPORT VoxNASTargets NAMESPACE VoxNAS:: DESTINATION ${folder})
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/VoxNASConfig.cmake.in ${PROJECT_BINARY_DIR}/VoxNASConfig.cmake
+  INSTALL_DESTINATION ${folder})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/VoxNASConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/VoxNASConfig.cmake ${PROJECT_BINARY_DIR}/VoxNASConfigVersion.cmake DESTINATION ${folder})
