@@ -144,7 +144,7 @@ int run_predict(const PredictArguments& arguments) {
   description.folder = folder ? fs::path(arguments.in) : fs::path(arguments.in).parent_path();
   description.name = "input";
   description.channel_names = preprocessing.channel_names;
-  description.label_names = preprocessing.label_names;
+  description.labels = preprocessing.labels;
   description.accept_misaligned = arguments.accept_misaligned;
 
   const std::int64_t total = memory_limit_bytes();
@@ -228,11 +228,19 @@ int run_predict(const PredictArguments& arguments) {
       write_nifti(file, labels);
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::vector<std::int64_t> counts(preprocessing.label_names.size(), 0);
-      for (const std::int16_t label : labels.voxels) ++counts[static_cast<std::size_t>(label)];
+      std::vector<std::int64_t> counts(preprocessing.labels.names.size(), 0);
+      std::map<std::int16_t, std::int64_t> by_label;
+      for (const std::int16_t label : labels.voxels) ++by_label[label];
+      for (const auto& [label, voxels] : by_label) {
+        if (label == 0) counts[0] = voxels;
+        for (std::size_t k = 1; k < counts.size(); ++k) {
+          if (preprocessing.labels.holds(static_cast<std::int64_t>(k) - 1, label))
+            counts[k] += voxels;
+        }
+      }
       std::string found;
       for (std::size_t k = 1; k < counts.size(); ++k) {
-        found += concat_text(k > 1 ? ", " : "", preprocessing.label_names[k], " ", counts[k]);
+        found += concat_text(k > 1 ? ", " : "", preprocessing.labels.names[k], " ", counts[k]);
       }
       log_info(
           one.id, ": ", file.string(), " (voxels: ", found, "; ", format_duration(seconds), ")");
