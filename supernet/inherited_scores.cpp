@@ -23,7 +23,7 @@ struct Candidate {
   std::shared_ptr<const Program> program;
   std::vector<double> step_macs;       // of one window
   std::vector<at::Tensor> statistics;  // of its batch norms, in the order of named_buffers()
-  std::vector<double> both, sum;       // voxels per class
+  std::vector<double> common, both;    // voxels per class or region, as HardCounts
   bool finite = true;
 };
 
@@ -268,22 +268,14 @@ class PathScorer {
   }
 
   void count(Candidate& candidate, const at::Tensor& logits, const at::Tensor& target) {
-    const std::int64_t classes = logits.size(1);
-    candidate.both.resize(static_cast<std::size_t>(classes), 0);
-    candidate.sum.resize(static_cast<std::size_t>(classes), 0);
     candidate.finite = candidate.finite && logits.isfinite().all().item<bool>();
-    const at::Tensor predicted = logits.argmax(1);
-    const at::Tensor truth = crop_target(target, predicted.sizes().slice(1)).to(at::kLong);
-    const at::Tensor valid = truth.ge(0);
-    const auto histogram = [&](const at::Tensor& labels, const at::Tensor& mask) {
-      return labels.masked_select(mask).bincount({}, classes).to(at::kCPU, at::kDouble);
-    };
-    const at::Tensor p = histogram(predicted, valid), t = histogram(truth, valid),
-                     b = histogram(truth, valid.logical_and(predicted.eq(truth)));
-    for (std::int64_t k = 0; k < classes; ++k) {
-      const auto i = static_cast<std::size_t>(k);
-      candidate.both[i] += b.const_data_ptr<double>()[k];
-      candidate.sum[i] += p.const_data_ptr<double>()[k] + t.const_data_ptr<double>()[k];
+    const HardCounts counts = hard_counts(logits, target);
+    const auto classes = static_cast<std::size_t>(counts.both.numel());
+    candidate.common.resize(classes, 0);
+    candidate.both.resize(classes, 0);
+    for (std::size_t k = 0; k < classes; ++k) {
+      candidate.common[k] += counts.common.const_data_ptr<double>()[k];
+      candidate.both[k] += counts.both.const_data_ptr<double>()[k];
     }
   }
 
@@ -293,11 +285,11 @@ class PathScorer {
     for (const Candidate& candidate : candidates_) {
       PathScore& score = report_.scores[candidate.index];
       score.finite = candidate.finite;
-      ForegroundMean mean(candidate.sum.empty() ? 0 : candidate.sum.size() - 1);
-      for (std::size_t k = 1; k < candidate.sum.size(); ++k) {
-        const bool occurs = candidate.sum[k] > 0;
-        score.dice.push_back(occurs ? 2 * candidate.both[k] / candidate.sum[k] : kNone);
-        if (occurs) mean.add(k - 1, score.dice.back());
+      ForegroundMean mean(candidate.both.size());
+      for (std::size_t k = 0; k < candidate.both.size(); ++k) {
+        const bool occurs = candidate.both[k] > 0;
+        score.dice.push_back(occurs ? 2 * candidate.common[k] / candidate.both[k] : kNone);
+        if (occurs) mean.add(k, score.dice.back());
       }
       score.score = candidate.finite ? mean.value().value_or(kNone) : kNone;
     }

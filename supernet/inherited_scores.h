@@ -28,7 +28,7 @@ Batch make_windows(const std::vector<const CachedCase*>& cases, const ScoringWin
 struct PathScore {
   double score = 0;          // ForegroundMean; NaN if an output is not finite or no class occurs
   bool finite = true;        // whether all outputs are
-  std::vector<double> dice;  // per class 1..K-1; NaN for a class that occurs nowhere
+  std::vector<double> dice;  // per class 1..K-1 or region; NaN for one that occurs nowhere
 };
 
 struct ScoringOptions {

@@ -612,7 +612,7 @@ std::vector<Evaluation> SuperEvaluator::score(const std::vector<Trial>& trials,
     }
     evaluation.status = TrialStatus::Done;
     evaluation.score = score.score;
-    add_dice(evaluation, score, setup.preprocessing.label_names);
+    add_dice(evaluation, score, setup.preprocessing.labels.names);
     evaluation.metrics["windows"] = static_cast<double>(loaded_->windows.image.size(0));
     evaluation.metrics["prefix_saving"] = report.saving();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/inner_score.h"
 #include "nas/core/error.h"
+#include "training/data/argmax_stream.h"
 
 #include <torch/torch.h>
 
@@ -9,7 +10,7 @@ namespace {
 
 CaseMetrics score_cached_case(GraphModule& network,
                               const CachedCase& item,
-                              std::int64_t classes,
+                              const LabelScheme& labels,
                               const Extent3& patch,
                               const PredictOptions& options) {
   Image image;
@@ -18,13 +19,14 @@ CaseMetrics score_cached_case(GraphModule& network,
   const std::int64_t voxels = volume(item.shape);
   image.voxels.assign(item.image, item.image + item.channels * voxels);
   const at::Tensor logits = predict_logits(network, image, patch, options);
-  const at::Tensor winner = logits.argmax(0).to(at::kShort).contiguous();
   LabelMap prediction, reference;
   prediction.geometry.shape = reference.geometry.shape = item.shape;
-  const auto* labels = winner.const_data_ptr<std::int16_t>();
-  prediction.voxels.assign(labels, labels + voxels);
+  const ScoreSource scores{item.shape, -1, [&] {
+                             return ScoreSlab{logits.const_data_ptr<float>(), item.shape[0]};
+                           }};
+  prediction.voxels = label_stream(labels, {scores}, item.shape, options.threads);
   reference.voxels.assign(item.label, item.label + voxels);
-  CaseMetrics metrics = compute_metrics(prediction, reference, classes - 1, {.distances = false});
+  CaseMetrics metrics = compute_metrics(prediction, reference, labels, {.distances = false});
   metrics.id = item.id;
   return metrics;
 }
@@ -38,7 +40,7 @@ std::vector<CaseMetrics> score_cached_cases(GraphModule& network,
                                             const PredictOptions& options) {
   std::vector<CaseMetrics> scores;
   for (const std::string& id : ids) {
-    scores.push_back(score_cached_case(network, cache.find(id), cache.classes(), patch, options));
+    scores.push_back(score_cached_case(network, cache.find(id), cache.labels(), patch, options));
   }
   return scores;
 }

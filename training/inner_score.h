@@ -13,9 +13,9 @@
 
 namespace nas {
 
-/// Dice of cases on the preprocessed grid: arg-max of sliding-window logits against the cached
-/// labels. Fast, and enough to rank networks. In the order of `ids`. \throws Error(NotFinite) if
-/// the network's output is not.
+/// Dice of cases on the preprocessed grid: the labels that sliding-window logits decide for,
+/// against the cached labels. Fast, and enough to rank networks. In the order of `ids`. \throws
+/// Error(NotFinite) if the network's output is not.
 std::vector<CaseMetrics> score_cached_cases(GraphModule& network,
                                             const CaseCache& cache,
                                             const std::vector<std::string>& ids,

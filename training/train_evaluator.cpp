@@ -76,8 +76,8 @@ const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, s
     options.patch = phenotype->patch;
     options.batch = batch;
     options.deep_supervision = setup_.configuration.architecture.deep_supervision;
-    const ProbeResult result =
-        nas::probe(phenotype->graph, options, std::exchange(probe_steps_, 2));
+    const ProbeResult result = nas::probe(
+        phenotype->graph, options, setup_.cache->labels(), std::exchange(probe_steps_, 2));
     speed.probed[batch] = result.seconds_per_step;
     speed.forward_seconds = result.seconds_per_forward;
   }
@@ -308,7 +308,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     const std::vector<CaseMetrics> inner = score_cached_cases(
         network, *setup_.cache, setup_.cases.inner_validation, options.patch, prediction);
     if (search) {
-      add_metrics(evaluation, inner, setup_.preprocessing.label_names);
+      add_metrics(evaluation, inner, setup_.preprocessing.labels.names);
       if (!std::isfinite(evaluation.score)) {
         evaluation.status = TrialStatus::Failed;
         evaluation.message = kNotScored;
@@ -329,7 +329,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
                                         prediction,
                                         folder.predictions(trial.label),
                                         setup_.show_progress);
-      add_metrics(evaluation, cases, setup_.preprocessing.label_names);
+      add_metrics(evaluation, cases, setup_.preprocessing.labels.names);
     }
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::NotFinite) throw;

@@ -12,6 +12,7 @@
 #include "nas/cli/command.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/imaging/dataset.h"
 #include "nas/imaging/describe_folder.h"
 
 namespace nas {
@@ -62,6 +63,9 @@ Command doctor_command() {
           if (!o->json) {
             for (const Finding& finding : findings) std::cerr << to_text(finding) << "\n";
           }
+          const bool opened = std::ranges::none_of(
+              findings, [](const Finding& f) { return f.check == "dataset"; });
+          if (opened) log_info(o->data, ": ", to_text(open_data_set(o->data).labels));
           log_info(o->data,
                    ": ",
                    count(Severity::Fatal),

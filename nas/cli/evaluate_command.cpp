@@ -54,13 +54,13 @@ std::map<std::string, fs::path> files_of(const fs::path& folder) {
   return files;
 }
 
-/// Label names of the dataset.json beside the reference folder, if there is one.
-std::vector<std::string> names_beside(const fs::path& reference) {
+/// The labels of the dataset.json beside the reference folder, if there is one; else no names.
+LabelScheme labels_beside(const fs::path& reference) {
   const fs::path place = fs::absolute(reference).lexically_normal();
   for (const fs::path& folder : {place, place.parent_path(), place.parent_path().parent_path()}) {
     if (!fs::is_regular_file(folder / "dataset.json")) continue;
     try {
-      return open_data_set(folder).label_names;
+      return open_data_set(folder).labels;
     } catch (const Error& error) {
       log_warning("its label names are not used: ", error.what());
       return {};
@@ -187,8 +187,9 @@ int run_evaluate(const EvaluateArguments& arguments) {
     pairs.push_back({nifti_stem(reference), file, reference});
   }
 
-  std::vector<std::string> names;
-  if (arguments.labels == 0) names = names_beside(reference);
+  LabelScheme labels;
+  if (arguments.labels == 0) labels = labels_beside(reference);
+  std::vector<std::string>& names = labels.names;
   std::vector<std::optional<CaseMetrics>> results(pairs.size());
   std::mutex mutex;
   const auto each = [&](const std::function<void(std::size_t)>& body) {
@@ -198,7 +199,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
         arguments.threads);
   };
   std::int64_t classes = arguments.labels;
-  if (!names.empty()) classes = static_cast<std::int64_t>(names.size()) - 1;
+  if (!names.empty()) classes = labels.foreground();
   if (classes == 0) {
     // Nobody says how many labels there are: the largest one found, over all files.
     each([&](std::size_t i) {
@@ -232,17 +233,19 @@ int run_evaluate(const EvaluateArguments& arguments) {
                                                   pairs[i],
                                                   arguments.accept_misaligned);
         for (const auto* map : {&predicted, &truth}) {
+          // A prediction says something of every voxel; a reference may leave some out.
+          const std::int64_t most = (map == &truth ? labels.values() : labels.labels()) - 1;
           for (const std::int16_t label : map->voxels) {
-            NAS_CHECK(label >= 0 && label <= classes,
+            NAS_CHECK(label >= 0 && label <= most,
                       map == &truth ? pairs[i].reference.string() : pairs[i].prediction.string(),
                       ": expected labels 0 to ",
-                      classes,
+                      most,
                       ", found ",
                       label);
           }
         }
-        CaseMetrics metrics = compute_metrics(
-            predicted, truth, classes, {.nsd_tolerance_mm = arguments.tolerance_mm});
+        CaseMetrics metrics =
+            compute_metrics(predicted, truth, labels, {.nsd_tolerance_mm = arguments.tolerance_mm});
         metrics.id = pairs[i].id;
         results[i] = std::move(metrics);
       } catch (const std::exception& error) {

@@ -86,9 +86,8 @@ std::string plan_table(const Plan& plan, const PlannerFacts& facts) {
   std::ostringstream out;
   out << plan.dataset_name << ": " << facts.training_cases << " cases, "
       << facts.channel_names.size() << (facts.channel_names.size() == 1 ? " channel" : " channels")
-      << ", " << facts.classes - 1
-      << (facts.classes == 2 ? " foreground class" : " foreground classes") << "; planner "
-      << plan.planner << " for " << number(plan.gpu_memory_gb) << " GB\n";
+      << ", " << facts.labels << "; planner " << plan.planner << " for "
+      << number(plan.gpu_memory_gb) << " GB\n";
   if (!plan.orientation.empty()) out << "orientation " << plan.orientation << "; ";
   out << "axes in the order " << plan.transpose_forward[0] << " " << plan.transpose_forward[1]
       << " " << plan.transpose_forward[2]

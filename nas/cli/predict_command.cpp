@@ -243,7 +243,7 @@ Json segment(const FolderCase& one,
   description.folder = one.images.front().parent_path();
   description.name = "input";
   description.channel_names = preprocessing.channel_names;
-  description.label_names = preprocessing.label_names;
+  description.labels = preprocessing.labels;
   description.accept_misaligned = arguments.accept_misaligned;
 
   const auto start = std::chrono::steady_clock::now();
@@ -261,11 +261,18 @@ Json segment(const FolderCase& one,
   write_nifti(file, labels);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::vector<std::int64_t> counts(preprocessing.label_names.size(), 0);
-  for (const std::int16_t label : labels.voxels) ++counts[static_cast<std::size_t>(label)];
+  std::vector<std::int64_t> counts(preprocessing.labels.names.size(), 0);
+  std::map<std::int16_t, std::int64_t> by_label;
+  for (const std::int16_t label : labels.voxels) ++by_label[label];
+  for (const auto& [label, voxels] : by_label) {
+    if (label == 0) counts[0] = voxels;
+    for (std::size_t k = 1; k < counts.size(); ++k) {
+      if (preprocessing.labels.holds(static_cast<std::int64_t>(k) - 1, label)) counts[k] += voxels;
+    }
+  }
   std::string found;
   for (std::size_t k = 1; k < counts.size(); ++k) {
-    found += concat_text(k > 1 ? ", " : "", preprocessing.label_names[k], " ", counts[k]);
+    found += concat_text(k > 1 ? ", " : "", preprocessing.labels.names[k], " ", counts[k]);
   }
   log_info(one.id, ": ", file.string(), " (voxels: ", found, "; ", format_duration(seconds), ")");
   row["file"] = file.string();

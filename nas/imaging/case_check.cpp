@@ -355,7 +355,7 @@ std::vector<Finding> check_label(const DataSet& data,
                                  const std::vector<std::int64_t>& counts) {
   constexpr std::int64_t kNamed = 5;
   std::vector<Finding> findings;
-  const auto classes = static_cast<std::int64_t>(data.label_names.size());
+  const auto classes = data.labels.values();
   std::string unknown;
   std::int64_t kinds = 0, foreground = 0;
   for (std::size_t i = 0; i < counts.size(); ++i) {

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "nas/imaging/case_names.h"
 #include "nas/imaging/dataset_json.h"
 #include "nas/imaging/nifti.h"
@@ -44,15 +45,6 @@ void sort_cases(std::vector<CaseFiles>& cases, const std::string& where) {
               cases[i].id,
               "\" twice");
   }
-}
-
-std::vector<std::string> class_names(const JsonReader& value) {
-  StatedLabels labels = read_labels(value);
-  NAS_CHECK(!labels.ignore,
-            value.where(),
-            ".ignore: voxels to ignore are not supported yet; make them background or leave those "
-            "cases out");
-  return std::move(labels.names);
 }
 
 // ---- MSD ---------------------------------------------------------------------------------------
@@ -135,10 +127,10 @@ void name_cases(const DataSet& data, const std::vector<CaseFiles*>& cases) {
   }
 }
 
-void open_msd(DataSet& data, const JsonReader& root) {
+void open_msd(DataSet& data, const JsonReader& root, const std::vector<std::string>& label_order) {
   data.layout = "msd";
   data.channel_names = stated_channel_names(root);
-  data.label_names = class_names(root.at("labels"));
+  data.labels = read_label_scheme(root, label_order);
   auto listed = read_case_list(data, root.at("training"), true);
   const std::size_t training = listed.size();
   if (root.has("validation")) {
@@ -310,15 +302,12 @@ fs::path listed_file(const DataSet& data, const std::string& name, const std::st
   return absolute_in(data.folder, expand_variables(name, where), where);
 }
 
-void open_nnunet(DataSet& data, const JsonReader& root) {
+void open_nnunet(DataSet& data,
+                 const JsonReader& root,
+                 const std::vector<std::string>& label_order) {
   data.layout = "nnunet";
   data.channel_names = read_channel_names(root.at("channel_names"));
-  data.label_names = class_names(root.at("labels"));
-  if (root.has("regions_class_order") && !root.at("regions_class_order").json().is_null()) {
-    fail(ErrorKind::Input,
-         root.where(),
-         ": regions_class_order: regions made of several labels are not supported yet");
-  }
+  data.labels = read_label_scheme(root, label_order);
   const std::string ending = root.has("file_ending") ? root.at("file_ending").text() : ".nii.gz";
   NAS_CHECK(ending == ".nii.gz" || ending == ".nii",
             root.where(),
@@ -387,10 +376,13 @@ DataSet open_data_set(const fs::path& folder) {
       folder.string(),
       " --write` makes one for images and labels in imagesTr and labelsTr, in images and "
       "labels, or in one folder per patient");
-  return data_set_from_json(read_json(file), folder);
+  const Json json = read_json(file);
+  return data_set_from_json(json, folder, keys_in_order(read_file(file, 256 << 20), "labels"));
 }
 
-DataSet data_set_from_json(const Json& json, const fs::path& folder) {
+DataSet data_set_from_json(const Json& json,
+                           const fs::path& folder,
+                           const std::vector<std::string>& label_order) {
   DataSet data;
   data.folder = fs::absolute(folder).lexically_normal();
   if (data.folder.filename().empty()) data.folder = data.folder.parent_path();  // "Task04/"
@@ -399,7 +391,7 @@ DataSet data_set_from_json(const Json& json, const fs::path& folder) {
   const JsonReader root(json, file.string());
   NAS_CHECK(json.is_object(), file.string(), ": expected an object, found another kind of value");
   if (root.has("channel_names") && !root.has("training")) {
-    open_nnunet(data, root);
+    open_nnunet(data, root, label_order);
   } else {
     NAS_CHECK(root.has("training"),
               file.string(),
@@ -408,7 +400,7 @@ DataSet data_set_from_json(const Json& json, const fs::path& folder) {
               "found neither");
     // A converted nnU-Net folder may keep the MSD list, which its own files then do not match.
     const bool converted = root.has("channel_names") && root.has("file_ending");
-    converted ? open_nnunet(data, root) : open_msd(data, root);
+    converted ? open_nnunet(data, root, label_order) : open_msd(data, root, label_order);
   }
   NAS_CHECK(!data.training.empty(),
             file.string(),
@@ -420,12 +412,12 @@ DataSet data_set_from_json(const Json& json, const fs::path& folder) {
   return data;
 }
 
-Json nnunet_dataset_json(const DataSet& data) {
-  Json json;
+OrderedJson nnunet_dataset_json(const DataSet& data) {
+  OrderedJson json;
   for (std::size_t i = 0; i < data.channel_names.size(); ++i) {
     json["channel_names"][std::to_string(i)] = data.channel_names[i];
   }
-  for (std::size_t i = 0; i < data.label_names.size(); ++i) json["labels"][data.label_names[i]] = i;
+  json.update(nnunet_labels(data.labels));
   json["numTraining"] = data.training.size();
   json["file_ending"] = ".nii.gz";
   return json;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/imaging/label_scheme.h"
 #include "nas/imaging/orientation.h"
 #include "nas/imaging/splits.h"
 #include "nas/imaging/volume.h"
@@ -26,7 +27,7 @@ struct DataSet {
   std::string name;                        // "Task04_Hippocampus"
   std::string layout;                      // "msd" or "nnunet"
   std::vector<std::string> channel_names;  // per channel: "MRI", "CT", "FLAIR", ...
-  std::vector<std::string> label_names;    // index = class id, background first
+  LabelScheme labels;                      // what the values of its label files mean
   std::vector<CaseFiles> training;         // sorted by id
   std::vector<CaseFiles> test;             // sorted by id
   std::vector<Split> splits;  // of splits.json / splits_final.json, else nnU-Net's five folds
@@ -41,7 +42,10 @@ struct DataSet {
 /// image.
 DataSet open_data_set(const std::filesystem::path& folder);
 /// The same from the content of a dataset.json that would lie in `folder`.
-DataSet data_set_from_json(const Json& json, const std::filesystem::path& folder);
+/// \param label_order names of "labels" in the order of the file: it numbers regions.
+DataSet data_set_from_json(const Json& json,
+                           const std::filesystem::path& folder,
+                           const std::vector<std::string>& label_order = {});
 
 /// The orientation for all cases: `asked`, or "" for the commonest of the training images. Reads
 /// headers only. \throws Error(Input|Io) naming the file, Error(Usage) if `asked` is none.
@@ -54,11 +58,12 @@ void use_orientation(DataSet& data, const std::string& asked);
 /// \throws Error(Input) with the first fatal finding's sentence (case_check.h): damaged files,
 /// other grids, NaN, no contrast.
 Image read_case_image(const DataSet& data, const CaseFiles& files);
-/// Labels of a case, checked to be integers in [0, classes), turned as its image is; the same.
+/// Labels of a case, checked to be integers in [0, labels.values()), turned as its image is; the
+/// same.
 LabelMap read_case_label(const DataSet& data, const CaseFiles& files);
 
-/// nnU-Net's dataset.json content for this data set (channel_names, labels, numTraining,
-/// file_ending).
-Json nnunet_dataset_json(const DataSet& data);
+/// nnU-Net's dataset.json content for this data set (channel_names, labels, regions_class_order,
+/// numTraining, file_ending); regions in their order.
+OrderedJson nnunet_dataset_json(const DataSet& data);
 
 }  // namespace nas

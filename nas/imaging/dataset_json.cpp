@@ -33,12 +33,6 @@ bool names_background(std::string name) {
 
 /// Number and name of one entry of a labels object.
 std::pair<std::int64_t, std::string> read_label(const std::string& key, const JsonReader& item) {
-  if (item.json().is_array()) {
-    fail(ErrorKind::Input,
-         item.where(),
-         ": expected one label number, found a list: regions made of several labels are not "
-         "supported yet; give every label its own name");
-  }
   if (!item.json().is_string()) return {item.integer(0, kMaxClasses), key};
   // MSD; a few nnU-Net files have {"name": "1"}.
   const auto key_index = index_of(key);
@@ -144,6 +138,13 @@ StatedLabels read_labels(const JsonReader& value) {
             *labels.ignore);
   check_names(labels.names, value.where());
   return labels;
+}
+
+LabelScheme read_label_scheme(const JsonReader& dataset, const std::vector<std::string>& order) {
+  const JsonReader labels = dataset.at("labels");
+  if (is_nnunet_scheme(labels)) return label_scheme_from_nnunet(dataset, order);
+  StatedLabels stated = read_labels(labels);
+  return {.names = std::move(stated.names), .has_ignore = stated.ignore.has_value()};
 }
 
 std::vector<std::string> read_channel_names(const JsonReader& value) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/imaging/label_scheme.h"
 
 namespace nas {
 
@@ -20,6 +21,10 @@ struct StatedLabels {
 /// \throws Error(Input) naming the key if the numbers are not 0, 1, 2, ..., background is not 0, or
 /// a name or number appears twice.
 StatedLabels read_labels(const JsonReader& value);
+
+/// The labels of a whole dataset.json, nnU-Net's regions and ignored label included.
+/// \param order names of "labels" in the order of the file: it numbers regions.
+LabelScheme read_label_scheme(const JsonReader& dataset, const std::vector<std::string>& order);
 
 /// "CT" | ["FLAIR", "T1"] | {"0": "FLAIR", "1": "T1"}. \throws Error(Input) naming the key.
 std::vector<std::string> read_channel_names(const JsonReader& value);

@@ -159,13 +159,15 @@ void check_across(const DataSet& data,
   }
 
   // Classes.
-  std::vector<std::int64_t> cases_with(data.label_names.size(), 0);
+  std::vector<std::int64_t> cases_with(data.labels.names.size(), 0);
   std::int64_t labels_read = 0;
   for (const CaseReport& report : reports) {
     if (report.label_read) ++labels_read;
-    for (const auto& [value, voxels] : report.labels) {
-      if (value >= 0 && value < static_cast<std::int64_t>(cases_with.size()))
-        ++cases_with[static_cast<std::size_t>(value)];
+    for (std::size_t k = 1; k < cases_with.size(); ++k) {
+      const bool here = std::ranges::any_of(report.labels, [&](const auto& item) {
+        return data.labels.holds(static_cast<std::int64_t>(k) - 1, item.first);
+      });
+      if (here) ++cases_with[k];
     }
   }
   if (labels_read == 0) return;  // said file by file
@@ -186,7 +188,12 @@ void check_across(const DataSet& data,
                    cases_with[k] == 0 ? "absent-class" : "rare-class",
                    "",
                    file,
-                   concat_text("voxels of label ", k, " (", data.label_names[k], ") in some cases"),
+                   concat_text("voxels of ",
+                               data.labels.has_regions() ? "region " : "label ",
+                               k,
+                               " (",
+                               data.labels.names[k],
+                               ") in some cases"),
                    concat_text("in ", cases_with[k], " of ", labels_read),
                    cases_with[k] == 0
                        ? "it cannot be learned; remove it from the labels or add cases"

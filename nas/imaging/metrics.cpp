@@ -43,17 +43,56 @@ struct Mask {
   std::vector<std::uint8_t> voxels;
 };
 
-Mask extract(const LabelMap& labels, std::int16_t label, const Box& box) {
+/// What the values of a label map say: to which classes or regions a value belongs.
+class Membership {
+ public:
+  explicit Membership(const LabelScheme& scheme)
+      : lists_(static_cast<std::size_t>(scheme.labels())), ignore_(scheme.ignore_label()) {
+    for (std::size_t value = 0; value < lists_.size(); ++value) {
+      if (!scheme.has_regions()) {
+        if (value > 0) lists_[value].push_back(value - 1);
+        continue;
+      }
+      for (std::int64_t k = 0; k < scheme.foreground(); ++k) {
+        if (scheme.holds(k, static_cast<std::int64_t>(value)))
+          lists_[value].push_back(static_cast<std::size_t>(k));
+      }
+    }
+  }
+  bool ignored(std::int16_t reference) const { return ignore_ > 0 && reference == ignore_; }
+  /// Ascending; of a value without a meaning none.
+  const std::vector<std::size_t>& of(std::int16_t value) const {
+    static const std::vector<std::size_t> nothing;
+    const auto at = static_cast<std::size_t>(value);
+    return value >= 0 && at < lists_.size() ? lists_[at] : nothing;
+  }
+  bool holds(std::size_t k, std::int16_t value) const {
+    return std::ranges::binary_search(of(value), k);
+  }
+
+ private:
+  std::vector<std::vector<std::size_t>> lists_;  // [value]
+  std::int64_t ignore_;
+};
+
+/// Class or region k of `labels`, without the voxels that `reference` leaves out.
+Mask extract(const LabelMap& labels,
+             const LabelMap& reference,
+             const Membership& membership,
+             std::size_t k,
+             const Box& box) {
   const Extent3& full = labels.geometry.shape;
   Mask mask{box.shape(), {}};
   mask.voxels.resize(static_cast<std::size_t>(volume(mask.shape)));
   std::uint8_t* target = mask.voxels.data();
   for (std::int64_t z = box.begin[0]; z < box.end[0]; ++z) {
     for (std::int64_t y = box.begin[1]; y < box.end[1]; ++y) {
-      const std::int16_t* row = labels.voxels.data() + (z * full[1] + y) * full[2] + box.begin[2];
-      target = std::transform(row, row + mask.shape[2], target, [label](std::int16_t v) {
-        return static_cast<std::uint8_t>(v == label);
-      });
+      const std::int64_t row = (z * full[1] + y) * full[2] + box.begin[2];
+      for (std::int64_t x = row; x < row + mask.shape[2]; ++x) {
+        const auto i = static_cast<std::size_t>(x);
+        *target++ = static_cast<std::uint8_t>(!membership.ignored(reference.voxels[i]) &&
+                                              membership.holds(k, labels.voxels[i]));
+      }
     }
   }
   return mask;
@@ -308,6 +347,18 @@ CaseMetrics compute_metrics(const LabelMap& prediction,
                             const LabelMap& reference,
                             std::int64_t classes,
                             const MetricOptions& options) {
+  NAS_CHECK(classes >= 1 && classes <= INT16_MAX,
+            "metrics: expected at least one foreground class, got ",
+            classes);
+  LabelScheme labels;
+  labels.names.resize(static_cast<std::size_t>(classes) + 1);
+  return compute_metrics(prediction, reference, labels, options);
+}
+
+CaseMetrics compute_metrics(const LabelMap& prediction,
+                            const LabelMap& reference,
+                            const LabelScheme& labels,
+                            const MetricOptions& options) {
   const Extent3& shape = reference.geometry.shape;
   NAS_CHECK_KIND(Shape,
                  prediction.geometry.shape == shape,
@@ -324,33 +375,29 @@ CaseMetrics compute_metrics(const LabelMap& prediction,
                  reference.voxels.size(),
                  " for ",
                  to_text(shape));
-  NAS_CHECK(classes >= 1 && classes <= INT16_MAX,
-            "metrics: expected at least one foreground class, got ",
-            classes);
   if (options.distances) check_spacing(reference.geometry.spacing_mm);
 
   CaseMetrics result;
-  result.classes.resize(static_cast<std::size_t>(classes));
-  std::vector<Box> boxes(static_cast<std::size_t>(classes));  // of both masks together
-  const auto index = [classes](std::int16_t label) {
-    return label >= 1 && label <= classes ? static_cast<std::ptrdiff_t>(label) - 1
-                                          : std::ptrdiff_t{-1};
-  };
+  result.classes.resize(static_cast<std::size_t>(labels.foreground()));
+  std::vector<Box> boxes(result.classes.size());  // of both masks together
+  const Membership membership(labels);
+  const bool background_counts = !membership.of(0).empty();
   std::size_t i = 0;
   for (std::int64_t z = 0; z < shape[0]; ++z) {
     for (std::int64_t y = 0; y < shape[1]; ++y) {
       for (std::int64_t x = 0; x < shape[2]; ++x, ++i) {
         const std::int16_t p = prediction.voxels[i], r = reference.voxels[i];
-        if (p == 0 && r == 0) continue;
+        if (p == 0 && r == 0 && !background_counts) continue;
+        if (membership.ignored(r)) continue;
         const Extent3 here{z, y, x}, next{z + 1, y + 1, x + 1};
-        if (const auto k = index(p); k >= 0) {
-          ++result.classes[static_cast<std::size_t>(k)].predicted_voxels;
-          if (p == r) ++result.classes[static_cast<std::size_t>(k)].common_voxels;
-          boxes[static_cast<std::size_t>(k)].add(here, next);
+        for (const std::size_t k : membership.of(p)) {
+          ++result.classes[k].predicted_voxels;
+          if (membership.holds(k, r)) ++result.classes[k].common_voxels;
+          boxes[k].add(here, next);
         }
-        if (const auto k = index(r); k >= 0) {
-          ++result.classes[static_cast<std::size_t>(k)].reference_voxels;
-          if (p != r) boxes[static_cast<std::size_t>(k)].add(here, next);
+        for (const std::size_t k : membership.of(r)) {
+          ++result.classes[k].reference_voxels;
+          boxes[k].add(here, next);
         }
       }
     }
@@ -366,10 +413,9 @@ CaseMetrics compute_metrics(const LabelMap& prediction,
       m.nsd = 0;
       continue;
     }
-    const auto label = static_cast<std::int16_t>(k + 1);
     measure_distances(m,
-                      extract(prediction, label, boxes[k]),
-                      extract(reference, label, boxes[k]),
+                      extract(prediction, reference, membership, k, boxes[k]),
+                      extract(reference, reference, membership, k, boxes[k]),
                       reference.geometry.spacing_mm,
                       options);
   }

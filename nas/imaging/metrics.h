@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/imaging/label_scheme.h"
 #include "nas/imaging/volume.h"
 
 namespace nas {
@@ -35,7 +36,7 @@ std::span<const MetricInfo> metric_table();
 
 struct CaseMetrics {
   std::string id;
-  std::vector<ClassMetrics> classes;  // foreground classes: index 0 is label 1
+  std::vector<ClassMetrics> classes;  // foreground classes or regions: index 0 is names[1]
 };
 
 /// The one mean of a metric over cases and classes, nnU-Net's: of each class over the cases that
@@ -70,8 +71,14 @@ struct MetricOptions {
   bool distances = true;  // false: Dice only (fast)
 };
 
-/// \param prediction, reference label maps on one grid. \param classes foreground classes
-/// (labels 1..classes).
+/// \param prediction, reference label maps on one grid. Voxels that the reference leaves out
+/// (LabelScheme::ignore_label) belong to nothing in either map. \returns metrics of
+/// labels.names[1], [2], ...
+CaseMetrics compute_metrics(const LabelMap& prediction,
+                            const LabelMap& reference,
+                            const LabelScheme& labels,
+                            const MetricOptions& options = {});
+/// The same for labels 1..classes.
 CaseMetrics compute_metrics(const LabelMap& prediction,
                             const LabelMap& reference,
                             std::int64_t classes,

@@ -195,7 +195,7 @@ TrainOutcome train_all_folds(const TrainJob& asked) {
                     {"model", folder.fold(k).model().string()}});
     outcome.held_out.insert(outcome.held_out.end(), cases.begin(), cases.end());
   }
-  Json metrics = metrics_json(outcome.held_out, data.label_names);
+  Json metrics = metrics_json(outcome.held_out, data.labels.names);
   metrics["folds"] = rows;
   write_json(folder.metrics(), metrics);
   for (const Json& row : rows) {

@@ -92,7 +92,7 @@ void plan_fold(Prepared& prepared,
 
 void open_cache(Prepared& prepared, const PrepareOptions& options) {
   prepared.preprocessing = make_preprocessing(
-      prepared.plan, options.configuration, prepared.data.channel_names, prepared.data.label_names);
+      prepared.plan, options.configuration, prepared.data.channel_names, prepared.data.labels);
   prepared.cache = open_case_cache(default_cache_root(),
                                    prepared.data,
                                    prepared.preprocessing,
@@ -102,7 +102,7 @@ void open_cache(Prepared& prepared, const PrepareOptions& options) {
 
 Json data_record(const Prepared& prepared) {
   return {{"channels", prepared.data.channel_names},
-          {"labels", prepared.data.label_names},
+          {"labels", prepared.data.labels.names},
           {"train", prepared.split.train},
           {"held_out", prepared.split.val},
           {"contents", prepared.cache.contents()}};
@@ -119,7 +119,7 @@ void check_same_data(const Json& record, const DataSet& data, std::int64_t fold,
          "; give the unchanged data set, or start a new run");
   };
   if (reader.at("channels").texts() != data.channel_names) differs("other channel names");
-  if (reader.at("labels").texts() != data.label_names) differs("other label names");
+  if (reader.at("labels").texts() != data.labels.names) differs("other label names");
 
   const auto now = content_hashes(default_cache_root(), data, threads);
   const JsonReader contents = reader.at("contents");

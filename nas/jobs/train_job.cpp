@@ -152,7 +152,7 @@ ChosenNetwork choose_network(const std::string& name,
   ChosenNetwork chosen{{}, asked.value_or(planned.patch)};
   NetworkFileOptions options{.configuration = planned.name,
                              .channels = static_cast<std::int64_t>(data.channel_names.size()),
-                             .classes = static_cast<std::int64_t>(data.label_names.size()),
+                             .classes = data.labels.outputs(),
                              .patch = chosen.patch,
                              .adapt = true};
   bool adapted = false;
@@ -249,7 +249,7 @@ PlannedTraining plan_run(const TrainJob& job,
     options.patch = configuration.patch;
     options.batch = kSmallestBatch;
     options.optimizer = kShortOptimizer;
-    measured = probe(graph, options);
+    measured = probe(graph, options, prepared.data.labels);
     planned.reserve = unmeasured_scoring_seconds(
         scoring_work(
             prepared.cache, prepared.split.val, output_region(graph, configuration.patch).size),
@@ -363,7 +363,7 @@ std::vector<CaseMetrics> score_held_out(Model& model,
   predict.threads = options.threads;
   const std::vector<CaseMetrics> cases =
       evaluate_cases(model, prepared.data, prepared.split.val, predict, folder.predictions());
-  const std::vector<std::string>& labels = prepared.data.label_names;
+  const std::vector<std::string>& labels = prepared.data.labels.names;
   const Json metrics = metrics_json(cases, labels);
   write_json(folder.metrics(), metrics);
   result["metrics"] = metrics;

@@ -354,13 +354,20 @@ void check_trainable(const Configuration& configuration,
             " GB)");
 }
 
+void set_labels(PlannerFacts& facts, const LabelScheme& labels) {
+  // nnU-Net's planner counts every entry, also the one that no output stands for.
+  facts.classes = static_cast<std::int64_t>(labels.names.size()) + (labels.has_ignore ? 1 : 0);
+  facts.outputs = labels.outputs();
+  facts.labels = to_text(labels);
+}
+
 }  // namespace
 
 PlannerFacts planner_facts(const DataSet& data) {
   PlannerFacts facts;
   facts.dataset_name = data.name;
   facts.channel_names = data.channel_names;
-  facts.classes = static_cast<std::int64_t>(data.label_names.size());
+  set_labels(facts, data.labels);
   facts.training_cases = static_cast<std::int64_t>(data.training.size());
   return facts;
 }
@@ -372,9 +379,10 @@ PlannerFacts planner_facts_from_json(const Json& value,
   PlannerFacts facts;
   facts.dataset_name = dataset_name;
   facts.channel_names = stated_channel_names(reader);
-  const StatedLabels labels = read_labels(reader.at("labels"));
-  // nnU-Net's planner counts every entry, also the one that no output stands for.
-  facts.classes = static_cast<std::int64_t>(labels.names.size()) + (labels.ignore ? 1 : 0);
+  const JsonReader labels = reader.at("labels");
+  const bool named = labels.json().is_object();
+  // Counts need no order.
+  set_labels(facts, read_label_scheme(reader, named ? labels.keys() : std::vector<std::string>{}));
   facts.training_cases = reader.at("numTraining").integer(0, std::int64_t{1} << 40);
   if (reader.has("file_ending")) facts.file_ending = reader.at("file_ending").text();
   return facts;
@@ -524,6 +532,7 @@ Plan make_plan(const Fingerprint& fingerprint,
   for (Configuration& configuration : plan.configurations) {
     configuration.normalization = schemes;
     configuration.use_mask_for_norm = masks;
+    if (facts.outputs > 0) configuration.architecture.classes = facts.outputs;
   }
   return plan;
 }

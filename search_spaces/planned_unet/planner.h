@@ -17,9 +17,12 @@ struct DataSet;
 struct PlannerFacts {
   std::string dataset_name;
   std::vector<std::string> channel_names;  // in channel order
-  std::int64_t classes = 2;                // labels, background included
+  /// Entries of dataset.json's "labels": what nnU-Net's estimate of memory counts as outputs.
+  std::int64_t classes = 2;
   std::int64_t training_cases = 0;
   std::string file_ending = ".nii.gz";
+  std::int64_t outputs = 0;  // channels that the network gets; 0: `classes`
+  std::string labels{};      // LabelScheme for people
 };
 PlannerFacts planner_facts(const DataSet& data);
 /// From the content of an nnU-Net dataset.json (channel_names, labels, numTraining). \throws

@@ -395,7 +395,7 @@ TEST(DescribeFolder, UsualLayoutsBecomeDataSets) {
       EXPECT_EQ(data.training[1].images[static_cast<std::size_t>(c)],
                 folder / layout.images[static_cast<std::size_t>(1 + 3 * c)]);
     }
-    EXPECT_THAT(data.label_names, ElementsAre("background", "label_1"));
+    EXPECT_THAT(data.labels.names, ElementsAre("background", "label_1"));
     EXPECT_EQ(stopped_by(folder.path()), "");
     // Never over an existing one.
     const std::string before = read_file(folder / "dataset.json", 1 << 20);

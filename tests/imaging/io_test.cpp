@@ -697,7 +697,7 @@ TEST(DataSets, MsdFolder) {
   const DataSet data = open_json(folder, msd_json());
   EXPECT_EQ(data.layout, "msd");
   EXPECT_THAT(data.channel_names, ElementsAre("MRI"));
-  EXPECT_THAT(data.label_names, ElementsAre("background", "organ"));
+  EXPECT_THAT(data.labels.names, ElementsAre("background", "organ"));
   ASSERT_EQ(data.training.size(), 2u);  // sorted, without the "._" leftover
   EXPECT_EQ(data.training[0].id, "a");
   EXPECT_EQ(data.training[0].images[0], folder / "imagesTr/a.nii.gz");
@@ -709,7 +709,7 @@ TEST(DataSets, MsdFolder) {
   EXPECT_THAT(error_of([&] { data.find("hippo"); }), HasSubstr("no case \"hippo\""));
   EXPECT_EQ(
       nnunet_dataset_json(data).dump(),
-      R"({"channel_names":{"0":"MRI"},"file_ending":".nii.gz","labels":{"background":0,"organ":1},"numTraining":2})");
+      R"({"channel_names":{"0":"MRI"},"labels":{"background":0,"organ":1},"numTraining":2,"file_ending":".nii.gz"})");
 }
 
 TEST(DataSets, LabelsAsNameListOrMapBothWays) {
@@ -717,7 +717,7 @@ TEST(DataSets, LabelsAsNameListOrMapBothWays) {
   for (const char* labels : {R"({"0": "background", "1": "a", "2": "b"})",
                              R"({"background": 0, "b": 2, "a": 1})",
                              R"(["background", "a", "b"])"}) {
-    EXPECT_THAT(open_json(folder, msd_json(labels)).label_names,
+    EXPECT_THAT(open_json(folder, msd_json(labels)).labels.names,
                 ElementsAre("background", "a", "b"))
         << labels;
   }
@@ -726,9 +726,6 @@ TEST(DataSets, LabelsAsNameListOrMapBothWays) {
   };
   EXPECT_THAT(message(R"({"0": "background", "2": "b"})"),
               AllOf(HasSubstr("dataset.json"), HasSubstr("gap"), HasSubstr("2")));
-  EXPECT_THAT(message(R"({"background": 0, "whole": [1, 2]})"),
-              AllOf(HasSubstr("whole"), HasSubstr("not supported yet")));
-  EXPECT_THAT(message(R"({"background": 0, "a": 1, "ignore": 2})"), HasSubstr("not supported yet"));
   EXPECT_THAT(message(R"({"background": 0, "a": 1, "b": 1})"), HasSubstr("twice"));
   EXPECT_THAT(message(R"({"background": 0, "a": 1.5})"), HasSubstr("labels.a"));
   EXPECT_THAT(message(R"({"background": 0})"), HasSubstr("at least one more"));
@@ -849,6 +846,90 @@ TEST(DataSets, CasesNamedLikeChannelsAreToldApart) {
               AllOf(HasSubstr("imagesTr/p_0002.nii"), HasSubstr("expected p_0002_0000.nii")));
 }
 
+/// "labels" and, unless empty, "regions_class_order" of an nnU-Net folder in `folder`.
+LabelScheme nnunet_scheme(const TempFolder& folder,
+                          const std::string& labels,
+                          const std::string& order = "") {
+  write_text(folder / "imagesTr/c_0000.nii.gz", "");
+  write_text(folder / "labelsTr/c.nii.gz", "");
+  return open_json(folder,
+                   R"({"channel_names": {"0": "MRI"}, "labels": )" + labels +
+                       (order.empty() ? "" : R"(, "regions_class_order": )" + order) +
+                       R"(, "numTraining": 1, "file_ending": ".nii.gz"})")
+      .labels;
+}
+
+TEST(Labels, RegionsInTheOrderOfTheFile) {
+  const TempFolder folder;
+  // The order of the names decides, not the alphabet: "whole" comes before "core".
+  const LabelScheme scheme = nnunet_scheme(
+      folder,
+      R"({"background": 0, "whole": [3, 1, 2], "core": [2, 3], "enhancing": 3, "ignore": 4})",
+      "[1, 2, 3]");
+  EXPECT_THAT(scheme.names, ElementsAre("background", "whole", "core", "enhancing"));
+  EXPECT_EQ(scheme.regions, (std::vector<std::vector<std::int16_t>>{{1, 2, 3}, {2, 3}, {3}}));
+  EXPECT_THAT(scheme.region_labels, ElementsAre(1, 2, 3));
+  EXPECT_EQ(scheme.outputs(), 3);
+  EXPECT_EQ(scheme.labels(), 4);
+  EXPECT_EQ(scheme.ignore_label(), 4);
+  EXPECT_EQ(scheme.values(), 5);
+  EXPECT_TRUE(scheme.holds(0, 2) && scheme.holds(1, 2) && !scheme.holds(2, 2));
+  EXPECT_EQ(to_text(scheme), "3 regions of 3 labels, label 4 ignored");
+  // Both forms that are written come back.
+  Json json;
+  add_label_scheme(json, scheme);
+  EXPECT_EQ(label_scheme_from_json(JsonReader(json, "x")), scheme);
+  const OrderedJson written = nnunet_labels(scheme);
+  EXPECT_EQ(
+      nnunet_scheme(folder, written.at("labels").dump(), written.at("regions_class_order").dump()),
+      scheme);
+}
+
+TEST(Labels, AnIgnoredLabelLeavesTheClassesAsTheyAre) {
+  const TempFolder folder;
+  const LabelScheme scheme =
+      nnunet_scheme(folder, R"({"ignore": 3, "b": [2], "a": 1, "background": 0})");
+  EXPECT_THAT(scheme.names, ElementsAre("background", "a", "b"));
+  EXPECT_FALSE(scheme.has_regions());
+  EXPECT_EQ(scheme.ignore_label(), 3);
+  EXPECT_EQ(scheme.outputs(), 3);
+}
+
+TEST(Labels, WhatNnunetRefusesIsRefusedByName) {
+  const TempFolder folder;
+  const auto message = [&](const std::string& labels, const std::string& order = "") {
+    return error_of([&] { nnunet_scheme(folder, labels, order); });
+  };
+  const std::string regions = R"({"background": 0, "all": [1, 2], "two": 2})";
+  EXPECT_EQ(message(regions, "[1, 2]"), "");
+  EXPECT_THAT(message(regions),
+              AllOf(HasSubstr("dataset.json"), HasSubstr("\"regions_class_order\"")));
+  EXPECT_THAT(message(regions, "[1]"), HasSubstr("expected 2 labels"));
+  EXPECT_THAT(message(regions, "[1, 7]"), HasSubstr("found 7"));
+  EXPECT_THAT(message(R"({"all": [1, 2], "two": 2})", "[1, 2]"), HasSubstr("no background"));
+  EXPECT_THAT(message(R"({"background": 1, "all": [0, 2]})", "[1]"), HasSubstr("background"));
+  EXPECT_THAT(message(R"({"background": 0, "all": [1, 3]})", "[1]"), HasSubstr("gap"));
+  EXPECT_THAT(message(R"({"background": 0, "all": []})", "[1]"), HasSubstr("found none"));
+  EXPECT_THAT(message(R"({"background": 0, "a": 1, "ignore": 3})"),
+              AllOf(HasSubstr("ignore"), HasSubstr("expected 2, found 3")));
+  EXPECT_THAT(message(R"({"background": 0, "a": 1, "ignore": [2]})"), HasSubstr("found a list"));
+  EXPECT_THAT(message(R"({"background": 0, "a": 1, "b": [1], "ignore": 2})"), HasSubstr("twice"));
+}
+
+TEST(Labels, IgnoredVoxelsMayBeInALabelFile) {
+  const TempFolder folder;
+  DataSet data;
+  data.labels = {.names = {"background", "a"}, .has_ignore = true};
+  LabelMap label;
+  label.geometry.shape = {1, 1, 4};
+  label.voxels = {0, 1, 2, 0};
+  write_nifti(folder / "l.nii.gz", label);
+  const CaseFiles files{.id = "l", .images = {}, .label = folder / "l.nii.gz"};
+  EXPECT_EQ(read_case_label(data, files).voxels, label.voxels);
+  data.labels.has_ignore = false;
+  EXPECT_THAT(error_of([&] { read_case_label(data, files); }), HasSubstr("labels 0 to 1"));
+}
+
 TEST(DataSets, NnunetFolder) {
   const TempFolder folder;
   const std::string json =
@@ -876,11 +957,6 @@ TEST(DataSets, NnunetFolder) {
   EXPECT_EQ(data.test[0].id, "t");
   EXPECT_TRUE(data.test[0].label.empty());
 
-  const auto with = [&](const std::string& part) {
-    return error_of(
-        [&] { open_json(folder, json.substr(0, json.size() - 1) + ", " + part + "}"); });
-  };
-  EXPECT_THAT(with(R"("regions_class_order": [1])"), HasSubstr("regions"));
   EXPECT_THAT(error_of([&] {
                 open_json(
                     folder,
@@ -1277,9 +1353,9 @@ TEST(Phantom, BothLayoutsHoldTheSameCases) {
   write_phantom(folder / "nnunet", o);
   const DataSet a = open_data_set(folder / "msd"), b = open_data_set(folder / "nnunet");
   EXPECT_EQ(b.layout, "nnunet");
-  EXPECT_EQ(a.label_names, b.label_names);
+  EXPECT_EQ(a.labels.names, b.labels.names);
   EXPECT_EQ(a.channel_names, (std::vector<std::string>{"CT", "CT"}));
-  EXPECT_EQ(a.label_names.back(), "lesion");
+  EXPECT_EQ(a.labels.names.back(), "lesion");
   ASSERT_EQ(a.training.size(), b.training.size());
   for (const CaseFiles& files : a.training) {
     const Image image = read_case_image(a, files);

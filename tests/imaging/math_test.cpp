@@ -589,6 +589,35 @@ TEST(Metrics, EmptyMasksAsDocumented) {
   EXPECT_THROW(compute_metrics(make_label({8, 8, 7}, {1, 1, 1}), ball, 1), Error);
 }
 
+TEST(Metrics, RegionsAreScoredAsTheirUnionsAndIgnoredVoxelsCountNowhere) {
+  const LabelScheme scheme{.names = {"background", "whole", "core"},
+                           .regions = {{1, 2}, {2}},
+                           .region_labels = {1, 2},
+                           .has_ignore = true};
+  Rng rng("regions");
+  LabelMap prediction = make_label({9, 10, 11}, {2, 1, 0.5}), reference = prediction;
+  for (std::int16_t& v : prediction.voxels) v = static_cast<std::int16_t>(rng.integer(0, 3));
+  for (std::int16_t& v : reference.voxels) v = static_cast<std::int16_t>(rng.integer(0, 4));
+  const CaseMetrics got = compute_metrics(prediction, reference, scheme);
+  ASSERT_EQ(got.classes.size(), 2u);
+  for (std::int16_t k = 0; k < 2; ++k) {
+    // The naive way: each region as a map of its own, ignored voxels emptied in both.
+    LabelMap p = prediction, r = reference;
+    for (std::size_t i = 0; i < p.voxels.size(); ++i) {
+      const bool counts = reference.voxels[i] != 3;
+      p.voxels[i] = counts && prediction.voxels[i] > k ? 1 : 0;
+      r.voxels[i] = counts && reference.voxels[i] > k ? 1 : 0;
+    }
+    const ClassMetrics expected = compute_metrics(p, r, 1).classes[0];
+    const ClassMetrics& m = got.classes[static_cast<std::size_t>(k)];
+    EXPECT_EQ(m.predicted_voxels, expected.predicted_voxels);
+    EXPECT_EQ(m.reference_voxels, expected.reference_voxels);
+    EXPECT_EQ(m.common_voxels, expected.common_voxels);
+    for (const MetricInfo& metric : metric_table())
+      EXPECT_EQ(m.*metric.value, expected.*metric.value) << metric.name;
+  }
+}
+
 TEST(Metrics, DiceOnlySkipsDistances) {
   const LabelMap ball = sphere({8, 8, 8}, {1, 1, 1}, {4, 4, 4}, 2);
   const ClassMetrics m = compute_metrics(ball, ball, 1, {.distances = false}).classes[0];

@@ -70,6 +70,24 @@ TEST(NnunetMetrics, EqualItsComputeMetricsOnFolder) {
                     {"ignore", nullptr},
                     {"out", (temp / (std::to_string(labels.size()) + ".json")).string()}});
   }
+  // Overlapping regions, and voxels (of class 1) that the references leave out.
+  const LabelScheme regions{.names = {"background", "both", "second"},
+                            .regions = {{1, 2}, {2}},
+                            .region_labels = {1, 2},
+                            .has_ignore = true};
+  fs::create_directory(temp / "ignoring");
+  std::vector<CaseMetrics> region_cases;
+  for (std::size_t i = 0; i < kCases; ++i) {
+    auto [prediction, reference] = random_pair(i, Rng("pairs").split("case", i));
+    for (std::size_t v = 0; v < reference.voxels.size(); v += 5) reference.voxels[v] = 3;
+    write_nifti(temp / ("ignoring/c" + std::to_string(i) + ".nii.gz"), reference);
+    region_cases.push_back(compute_metrics(prediction, reference, regions, {.distances = false}));
+  }
+  jobs.push_back({{"reference", (temp / "ignoring").string()},
+                  {"prediction", (temp / "prediction").string()},
+                  {"labels", {{1, 2}, 2}},
+                  {"ignore", 3},
+                  {"out", (temp / "regions.json").string()}});
   write_json(temp / "jobs.json", jobs);
   const int status =
       std::system((python.string() + " " + NAS_INTEROP_DIR + "/nnunet_metrics.py " +
@@ -95,6 +113,17 @@ TEST(NnunetMetrics, EqualItsComputeMetricsOnFolder) {
       expect_same(cases[i].classes[k].dice, theirs.at("Dice"), cases[i].id + " " + label);
       EXPECT_EQ(cases[i].classes[k].reference_voxels, theirs.at("n_ref"));
     }
+  }
+  const Json theirs = summary("regions.json");
+  const MetricMeans region_means = mean_metrics(region_cases);
+  expect_same(region_means.classes[0].dice, theirs.at("mean").at("(1, 2)").at("Dice"), "both");
+  expect_same(region_means.classes[1].dice, theirs.at("mean").at("2").at("Dice"), "second");
+  expect_same(region_means.foreground.dice, theirs.at("foreground_mean").at("Dice"), "regions");
+  for (std::size_t i = 0; i < kCases; ++i) {
+    const Json& own = theirs.at("metric_per_case").at(i).at("metrics").at("(1, 2)");
+    EXPECT_EQ(region_cases[i].classes[0].predicted_voxels, own.at("n_pred"));
+    EXPECT_EQ(region_cases[i].classes[0].reference_voxels, own.at("n_ref"));
+    EXPECT_EQ(region_cases[i].classes[0].common_voxels, own.at("TP"));
   }
   EXPECT_FALSE(all.at("foreground_mean").at("Dice").is_number());
   expect_same(means.foreground.dice, two.at("foreground_mean").at("Dice"), "foreground");

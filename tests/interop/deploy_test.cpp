@@ -38,7 +38,7 @@ Model some_model() {
   p.use_mask_for_norm = {false};
   p.intensity.resize(1);
   p.channel_names = {"MRI"};
-  p.label_names = {"background", "one", "two"};
+  p.labels.names = {"background", "one", "two"};
   return model;
 }
 

@@ -74,7 +74,7 @@ Model model_of(const Graph& graph, std::uint64_t seed = 3) {
   p.use_mask_for_norm.assign(inputs, false);
   p.intensity.resize(inputs);
   p.channel_names.assign(inputs, "MRI");
-  for (std::size_t k = 0; k < classes; ++k) p.label_names.push_back("label" + std::to_string(k));
+  for (std::size_t k = 0; k < classes; ++k) p.labels.names.push_back("label" + std::to_string(k));
   return model;
 }
 

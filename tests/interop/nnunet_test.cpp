@@ -2,12 +2,16 @@
 // nnU-Net predicts with our models, and we with its.
 #include "training/exchange/nnunet.h"
 
+#include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include <gmock/gmock.h>
 
 #include "nas/core/error.h"
+#include "nas/network/safetensors.h"
 #include "tests/interop/interop.h"
+#include "training/fit/losses.h"
 
 namespace nas {
 namespace {
@@ -17,13 +21,13 @@ using testing::HasSubstr;
 
 constexpr double kMostDisagreement = 1e-3;
 
-/// Two tiny networks are trained and exported; nnU-Net runs as few times as it can: importing it
+/// Three tiny networks are trained and exported; nnU-Net runs as few times as it can: importing it
 /// takes most of the time.
 class Nnunet : public testing::Test {
  protected:
   struct Shared {
     test::TempFolder temp;
-    std::optional<Model> plain, residual;
+    std::optional<Model> plain, residual, regions;
     std::vector<std::string> ids;
     fs::path source;
     bool ran = false;
@@ -63,6 +67,13 @@ class Nnunet : public testing::Test {
     }
     s.plain = test::train_tiny(s.temp / "data", s.temp / "plain", false, 120);
     s.residual = test::train_tiny(s.temp / "data", s.temp / "residual", true, 120);
+    // The whole hippocampus and its posterior part as overlapping regions, and a label to ignore.
+    test::few_hippocampi(source, s.temp / "region_data", 8);
+    Json dataset = read_json(s.temp / "region_data/dataset.json");
+    dataset["labels"] = {{"a_whole", {1, 2}}, {"b_posterior", 2}, {"background", 0}, {"ignore", 3}};
+    dataset["regions_class_order"] = {1, 2};
+    write_json(s.temp / "region_data/dataset.json", dataset);
+    s.regions = test::train_tiny(s.temp / "region_data", s.temp / "regions", false, 120);
     Json jobs = Json::array();
     const auto job = [&](const std::string& folder, const std::string& name, bool mirror) -> Json& {
       jobs.push_back({{"folder", (s.temp / folder).string()},
@@ -71,12 +82,14 @@ class Nnunet : public testing::Test {
                       {"mirror", mirror}});
       return jobs.back();
     };
-    for (const auto& [name, model] :
-         {std::pair{"plain_export", &*s.plain}, std::pair{"residual_export", &*s.residual}}) {
+    for (const auto& [name, model] : {std::pair{"plain_export", &*s.plain},
+                                      std::pair{"residual_export", &*s.residual},
+                                      std::pair{"region_export", &*s.regions}}) {
       fs::create_directory(s.temp / name);
       write_nnunet_model(*model, s.temp / name);
     }
     job("residual_export", "residual_export", true);
+    job("region_export", "region_export", false);
     job("plain_export", "retrained", false)["retrain"] = (s.temp / "retrained").string();
     write_json(s.temp / "jobs.json", jobs);
     s.ran = test::run_logged(python.string() + " " + NAS_INTEROP_DIR + "/nnunet_jobs.py " +
@@ -130,6 +143,20 @@ TEST_F(Nnunet, ItsCommandPredictsAsWeDoWithAPlainUnet) {
 
 TEST_F(Nnunet, PredictsAsWeDoWithAResidualUnetAndMirroring) {
   expect_agreement(*shared_->residual, "residual_export", true);
+}
+
+TEST_F(Nnunet, PredictsAsWeDoWithRegions) {
+  const LabelScheme& labels = shared_->regions->preprocessing.labels;
+  EXPECT_THAT(labels.names, testing::ElementsAre("background", "a_whole", "b_posterior"));
+  EXPECT_TRUE(labels.has_ignore);
+  expect_agreement(*shared_->regions, "region_export", false);
+  // Both labels are predicted: the second region was written over the first.
+  const LabelMap found = theirs("region_export", shared_->ids[0]);
+  for (const std::int16_t label : {1, 2}) {
+    EXPECT_GT(std::ranges::count(found.voxels, label), 50) << label;
+  }
+  const NnunetImport back = read_nnunet_folder(shared_->temp / "region_export");
+  EXPECT_EQ(back.models.at(0).preprocessing, shared_->regions->preprocessing);
 }
 
 TEST_F(Nnunet, ItsCheckpointIsTakenOver) {
@@ -195,11 +222,56 @@ TEST_F(Nnunet, WhatCannotBeTakenOverSaysWhy) {
   EXPECT_THAT(message([&](Json&, Json& d) {
                 d["labels"]["whole"] = {1, 2};
               }),
-              HasSubstr("regions"));
+              HasSubstr("regions_class_order"));
   EXPECT_THAT(message([&](Json&, Json& d) { d["labels"].erase("Anterior"); }),
               HasSubstr("without a gap"));
   EXPECT_THAT(message([&](Json& p, Json&) { p["configurations"].erase("3d_fullres"); }),
               HasSubstr("no configuration '3d_fullres'"));
+}
+
+TEST(NnunetLosses, EqualOursWithTheirGradients) {
+  const fs::path python = test::test_python();
+  if (python.empty() || !test::python_has(python, "nnunetv2")) {
+    GTEST_SKIP() << "needs nnU-Net in the Python environment of scripts/setup.sh";
+  }
+  const test::TempFolder temp;
+  const fs::path file = temp / "losses.safetensors";
+  ASSERT_TRUE(test::run_logged(
+      python.string() + " " + NAS_INTEROP_DIR + "/nnunet_losses.py " + file.string(),
+      temp / "log"));
+  const SafetensorsFile theirs(file);
+  const auto tensor = [&](const std::string& name) {
+    const TensorView& view = theirs.at(name);
+    if (name == "labels") {
+      std::vector<std::int16_t> values(view.bytes.size() / 2);
+      std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+      return at::tensor(values, at::kShort).view(view.shape);
+    }
+    std::vector<float> values(view.bytes.size() / 4);
+    std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+    return at::tensor(values, at::kFloat).view(view.shape);
+  };
+  for (const bool regions : {false, true}) {
+    for (const bool ignore : {false, true}) {
+      for (const bool batch : {false, true}) {
+        LabelScheme scheme{.names = {"background", "one", "two"}, .has_ignore = ignore};
+        if (regions) {
+          scheme.regions = {{1, 2}, {2}};
+          scheme.region_labels = {1, 2};
+        }
+        const std::string name = std::string(regions ? "regions" : "classes") +
+                                 (ignore ? ".ignore" : "") + (batch ? ".batch" : "");
+        const at::Tensor labels = tensor("labels");
+        const at::Tensor target = training_target(ignore ? labels : labels.clamp_max(2), scheme);
+        at::Tensor logits = tensor(regions ? "logits.2" : "logits.3").requires_grad_(true);
+        const at::Tensor loss = segmentation_loss({logits}, target, false, {.batch_dice = batch});
+        EXPECT_NEAR(loss.item<double>(), tensor("loss." + name).item<double>(), 2e-6) << name;
+        loss.backward();
+        const at::Tensor difference = logits.grad() - tensor("gradient." + name);
+        EXPECT_LT(difference.abs().max().item<double>(), 2e-8) << name;
+      }
+    }
+  }
 }
 
 TEST(NnunetExport, OtherNetworksAreRefused) {

@@ -140,7 +140,7 @@ TEST_F(SuperTrials, SinglePathWeightsAreInheritedByCandidatesAndByAWarmStart) {
     EXPECT_EQ(alone.score, together[i].score) << "batches must not matter";
     EXPECT_GT(alone.score, 0);
   }
-  EXPECT_EQ(together.front().metrics.count("dice/" + phantom_->data.label_names[1]), 1u);
+  EXPECT_EQ(together.front().metrics.count("dice/" + phantom_->data.labels.names[1]), 1u);
 
   // Another process (an evaluator without the network in memory) finds the same.
   const std::vector<Trial> first{candidates[0], candidates[1]};

@@ -83,7 +83,7 @@ struct SmallPhantom {
     preprocessing.use_mask_for_norm = {false};
     preprocessing.intensity = {IntensityProperties{}};
     preprocessing.channel_names = data.channel_names;
-    preprocessing.label_names = data.label_names;
+    preprocessing.labels.names = data.labels.names;
     cache = open_case_cache(folder / "cache", data, preprocessing, 1, false);
     for (const CaseFiles& one : data.training) ids.push_back(one.id);
     for (const std::string& id : ids) cases.push_back(&cache.find(id));

@@ -70,7 +70,7 @@ Model threshold_model(float threshold) {
   p.use_mask_for_norm = {false, false};
   p.intensity.resize(2);
   p.channel_names = {"MRI", "other"};
-  p.label_names = {"background", "bright"};
+  p.labels.names = {"background", "bright"};
   return model;
 }
 
@@ -337,7 +337,7 @@ Model random_model(std::uint64_t seed, const Extent3& patch, const Vec3& spacing
   set_parameters(model.network, weight, {0.3F, 0, -0.3F});
   model.preprocessing.patch = patch;
   model.preprocessing.spacing = spacing;
-  model.preprocessing.label_names = {"background", "one", "two"};
+  model.preprocessing.labels.names = {"background", "one", "two"};
   return model;
 }
 
@@ -454,7 +454,7 @@ TEST(Predict, ModelsAreNamedByListsRunsAndFolds) {
   EXPECT_NE(error_of([&] { load_models(path("run") + "," + path("nothing")); }).find("nothing"),
             std::string::npos);
   Model other = model;
-  other.preprocessing.label_names = {"background", "dark"};
+  other.preprocessing.labels.names = {"background", "dark"};
   save_model(temp.path() / "run/fold_2/model", other);
   const std::string message = error_of([&] { load_models(path("run")); });
   EXPECT_NE(message.find("fold_2"), std::string::npos) << message;
@@ -609,7 +609,7 @@ TEST(Evaluate, ScoresOnTheOriginalGridAndSavesPredictions) {
   data.name = "two";
   data.layout = "nnunet";
   data.channel_names = model.preprocessing.channel_names;
-  data.label_names = model.preprocessing.label_names;
+  data.labels.names = model.preprocessing.labels.names;
   for (int i = 0; i < 3; ++i) {
     const Image image =
         noisy_box({14, 16, 12}, {1, 0, 2}, {14, 15, 12}, static_cast<std::uint64_t>(i));

@@ -294,6 +294,56 @@ TEST(MirrorCheck, CostsATenthAndFindsWhatMirroringDoes) {
   }
 }
 
+TEST(TrainJob, RegionsAndAnIgnoredLabelGoThroughTrainingPredictionAndScoring) {
+  const test::TempFolder temp;
+  ::setenv("VOXNAS_DATA_CACHE", (temp / "cache").c_str(), 1);
+  test::write_small_phantom(temp.path(), 4, {18, 20, 16});
+  // Label 2 lies in label 1; the first slices are not annotated.
+  Json dataset = read_json(temp / "data/dataset.json");
+  dataset["labels"] = {{"a_whole", {1, 2}}, {"b_core", 2}, {"background", 0}, {"ignore", 3}};
+  dataset["regions_class_order"] = {1, 2};
+  write_json(temp / "data/dataset.json", dataset);
+  for (const CaseFiles& files : open_data_set(temp / "data").training) {
+    LabelMap label = read_nifti_label(files.label);
+    std::fill_n(label.voxels.begin(), 2 * 20 * 16, std::int16_t{3});
+    write_nifti(files.label, label);
+  }
+  TrainJob job;
+  job.data = temp / "data";
+  job.run_folder = temp / "run";
+  job.fold = 0;
+  job.steps = 40;
+  job.options =
+      R"({"batch": 2, "patch": [16, 16, 16], "optimizer": "adamw", "learning_rate": 0.005,
+          "augmentation": 0, "foreground_fraction": 0.5})";
+  job.base.device = "cpu";
+  job.base.precision = "fp32";
+  job.base.threads = 2;
+  write_graph((temp / "network.json").string(), make_unet(test::small_architecture()));
+  job.network = (temp / "network.json").string();  // three outputs: adapted to two regions
+  const TrainOutcome outcome = train_network(job);
+  const Json metrics = read_json(temp / "run/metrics.json");
+  const Json& mean = metrics.at("mean");
+  ASSERT_EQ(mean.size(), 2U);
+  EXPECT_EQ(mean.at(0).at("label"), "a_whole");
+  EXPECT_EQ(mean.at(1).at("label"), "b_core");
+  EXPECT_GT(mean.at(0).at("dice").get<double>(), 0.3) << "it has learned something";
+
+  const Model model = load_model(temp / "run/model");
+  EXPECT_TRUE(model.preprocessing.labels.has_regions());
+  const DataSet data = open_data_set(temp / "data");
+  for (const CaseMetrics& one : outcome.held_out) {
+    const LabelMap reference = read_case_label(data, data.find(one.id));
+    const LabelMap predicted = read_nifti_label(temp / ("run/predictions/" + one.id + ".nii.gz"));
+    std::int64_t whole = 0;
+    for (const std::int16_t v : reference.voxels) whole += v == 1 || v == 2;
+    EXPECT_EQ(one.classes.at(0).reference_voxels, whole);
+    for (const std::int16_t v : predicted.voxels) ASSERT_TRUE(v >= 0 && v <= 2) << v;
+    const CaseMetrics again = compute_metrics(predicted, reference, data.labels);
+    EXPECT_EQ(again.classes.at(0).dice, one.classes.at(0).dice);
+  }
+}
+
 TEST(TrainJob, AnOutputThatCannotBeWrittenIsRefusedBeforeTheDataIsRead) {
   const test::TempFolder temp;
   write_file_atomic(temp / "file", "");

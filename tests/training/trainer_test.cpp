@@ -163,6 +163,98 @@ TEST(DiceCe, FocalAndPlainVariantsEqualTheirFormulas) {
   EXPECT_THROW(loss_options(unknown), Error);
 }
 
+/// Random multi-hot target [2, channels, 3, 4, 5], some of it marked as ignored if `ignoring`.
+at::Tensor region_target(std::int64_t regions, bool ignoring) {
+  at::Tensor target = at::randint(0, 2, {2, regions + (ignoring ? 1 : 0), 3, 4, 5}, at::kByte);
+  return target;
+}
+
+TEST(DiceBce, FastAndFocalVariantsEqualTheirFormulas) {
+  at::manual_seed(5);
+  for (const std::string loss_name : {"dice_ce", "dice_focal", "ce"}) {
+    for (const bool ignoring : {false, true}) {
+      for (const bool batch_dice : {false, true}) {
+        SCOPED_TRACE(loss_name + (ignoring ? " ignoring" : "") + (batch_dice ? " batch" : ""));
+        TrainOptions train;
+        train.loss = loss_name;
+        train.batch_dice = batch_dice;
+        const DiceCeOptions options = loss_options(train);
+        const at::Tensor logits = random_tensor({2, 3, 3, 4, 5}, 9).to(at::kDouble) * 3;
+        const at::Tensor target = region_target(3, ignoring);
+        at::Tensor fast = logits.clone().requires_grad_(true);
+        at::Tensor naive = logits.clone().requires_grad_(true);
+        const at::Tensor found = dice_bce_loss(fast, target, options);
+
+        const at::Tensor t = target.narrow(1, 0, 3).to(at::kDouble);
+        const at::Tensor mask = ignoring ? 1 - target.narrow(1, 3, 1).to(at::kDouble)
+                                         : at::ones({2, 1, 3, 4, 5}, at::kDouble);
+        const at::Tensor p = at::sigmoid(naive);
+        const at::Tensor right = p * t + (1 - p) * (1 - t);
+        const double gamma = loss_name == "dice_focal" ? 2 : 0;
+        at::Tensor expected = -((1 - right).pow(gamma) * right.log() * mask).sum() /
+                              (mask.sum() * (ignoring ? 1 : 3));
+        if (loss_name != "ce") {
+          const auto sum = [&](const at::Tensor& x) {
+            const at::Tensor each = (x * mask).sum({2, 3, 4});
+            return batch_dice ? each.sum(0) : each;
+          };
+          expected = expected - ((2 * sum(p * t) + 1e-5) / (sum(p) + sum(t) + 1e-5)).mean();
+        }
+        EXPECT_NEAR(found.item<double>(), expected.item<double>(), 1e-12);
+        found.backward();
+        expected.backward();
+        EXPECT_LT(largest_difference(fast.grad(), naive.grad()), 1e-13);
+      }
+    }
+  }
+}
+
+TEST(DiceBce, TheGradientIsThatOfTheValueInBothMemoryFormats) {
+  at::manual_seed(6);
+  const at::Tensor target = region_target(2, true);
+  const at::Tensor logits = random_tensor({2, 2, 3, 4, 5}, 3).to(at::kDouble);
+  for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast3d}) {
+    at::Tensor x = logits.contiguous(format).clone().requires_grad_(true);
+    dice_bce_loss(x, target).backward();
+    for (const std::int64_t i : {0, 7, 33, 61, 118}) {
+      constexpr double kStep = 1e-5;
+      const auto at_offset = [&](double offset) {
+        at::Tensor moved = logits.clone();
+        moved.view(-1)[i] += offset;
+        return dice_bce_loss(moved, target).item<double>();
+      };
+      const double slope = (at_offset(kStep) - at_offset(-kStep)) / (2 * kStep);
+      EXPECT_NEAR(x.grad().contiguous().view(-1)[i].item<double>(), slope, 1e-9) << i;
+    }
+  }
+  EXPECT_THROW(dice_bce_loss(logits, target.narrow(1, 0, 1)), Error);
+}
+
+TEST(TrainingTarget, IsMultiHotForRegionsAndMarksWhatIsIgnored) {
+  const at::Tensor labels = at::tensor({0, 1, 2, 3}, at::kShort).view({1, 1, 1, 4});
+  LabelScheme scheme{.names = {"background", "a", "b"}};
+  EXPECT_TRUE(training_target(labels.narrow(3, 0, 3), scheme).equal(labels.narrow(3, 0, 3)));
+  scheme.has_ignore = true;
+  EXPECT_TRUE(training_target(labels, scheme)
+                  .equal(at::tensor({0, 1, 2, -1}, at::kShort).view({1, 1, 1, 4})));
+  scheme.regions = {{1, 2}, {2}};
+  scheme.region_labels = {1, 2};
+  const at::Tensor expected =
+      at::tensor({0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1}, at::kByte).view({1, 3, 1, 1, 4});
+  const at::Tensor target = training_target(labels, scheme);
+  EXPECT_TRUE(target.equal(expected)) << target;
+  // At a lower resolution and in the middle it is what the labels are there.
+  EXPECT_TRUE(crop_target(target, {1, 1, 2}).equal(expected.narrow(4, 1, 2)));
+  EXPECT_TRUE(resize_target(target, {1, 1, 2})
+                  .equal(training_target(resize_target(labels, {1, 1, 2}), scheme)));
+  // Hard counts leave the ignored voxel out: region a predicted in voxels 1 and 3.
+  at::Tensor logits = at::full({1, 2, 1, 1, 4}, -1.0F);
+  logits[0][0][0][0][1] = logits[0][0][0][0][3] = 1;
+  const HardCounts counts = hard_counts(logits, target);
+  EXPECT_TRUE(counts.common.equal(at::tensor({1.0, 0.0}, at::kDouble)));
+  EXPECT_TRUE(counts.both.equal(at::tensor({3.0, 1.0}, at::kDouble)));
+}
+
 TEST(DeepSupervision, WeightsHalveAndTheLowestIsLeftOut) {
   EXPECT_EQ(deep_supervision_weights(1), std::vector<double>{1.0});
   const std::vector<double> four = deep_supervision_weights(4);
@@ -642,7 +734,7 @@ TEST(Fit, DoesNotDependOnTheThreadsOfTheDataAndWritesEventFiles) {
 
 TEST(Fit, ProbeMeasuresStepsForwardAndMemory) {
   TrainOptions options = small_training(1);
-  const ProbeResult result = probe(small_unet(), options);
+  const ProbeResult result = probe(small_unet(), options, {.names = {"background", "one", "two"}});
   EXPECT_GT(result.seconds_per_step, 0);
   EXPECT_GT(result.seconds_per_forward, 0);
   EXPECT_GT(result.peak_bytes, 1 << 20);

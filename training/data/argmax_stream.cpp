@@ -167,53 +167,111 @@ std::int64_t argmax_stream_bytes(std::int64_t classes, std::int64_t sources, con
          volume(to) * static_cast<std::int64_t>(sizeof(std::int16_t));
 }
 
-std::vector<std::int16_t> argmax_stream(std::int64_t classes,
-                                        const std::vector<ScoreSource>& sources,
-                                        const Extent3& to,
-                                        int threads) {
+namespace {
+
+/// Decides voxels [begin, begin + count) of the target slice that `planes` stand at.
+using Decide = std::function<void(const std::vector<Planes>& planes,
+                                  std::int64_t begin,
+                                  std::int64_t count,
+                                  std::int16_t* label)>;
+
+std::vector<std::int16_t> stream(std::int64_t outputs,
+                                 const std::vector<ScoreSource>& sources,
+                                 const Extent3& to,
+                                 int threads,
+                                 std::int64_t piece_size,
+                                 const Decide& decide) {
   NAS_CHECK_KIND(Shape,
-                 classes >= 1 && classes <= 32767,
+                 outputs >= 1 && outputs <= 32767,
                  "arg-max: expected 1 to 32767 classes, got ",
-                 classes);
+                 outputs);
   NAS_CHECK_KIND(Shape, !sources.empty(), "arg-max: expected at least one source of scores");
   std::vector<Planes> planes;
-  for (const ScoreSource& source : sources) planes.emplace_back(classes, source, to, threads);
+  for (const ScoreSource& source : sources) planes.emplace_back(outputs, source, to, threads);
   std::vector<std::int16_t> labels(static_cast<std::size_t>(volume(to)));
   const std::int64_t plane = to[1] * to[2];
-  // Probabilities of all classes are needed at once when several networks vote.
-  const std::int64_t piece_size =
-      planes.size() == 1 ? kPiece : std::clamp<std::int64_t>(65536 / classes, 64, kPiece);
   for (std::int64_t z = 0; z < to[0]; ++z) {
     for (Planes& one : planes) one.advance(z);
     parallel_for((plane + piece_size - 1) / piece_size,
                  [&](std::int64_t piece) {
                    const std::int64_t begin = piece * piece_size;
                    const std::int64_t count = std::min(piece_size, plane - begin);
-                   std::int16_t* label = labels.data() + z * plane + begin;
-                   float best[kPiece];
-                   if (planes.size() == 1) {
-                     float score[kPiece];
-                     for (std::int64_t k = 0; k < classes; ++k) {
-                       planes.front().scores(k, begin, count, score);
-                       keep_better(score, k, count, best, label);
-                     }
-                     return;
-                   }
-                   std::vector<float> sum(static_cast<std::size_t>(classes * count), 0.0F);
-                   std::vector<float> scores(sum.size());
-                   for (const Planes& one : planes) {
-                     for (std::int64_t k = 0; k < classes; ++k) {
-                       one.scores(k, begin, count, scores.data() + k * count);
-                     }
-                     add_softmax(scores, classes, count, sum);
-                   }
-                   for (std::int64_t k = 0; k < classes; ++k) {
-                     keep_better(sum.data() + k * count, k, count, best, label);
-                   }
+                   decide(planes, begin, count, labels.data() + z * plane + begin);
                  },
                  threads);
   }
   return labels;
+}
+
+}  // namespace
+
+std::vector<std::int16_t> argmax_stream(std::int64_t classes,
+                                        const std::vector<ScoreSource>& sources,
+                                        const Extent3& to,
+                                        int threads) {
+  // Probabilities of all classes are needed at once when several networks vote.
+  const std::int64_t piece_size =
+      sources.size() == 1
+          ? kPiece
+          : std::clamp<std::int64_t>(65536 / std::max<std::int64_t>(classes, 1), 64, kPiece);
+  const auto decide = [classes](const std::vector<Planes>& planes,
+                                std::int64_t begin,
+                                std::int64_t count,
+                                std::int16_t* label) {
+    float best[kPiece];
+    if (planes.size() == 1) {
+      float score[kPiece];
+      for (std::int64_t k = 0; k < classes; ++k) {
+        planes.front().scores(k, begin, count, score);
+        keep_better(score, k, count, best, label);
+      }
+      return;
+    }
+    std::vector<float> sum(static_cast<std::size_t>(classes * count), 0.0F);
+    std::vector<float> scores(sum.size());
+    for (const Planes& one : planes) {
+      for (std::int64_t k = 0; k < classes; ++k) {
+        one.scores(k, begin, count, scores.data() + k * count);
+      }
+      add_softmax(scores, classes, count, sum);
+    }
+    for (std::int64_t k = 0; k < classes; ++k) {
+      keep_better(sum.data() + k * count, k, count, best, label);
+    }
+  };
+  return stream(classes, sources, to, threads, piece_size, decide);
+}
+
+std::vector<std::int16_t> label_stream(const LabelScheme& labels,
+                                       const std::vector<ScoreSource>& sources,
+                                       const Extent3& to,
+                                       int threads) {
+  if (!labels.has_regions()) return argmax_stream(labels.outputs(), sources, to, threads);
+  const auto decide = [&labels](const std::vector<Planes>& planes,
+                                std::int64_t begin,
+                                std::int64_t count,
+                                std::int16_t* label) {
+    float score[kPiece], sum[kPiece];
+    std::fill_n(label, count, std::int16_t{0});
+    const float half = 0.5F * static_cast<float>(planes.size());
+    for (std::size_t r = 0; r < labels.region_labels.size(); ++r) {
+      const auto k = static_cast<std::int64_t>(r);
+      if (planes.size() == 1) {
+        planes.front().scores(k, begin, count, score);
+      } else {
+        std::fill_n(sum, count, 0.0F);
+        for (const Planes& one : planes) {
+          one.scores(k, begin, count, score);
+          for (std::int64_t i = 0; i < count; ++i) sum[i] += 1 / (1 + std::exp(-score[i]));
+        }
+        for (std::int64_t i = 0; i < count; ++i) score[i] = sum[i] - half;
+      }
+      for (std::int64_t i = 0; i < count; ++i) {
+        if (score[i] > 0) label[i] = labels.region_labels[r];
+      }
+    }
+  };
+  return stream(labels.outputs(), sources, to, threads, kPiece, decide);
 }
 
 }  // namespace nas

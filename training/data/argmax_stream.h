@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "nas/core/extent.h"
+#include "nas/imaging/label_scheme.h"
 
 namespace nas {
 
@@ -38,7 +39,16 @@ std::vector<std::int16_t> argmax_stream(std::int64_t classes,
                                         const Extent3& to,
                                         int threads = 0);
 
-/// Bytes that `argmax_stream` holds beside the slabs, labels included.
+/// The same for a LabelScheme: classes by argmax_stream; of regions each whose score is above 0
+/// (sigmoid above 1/2), or of several sources whose mean sigmoid is above 1/2, writes its label
+/// over those of the regions before it.
+std::vector<std::int16_t> label_stream(const LabelScheme& labels,
+                                       const std::vector<ScoreSource>& sources,
+                                       const Extent3& to,
+                                       int threads = 0);
+
+/// Bytes that `argmax_stream` and `label_stream` (classes: outputs) hold beside the slabs, labels
+/// included.
 std::int64_t argmax_stream_bytes(std::int64_t classes, std::int64_t sources, const Extent3& to);
 
 }  // namespace nas

@@ -77,14 +77,28 @@ std::string payload_hash(std::string_view image, std::string_view label, std::st
   return Hasher().add(image).add(label).add(places).hex();
 }
 
-/// Up to kMaxLocations voxels of every foreground class, each subset equally likely, in rising
-/// order.
+/// The lists of CachedCase::class_locations that a voxel of each label belongs to.
+std::vector<std::vector<std::size_t>> location_lists(const LabelScheme& scheme) {
+  std::vector<std::vector<std::size_t>> lists(static_cast<std::size_t>(scheme.values()));
+  for (std::int64_t value = 0; value < scheme.labels(); ++value) {
+    auto& own = lists[static_cast<std::size_t>(value)];
+    if (scheme.has_ignore) own.push_back(0);
+    for (std::int64_t k = 0; k < scheme.foreground(); ++k) {
+      if (scheme.holds(k, value)) own.push_back(static_cast<std::size_t>(k) + 1);
+    }
+  }
+  return lists;
+}
+
+/// Up to kMaxLocations voxels of every list of class_locations, each subset equally likely, in
+/// rising order.
 std::vector<std::vector<std::int64_t>> draw_locations(const std::vector<std::int16_t>& label,
-                                                      std::int64_t classes,
+                                                      const LabelScheme& scheme,
                                                       Rng rng) {
-  std::vector<std::int64_t> left(static_cast<std::size_t>(classes), 0);
+  const auto lists = location_lists(scheme);
+  std::vector<std::int64_t> left(scheme.names.size(), 0);
   for (const std::int16_t value : label) {
-    if (value > 0 && value < classes) ++left[static_cast<std::size_t>(value)];
+    for (const std::size_t k : lists.at(static_cast<std::size_t>(value))) ++left[k];
   }
   std::vector<std::vector<std::int64_t>> locations(left.size());
   std::vector<std::int64_t> wanted(left.size());
@@ -94,13 +108,13 @@ std::vector<std::vector<std::int64_t>> draw_locations(const std::vector<std::int
   }
   // Selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): one pass, no list of all voxels.
   for (std::size_t i = 0; i < label.size(); ++i) {
-    if (label[i] <= 0 || label[i] >= classes) continue;
-    const auto k = static_cast<std::size_t>(label[i]);
-    if (wanted[k] == left[k] || (wanted[k] > 0 && rng.integer(0, left[k]) < wanted[k])) {
-      locations[k].push_back(static_cast<std::int64_t>(i));
-      --wanted[k];
+    for (const std::size_t k : lists[static_cast<std::size_t>(label[i])]) {
+      if (wanted[k] == left[k] || (wanted[k] > 0 && rng.integer(0, left[k]) < wanted[k])) {
+        locations[k].push_back(static_cast<std::int64_t>(i));
+        --wanted[k];
+      }
+      --left[k];
     }
-    --left[k];
   }
   return locations;
 }
@@ -138,12 +152,15 @@ class Output {
   std::uint64_t written_ = 0;
 };
 
-void write_case(const fs::path& file, const PreprocessedCase& data, std::int64_t classes, Rng rng) {
+void write_case(const fs::path& file,
+                const PreprocessedCase& data,
+                const LabelScheme& labels,
+                Rng rng) {
   // nnU-Net trains voxels outside the non-zero mask (-1) as background.
   std::vector<std::int16_t> label = data.label.voxels;
   for (std::int16_t& value : label) value = std::max<std::int16_t>(value, 0);
 
-  const auto locations = draw_locations(label, classes, rng);
+  const auto locations = draw_locations(label, labels, rng);
   std::vector<std::int64_t> places;
   for (const auto& list : locations) places.push_back(static_cast<std::int64_t>(list.size()));
   for (const auto& list : locations) places.insert(places.end(), list.begin(), list.end());
@@ -155,7 +172,7 @@ void write_case(const fs::path& file, const PreprocessedCase& data, std::int64_t
   CaseHeader header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
-  header.classes = static_cast<std::uint32_t>(classes);
+  header.classes = static_cast<std::uint32_t>(labels.names.size());
   header.stamp_s = static_cast<std::int64_t>(std::time(nullptr));
   header.channels = data.image.channels;
   std::copy_n(data.image.geometry.shape.begin(), 3, header.shape);
@@ -388,9 +405,11 @@ class ContentIndex {
 /// What decides the numbers in the cache; not the patch size, nor names.
 Json key_part(const Preprocessing& preprocessing) {
   Json json = to_json(preprocessing);
-  for (const char* name : {"configuration", "patch", "channel_names", "label_names"})
+  json["version"] = 1;  // of what is hashed here: regions say for themselves that they are there
+  for (const char* name :
+       {"configuration", "patch", "channel_names", "label_names", "regions_class_order"})
     json.erase(name);
-  json["classes"] = preprocessing.label_names.size();
+  json["classes"] = preprocessing.labels.names.size();
   return json;
 }
 
@@ -457,7 +476,8 @@ CaseCache open_case_cache(const fs::path& root,
   NAS_CHECK(!data.training.empty(), data.folder.string(), ": expected training cases, found none");
   CaseCache cache;
   cache.channels_ = static_cast<std::int64_t>(preprocessing.normalization.size());
-  cache.classes_ = static_cast<std::int64_t>(preprocessing.label_names.size());
+  cache.labels_ = std::make_shared<const LabelScheme>(preprocessing.labels);
+  const auto lists = static_cast<std::int64_t>(preprocessing.labels.names.size());
   cache.contents_ = content_hashes(root, data, threads);
   cache.key_ = cache_key(data, preprocessing, cache.contents_);
   cache.folder_ = root / cache.key_;
@@ -470,7 +490,7 @@ CaseCache open_case_cache(const fs::path& root,
       if (opened[i]) continue;
       const fs::path file = case_file(cache.folder_, data.training[i].id);
       std::string damage;
-      opened[i] = open_case(file, data.training[i].id, cache.channels_, cache.classes_, damage);
+      opened[i] = open_case(file, data.training[i].id, cache.channels_, lists, damage);
       if (opened[i]) continue;
       missing.push_back(i);
       if (report && !damage.empty())
@@ -524,7 +544,7 @@ CaseCache open_case_cache(const fs::path& root,
             }
             write_case(case_file(cache.folder_, files.id),
                        done,
-                       cache.classes_,
+                       *cache.labels_,
                        Rng("class locations").split(files.id));
             if (progress) progress->advance(1, files.id);
           },
@@ -541,6 +561,7 @@ CaseCache open_case_cache(const fs::path& root,
   for (auto& one : opened) {
     cache.files_.push_back(std::move(one->file));
     cache.cases_.push_back(std::move(one->view));
+    cache.cases_.back().scheme = cache.labels_;
   }
   return cache;
 }

@@ -43,7 +43,11 @@ PatchChoice choose_patch(const std::vector<const CachedCase*>& cases,
   for (std::size_t k = 1; k < source.class_locations.size(); ++k) {
     if (!source.class_locations[k].empty()) present.push_back(k);
   }
-  choice.foreground = is_foreground_sample(batch, sample, foreground_fraction) && !present.empty();
+  if (!is_foreground_sample(batch, sample, foreground_fraction)) present.clear();
+  // Only with an ignored label: what is known of the case.
+  if (present.empty() && !source.class_locations.empty() && !source.class_locations[0].empty())
+    present.push_back(0);
+  choice.foreground = !present.empty();
 
   Extent3 centre{0, 0, 0};
   if (choice.foreground) {

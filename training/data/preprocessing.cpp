@@ -15,6 +15,7 @@ namespace nas {
 namespace {
 
 constexpr const char* kFormat = "voxnas.preprocessing";
+constexpr std::int64_t kVersion = 2;  // 1: before regions
 
 /// The planned grid for an image; its size is bounded before memory is taken.
 Extent3 planned_shape(const Extent3& shape,
@@ -52,7 +53,7 @@ std::array<T, 3> triple(const JsonReader& reader, const std::vector<T>& values) 
 Preprocessing make_preprocessing(const Plan& plan,
                                  const std::string& configuration,
                                  const std::vector<std::string>& channel_names,
-                                 const std::vector<std::string>& label_names) {
+                                 const LabelScheme& labels) {
   const Configuration& chosen = plan.configuration(configuration);
   NAS_CHECK(channel_names.size() == chosen.normalization.size(),
             "plan ",
@@ -61,11 +62,11 @@ Preprocessing make_preprocessing(const Plan& plan,
             chosen.normalization.size(),
             " channels, the data set has ",
             channel_names.size());
-  NAS_CHECK(label_names.size() >= 2,
+  NAS_CHECK(labels.names.size() >= 2,
             "data set ",
             plan.dataset_name,
             ": expected background and at least one more label, found ",
-            label_names.size());
+            labels.names.size());
   Preprocessing result;
   result.configuration = chosen.name;
   result.orientation = plan.orientation;
@@ -79,7 +80,7 @@ Preprocessing make_preprocessing(const Plan& plan,
   result.intensity = plan.intensity;
   result.intensity.resize(result.normalization.size());
   result.channel_names = channel_names;
-  result.label_names = label_names;
+  result.labels = labels;
   return result;
 }
 
@@ -87,8 +88,9 @@ Json to_json(const Preprocessing& preprocessing) {
   Json intensity = Json::array();
   for (const IntensityProperties& channel : preprocessing.intensity)
     intensity.push_back(to_json(channel));
+  // Programs that know classes only must refuse regions, whose outputs mean something else.
   Json json{{"format", kFormat},
-            {"version", 1},
+            {"version", preprocessing.labels.has_regions() ? kVersion : 1},
             {"configuration", preprocessing.configuration},
             {"transpose_forward", preprocessing.transpose_forward},
             {"transpose_backward", preprocessing.transpose_backward},
@@ -97,8 +99,8 @@ Json to_json(const Preprocessing& preprocessing) {
             {"normalization", preprocessing.normalization},
             {"use_mask_for_norm", preprocessing.use_mask_for_norm},
             {"intensity", intensity},
-            {"channel_names", preprocessing.channel_names},
-            {"label_names", preprocessing.label_names}};
+            {"channel_names", preprocessing.channel_names}};
+  add_label_scheme(json, preprocessing.labels);
   write_orientation(json, preprocessing.orientation);
   return json;
 }
@@ -111,9 +113,11 @@ Preprocessing preprocessing_from_json(const Json& value, const std::string& wher
             kFormat,
             ", found ",
             reader.at("format").text());
-  NAS_CHECK(reader.at("version").integer() == 1,
+  NAS_CHECK(reader.at("version").integer() >= 1 && reader.at("version").integer() <= kVersion,
             where,
-            ": version: this program reads version 1, found ",
+            ": version: this program reads versions 1 to ",
+            kVersion,
+            ", found ",
             reader.at("version").integer());
   Preprocessing result;
   result.configuration = reader.at("configuration").text();
@@ -156,11 +160,7 @@ Preprocessing preprocessing_from_json(const Json& value, const std::string& wher
   }
   result.channel_names = reader.at("channel_names").texts();
   check_count("channel_names", result.channel_names.size());
-  result.label_names = reader.at("label_names").texts();
-  NAS_CHECK(result.label_names.size() >= 2 && result.label_names.size() <= 32767,
-            where,
-            ": label_names: expected 2 to 32767 names, found ",
-            result.label_names.size());
+  result.labels = label_scheme_from_json(reader);
   return result;
 }
 

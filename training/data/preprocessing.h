@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,14 +33,14 @@ struct Preprocessing {
   std::vector<bool> use_mask_for_norm;
   std::vector<IntensityProperties> intensity;  // per channel
   std::vector<std::string> channel_names;      // per channel
-  std::vector<std::string> label_names;        // index = class id, background first
+  LabelScheme labels;                          // what the outputs stand for
   bool operator==(const Preprocessing&) const = default;
 };
 
 Preprocessing make_preprocessing(const Plan& plan,
                                  const std::string& configuration,
                                  const std::vector<std::string>& channel_names,
-                                 const std::vector<std::string>& label_names);
+                                 const LabelScheme& labels);
 Json to_json(const Preprocessing& preprocessing);
 Preprocessing preprocessing_from_json(const Json& value, const std::string& where);
 
@@ -76,9 +77,12 @@ struct CachedCase {
   std::int64_t channels = 1;
   const float* image = nullptr;  // [C, D, H, W]
   const std::int16_t* label =
-      nullptr;  // [D, H, W]; in [0, classes), as nnU-Net trains: outside is background
-  /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class; empty for absent
-  /// classes and background.
+      nullptr;  // [D, H, W]; in [0, labels.values()), as nnU-Net trains: outside is background
+  /// What the labels mean; null: classes.
+  std::shared_ptr<const LabelScheme> scheme = nullptr;
+  /// Up to 10,000 uniformly drawn voxel indices (d * H * W + h * W + w) per class or region, in the
+  /// order of its names; empty for absent ones. The first list, of the background, is empty too,
+  /// unless there is an ignored label: then it holds voxels of all other labels.
   std::vector<std::vector<std::int64_t>> class_locations;
 };
 
@@ -88,7 +92,7 @@ class CaseCache {
   const std::vector<CachedCase>& cases() const { return cases_; }
   const CachedCase& find(const std::string& id) const;  // \throws Error(Input)
   std::int64_t channels() const { return channels_; }
-  std::int64_t classes() const { return classes_; }
+  const LabelScheme& labels() const { return *labels_; }
   const std::filesystem::path& folder() const { return folder_; }
   std::string key() const { return key_; }
   /// content_hashes of the data set that was opened.
@@ -99,7 +103,8 @@ class CaseCache {
       const std::filesystem::path&, const DataSet&, const Preprocessing&, int, bool);
   std::vector<CachedCase> cases_;
   std::vector<MappedFile> files_;
-  std::int64_t channels_ = 1, classes_ = 2;
+  std::int64_t channels_ = 1;
+  std::shared_ptr<const LabelScheme> labels_;
   std::filesystem::path folder_;
   std::string key_;
   std::map<std::string, std::vector<std::string>> contents_;

@@ -109,7 +109,7 @@ LabelMap segment_windows(const PreprocessedCase& input,
                          const WindowNetwork& network) {
   const Extent3& shape = input.image.geometry.shape;
   const Extent3& patch = preprocessing.patch;
-  const auto classes = static_cast<std::int64_t>(preprocessing.label_names.size());
+  const auto classes = preprocessing.labels.outputs();
   std::vector<float> window(static_cast<std::size_t>(input.image.channels * volume(patch)));
   const Extent3 tile = network(window).size;
   Extent3 margin{}, padded{}, before{};
@@ -171,7 +171,7 @@ LabelMap segment_windows(const PreprocessedCase& input,
       shape, separate_axis(preprocessing.spacing, input.original_spacing()), [&] {
         return ScoreSlab{scores.data(), shape[0]};
       }};
-  return restore_grid(argmax_stream(classes, {source}, input.crop_shape), input);
+  return restore_grid(label_stream(preprocessing.labels, {source}, input.crop_shape), input);
 }
 
 }  // namespace nas

@@ -184,8 +184,8 @@ OrderedJson metadata(const Model& model) {
   for (std::size_t c = 0; c < p.channel_names.size(); ++c) {
     channels[std::to_string(c)] = p.channel_names[c];
   }
-  for (std::size_t k = 0; k < p.label_names.size(); ++k) {
-    classes[std::to_string(k)] = p.label_names[k];
+  for (std::size_t k = 0; k < p.labels.names.size(); ++k) {
+    classes[std::to_string(k)] = p.labels.names[k];
   }
   const OrderedJson space = {"*", "*", "*"};
   return {
@@ -221,7 +221,7 @@ OrderedJson metadata(const Model& model) {
          {{"pred",
            {{"type", "image"},
             {"format", "segmentation"},
-            {"num_channels", p.label_names.size()},
+            {"num_channels", p.labels.names.size()},
             {"spatial_shape", space},
             {"dtype", "float32"},
             {"value_range", OrderedJson::array()},
@@ -232,8 +232,8 @@ OrderedJson metadata(const Model& model) {
 std::string readme(const Model& model) {
   const Preprocessing& p = model.preprocessing;
   std::string labels;
-  for (std::size_t k = 1; k < p.label_names.size(); ++k) {
-    labels += concat_text(k > 1 ? ", " : "", k, " ", p.label_names[k]);
+  for (std::size_t k = 1; k < p.labels.names.size(); ++k) {
+    labels += concat_text(k > 1 ? ", " : "", k, " ", p.labels.names[k]);
   }
   return concat_text(
       "# ",
@@ -276,6 +276,12 @@ std::string readme(const Model& model) {
 }  // namespace
 
 void write_monai_bundle(const Model& model, const fs::path& folder) {
+  NAS_CHECK_KIND(Usage,
+                 !model.preprocessing.labels.has_regions(),
+                 "a MONAI bundle cannot express regions (",
+                 to_text(model.preprocessing.labels),
+                 "): its transforms write one label per voxel by arg-max; export to nnunet, onnx, "
+                 "torchscript or pytorch");
   const auto write = [&](const fs::path& name, const OrderedJson& json) {
     write_file_atomic(folder / name, json.dump(2) + "\n");
   };

@@ -73,7 +73,7 @@ Preprocessing read_preprocessing(const Json& plans,
                                  const std::string& where,
                                  const Configuration& configuration,
                                  const std::vector<std::string>& channels,
-                                 const std::vector<std::string>& labels) {
+                                 const LabelScheme& labels) {
   check_nnunet_preprocessing(plans, where, configuration.name);
   const JsonReader reader(plans, where);
   Plan plan;
@@ -165,8 +165,8 @@ void write_nnunet_model(const Model& model, const fs::path& folder) {
 
   DataSet names;
   names.channel_names = model.preprocessing.channel_names;
-  names.label_names = model.preprocessing.label_names;
-  Json dataset = nnunet_dataset_json(names);
+  names.labels = model.preprocessing.labels;
+  OrderedJson dataset = nnunet_dataset_json(names);
   dataset.erase("numTraining");
 
   std::map<std::string, at::Tensor> tensors;
@@ -202,7 +202,7 @@ void write_nnunet_model(const Model& model, const fs::path& folder) {
     log_info("nnU-Net takes images as they are stored: give it images of orientation ",
              plan.orientation);
   }
-  write_json(folder / "dataset.json", dataset);
+  write_file_atomic(folder / "dataset.json", dataset.dump(2) + "\n");
   write_json(folder / "plans.json", plans);
   write_file_atomic(folder / "fold_0" / "checkpoint_final.pth", {pickled.data(), pickled.size()});
 }
@@ -242,7 +242,8 @@ NnunetImport read_nnunet_folder(const fs::path& folder, const std::string& check
   const Json plans = read_json(plans_file, 64 << 20), dataset = read_json(dataset_file, 64 << 20);
   const JsonReader dataset_reader(dataset, dataset_file);
   // An ignored label is of training; no output stands for it.
-  const std::vector<std::string> labels = read_labels(dataset_reader.at("labels")).names;
+  const LabelScheme labels =
+      read_label_scheme(dataset_reader, keys_in_order(read_file(dataset_file, 64 << 20), "labels"));
   const std::vector<std::string> channels = stated_channel_names(dataset_reader);
 
   for (const fs::path& path : files) {
@@ -267,8 +268,8 @@ NnunetImport read_nnunet_folder(const fs::path& folder, const std::string& check
     const PickleValue* axes = file.root().find("inference_allowed_mirroring_axes");
     result.mirrored = axes != nullptr && !axes->items.empty();
 
-    const Configuration planned = nnunet_configuration(
-        plans, plans_file, configuration, static_cast<std::int64_t>(labels.size()));
+    const Configuration planned =
+        nnunet_configuration(plans, plans_file, configuration, labels.outputs());
     Model model;
     model.preprocessing = read_preprocessing(plans, plans_file, planned, channels, labels);
     model.network = GraphModule(make_unet(planned.architecture));

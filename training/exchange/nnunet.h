@@ -26,8 +26,8 @@ struct NnunetImport {
   bool mirrored = false;  // nnU-Net itself would mirror over some axes
 };
 /// Reads a results folder of nnU-Net 2.2 and later (TRAINER__PLANS__CONFIGURATION with plans.json,
-/// dataset.json, fold_k/`checkpoint`): a 3D plain or residual-encoder U-Net, not a cascade, labels
-/// without regions. No code in the checkpoint is run (TorchFile). \throws Error(Input|Io) naming
+/// dataset.json, fold_k/`checkpoint`): a 3D plain or residual-encoder U-Net, not a cascade, of
+/// classes or regions. No code in the checkpoint is run (TorchFile). \throws Error(Input|Io) naming
 /// file, key or tensor, what was expected and found.
 NnunetImport read_nnunet_folder(const std::filesystem::path& folder,
                                 const std::string& checkpoint = "checkpoint_final.pth");

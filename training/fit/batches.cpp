@@ -12,6 +12,7 @@
 #include "training/data/augment.h"
 #include "training/data/patches.h"
 #include "training/data/prefetch.h"
+#include "training/fit/losses.h"
 #include "training/kernels/kernels.h"
 
 namespace nas {
@@ -71,6 +72,8 @@ Batch make_batch(const std::vector<const CachedCase*>& cases,
                 batch.image[sample].data_ptr<float>(),
                 batch.target[sample].data_ptr<std::int16_t>());
   }
+  if (const auto& scheme = cases.front()->scheme)
+    batch.target = training_target(batch.target, *scheme);
   return batch;
 }
 
@@ -156,6 +159,8 @@ class DeviceSource : public BatchSource {
                        /*stream=*/nullptr);
     }
     ++step_;
+    if (const auto& scheme = cases_.front()->scheme)
+      batch.target = training_target(batch.target, *scheme);
     return batch;
   }
 

@@ -16,7 +16,7 @@ namespace nas {
 /// One batch on the training device.
 struct Batch {
   at::Tensor image;   // [N, C, D, H, W] float32
-  at::Tensor target;  // [N, D, H, W] int16; -1 ignored
+  at::Tensor target;  // training_target: [N, D, H, W] int16, -1 ignored; with regions multi-hot
 };
 
 /// A batch of the options' size whose voxels are not set.

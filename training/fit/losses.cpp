@@ -89,10 +89,13 @@ Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, 
           columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
 }
 
-/// loss = ce_weight * sum nll / count - dice_weight * mean dice; a[n, k], b[n, k]: derivatives by
-/// sum p t and sum p.
+/// loss = ce_weight * sum nll / (terms * count) - dice_weight * mean dice; a[n, k], b[n, k]:
+/// derivatives by sum p t and sum p.
+/// \param first_class of the Dice term: 1 leaves out the background. \param ce_terms of a voxel.
 double loss_of_sums(const Sums& sums,
                     const DiceCeOptions& options,
+                    std::int64_t first_class,
+                    std::int64_t ce_terms,
                     at::Tensor& a,
                     at::Tensor& b,
                     double& ce_scale) {
@@ -105,15 +108,15 @@ double loss_of_sums(const Sums& sums,
   }
   const at::Tensor top = 2 * overlap + options.smooth;
   const at::Tensor bottom = (predicted + reference + options.smooth).clamp_min(1e-8);
-  const at::Tensor dice = (top / bottom).slice(1, 1);
+  const at::Tensor dice = (top / bottom).slice(1, first_class);
   const double terms = static_cast<double>(std::max<std::int64_t>(dice.numel(), 1));
   a = (2 / bottom).mul(-options.dice_weight / terms);
   b = (-top / (bottom * bottom)).mul(-options.dice_weight / terms);
-  a.select(1, 0).zero_();  // background is not in the Dice term
-  b.select(1, 0).zero_();
+  a.narrow(1, 0, first_class).zero_();
+  b.narrow(1, 0, first_class).zero_();
   a = a.expand({n, a.size(1)}).contiguous();
   b = b.expand({n, b.size(1)}).contiguous();
-  const double count = sums.count.sum().item<double>();
+  const double count = static_cast<double>(ce_terms) * sums.count.sum().item<double>();
   ce_scale = count > 0 ? options.ce_weight / count : 0;
   return ce_scale * sums.nll.sum().item<double>() -
          options.dice_weight * dice.sum().item<double>() / terms;
@@ -186,7 +189,7 @@ struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
       const auto gamma = static_cast<scalar_t>(options.focal_gamma);
       loss = loss_of_sums(
-          forward_sums(x.const_data_ptr<scalar_t>(), t, l, gamma), options, a, b, ce_scale);
+          forward_sums(x.const_data_ptr<scalar_t>(), t, l, gamma), options, 1, 1, a, b, ce_scale);
     });
     context->save_for_backward({x, target, a, b});
     context->saved_data["ce_scale"] = ce_scale;
@@ -246,6 +249,162 @@ at::Tensor dice_ce_composed(const at::Tensor& logits,
   return options.ce_weight * ce - options.dice_weight * dice.mean();
 }
 
+// ---- regions -----------------------------------------------------------------------------------
+
+/// Sums of dice_bce_loss: `nll` is the binary cross-entropy over all regions, `count` the voxels.
+/// \param target [N, channels, V]; channel l.classes, where there is one, marks ignored voxels.
+template <class T>
+Sums region_sums(const T* logits,
+                 const std::uint8_t* target,
+                 std::int64_t channels,
+                 const Layout& l) {
+  const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab, width = 3 * l.classes + 2;
+  std::vector<double> partial(static_cast<std::size_t>(l.samples * slabs * width), 0.0);
+  at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t job = begin; job < end; ++job) {
+      const std::int64_t n = job / slabs, first = job % slabs * kSlab;
+      const std::int64_t last = std::min(l.voxels, first + kSlab);
+      const std::uint8_t* there = target + n * channels * l.voxels;
+      const std::uint8_t* ignored = channels > l.classes ? there + l.classes * l.voxels : nullptr;
+      double* sum = partial.data() + job * width;
+      for (std::int64_t v = first; v < last; ++v) {
+        if (ignored != nullptr && ignored[v] != 0) continue;
+        const T* logit = logits + n * l.sample_stride + v * l.voxel_stride;
+        for (std::int64_t k = 0; k < l.classes; ++k) {
+          const T z = logit[k * l.class_stride];
+          const T decay = std::exp(-std::abs(z));  // never overflows
+          const T p = (z >= 0 ? T(1) : decay) / (1 + decay);
+          const bool hit = there[k * l.voxels + v] != 0;
+          if (hit) {
+            sum[k] += p;
+            sum[2 * l.classes + k] += 1;
+          }
+          sum[l.classes + k] += p;
+          sum[3 * l.classes] += std::max(z, T(0)) - (hit ? z : T(0)) + std::log1p(decay);
+        }
+        sum[3 * l.classes + 1] += 1;
+      }
+    }
+  });
+  const at::Tensor all =
+      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1);
+  const auto columns = [&](std::int64_t from, std::int64_t to) { return all.slice(1, from, to); };
+  return {columns(0, l.classes),
+          columns(l.classes, 2 * l.classes),
+          columns(2 * l.classes, 3 * l.classes),
+          columns(3 * l.classes, 3 * l.classes + 1).squeeze(1),
+          columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
+}
+
+/// d loss / d z_k = p_k (1 - p_k) (b_k + a_k t_k) + ce (p_k - t_k).
+template <class T>
+void region_backward(const T* logits,
+                     const std::uint8_t* target,
+                     std::int64_t channels,
+                     const Layout& l,
+                     const double* a,
+                     const double* b,
+                     T ce_scale,
+                     T upstream,
+                     T* gradient) {
+  const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab;
+  at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t job = begin; job < end; ++job) {
+      const std::int64_t n = job / slabs, first = job % slabs * kSlab;
+      const std::int64_t last = std::min(l.voxels, first + kSlab);
+      const std::uint8_t* there = target + n * channels * l.voxels;
+      const std::uint8_t* ignored = channels > l.classes ? there + l.classes * l.voxels : nullptr;
+      for (std::int64_t v = first; v < last; ++v) {
+        const std::int64_t at = n * l.sample_stride + v * l.voxel_stride;
+        const bool counts = ignored == nullptr || ignored[v] == 0;
+        for (std::int64_t k = 0; k < l.classes; ++k) {
+          const std::int64_t i = at + k * l.class_stride;
+          gradient[i] = 0;
+          if (!counts) continue;
+          const T decay = std::exp(-std::abs(logits[i]));
+          const T p = (logits[i] >= 0 ? T(1) : decay) / (1 + decay);
+          const T hit = there[k * l.voxels + v] != 0 ? T(1) : T(0);
+          const T slope =
+              static_cast<T>(b[n * l.classes + k]) + hit * static_cast<T>(a[n * l.classes + k]);
+          gradient[i] = upstream * (p * (1 - p) * slope + ce_scale * (p - hit));
+        }
+      }
+    }
+  });
+}
+
+struct DiceBceFunction : torch::autograd::Function<DiceBceFunction> {
+  static at::Tensor forward(AutogradContext* context,
+                            const at::Tensor& logits,
+                            const at::Tensor& target,
+                            const DiceCeOptions& options) {
+    Layout l{};
+    const at::Tensor x = dense_logits(logits, l);
+    at::Tensor a, b;
+    double ce_scale = 0, loss = 0;
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_bce_loss", [&] {
+      const Sums sums = region_sums(
+          x.const_data_ptr<scalar_t>(), target.const_data_ptr<std::uint8_t>(), target.size(1), l);
+      loss = loss_of_sums(
+          sums, options, 0, target.size(1) > l.classes ? 1 : l.classes, a, b, ce_scale);
+    });
+    context->save_for_backward({x, target, a, b});
+    context->saved_data["ce_scale"] = ce_scale;
+    context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
+    return at::scalar_tensor(loss, x.options());
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& upstream) {
+    const variable_list saved = context->get_saved_variables();
+    Layout l{};
+    const at::Tensor x = dense_logits(saved[0], l);
+    at::Tensor gradient = at::empty_like(x);
+    const double ce_scale = context->saved_data["ce_scale"].toDouble();
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_bce_loss", [&] {
+      region_backward<scalar_t>(x.const_data_ptr<scalar_t>(),
+                                saved[1].const_data_ptr<std::uint8_t>(),
+                                saved[1].size(1),
+                                l,
+                                saved[2].const_data_ptr<double>(),
+                                saved[3].const_data_ptr<double>(),
+                                static_cast<scalar_t>(ce_scale),
+                                upstream[0].item<scalar_t>(),
+                                gradient.data_ptr<scalar_t>());
+    });
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    return {gradient.to(type), at::Tensor(), at::Tensor()};
+  }
+};
+
+/// The same in LibTorch's operators: for other devices, and for the focal form.
+at::Tensor dice_bce_composed(const at::Tensor& logits,
+                             const at::Tensor& target,
+                             const DiceCeOptions& options) {
+  const at::Tensor z = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+  const std::int64_t regions = z.size(1);
+  const bool ignoring = target.size(1) > regions;
+  const at::Tensor there = target.narrow(1, 0, regions).to(z.scalar_type());
+  const at::Tensor mask = ignoring ? 1 - target.narrow(1, regions, 1).to(z.scalar_type())
+                                   : at::ones_like(there.narrow(1, 0, 1));
+  const at::Tensor p = at::sigmoid(z);
+  at::Tensor overlap = (p * there * mask).sum({2, 3, 4}), predicted = (p * mask).sum({2, 3, 4}),
+             reference = (there * mask).sum({2, 3, 4});
+  if (options.batch_dice) {
+    overlap = overlap.sum(0, true);
+    predicted = predicted.sum(0, true);
+    reference = reference.sum(0, true);
+  }
+  const at::Tensor dice =
+      (2 * overlap + options.smooth) / (predicted + reference + options.smooth).clamp_min(1e-8);
+  at::Tensor bce = at::binary_cross_entropy_with_logits(z, there, {}, {}, at::Reduction::None);
+  if (options.focal_gamma > 0) {
+    const at::Tensor missed = (there - p).abs();  // 1 - probability of what is there
+    bce = bce * missed.pow(options.focal_gamma);
+  }
+  const at::Tensor count = (mask.sum() * (ignoring ? 1 : regions)).clamp_min(1);
+  return options.ce_weight * (bce * mask).sum() / count - options.dice_weight * dice.mean();
+}
+
 }  // namespace
 
 DiceCeOptions loss_options(const TrainOptions& options) {
@@ -277,6 +436,66 @@ at::Tensor dice_ce_loss(const at::Tensor& logits,
   return DiceCeFunction::apply(logits, target.to(at::kShort).contiguous(), options);
 }
 
+at::Tensor dice_bce_loss(const at::Tensor& logits,
+                         const at::Tensor& target,
+                         const DiceCeOptions& options) {
+  NAS_CHECK_KIND(
+      Shape,
+      logits.dim() == 5 && target.dim() == 5 && logits.size(0) == target.size(0) &&
+          logits.sizes().slice(2) == target.sizes().slice(2) &&
+          (target.size(1) == logits.size(1) || target.size(1) == logits.size(1) + 1),
+      "dice_bce_loss: expected logits [N, K, D, H, W] and target [N, K or K + 1, D, H, W], "
+      "found ",
+      logits.sizes(),
+      " and ",
+      target.sizes());
+  if (!logits.device().is_cpu() || options.focal_gamma > 0)
+    return dice_bce_composed(logits, target, options);
+  return DiceBceFunction::apply(logits, target.to(at::kByte).contiguous(), options);
+}
+
+at::Tensor training_target(const at::Tensor& labels, const LabelScheme& scheme) {
+  if (!scheme.has_regions()) {
+    return scheme.has_ignore ? labels.masked_fill(labels.eq(scheme.ignore_label()), -1) : labels;
+  }
+  const std::int64_t channels = scheme.outputs() + (scheme.has_ignore ? 1 : 0);
+  at::Tensor table = at::zeros({scheme.values(), channels}, at::kByte);
+  for (std::int64_t value = 0; value < scheme.labels(); ++value) {
+    for (std::int64_t k = 0; k < scheme.outputs(); ++k) table[value][k] = scheme.holds(k, value);
+  }
+  if (scheme.has_ignore) table[scheme.ignore_label()][channels - 1] = 1;
+  std::vector<std::int64_t> shape = labels.sizes().vec();
+  shape.push_back(channels);
+  return table.to(labels.device())
+      .index_select(0, labels.flatten().to(at::kLong))
+      .view(shape)
+      .movedim(-1, 1)
+      .contiguous();
+}
+
+HardCounts hard_counts(const at::Tensor& logits, const at::Tensor& target) {
+  const at::Tensor truth = crop_target(target, logits.sizes().slice(2));
+  const auto doubles = [](const at::Tensor& t) { return t.to(at::kCPU, at::kDouble); };
+  if (target.dim() == 5) {
+    const std::int64_t regions = logits.size(1);
+    const at::Tensor valid = truth.size(1) > regions
+                                 ? truth.narrow(1, regions, 1).eq(0)
+                                 : at::ones_like(truth.narrow(1, 0, 1), at::kBool);
+    const at::Tensor p = logits.gt(0).logical_and(valid);
+    const at::Tensor t = truth.narrow(1, 0, regions).ne(0).logical_and(valid);
+    const std::vector<std::int64_t> all{0, 2, 3, 4};
+    return {doubles(p.logical_and(t).sum(all)), doubles(p.sum(all) + t.sum(all))};
+  }
+  const std::int64_t classes = logits.size(1);
+  const at::Tensor predicted = logits.argmax(1), labels = truth.to(at::kLong);
+  const at::Tensor valid = labels.ge(0);
+  const auto histogram = [&](const at::Tensor& values, const at::Tensor& mask) {
+    return doubles(values.masked_select(mask).bincount({}, classes)).slice(0, 1);
+  };
+  return {histogram(labels, valid.logical_and(predicted.eq(labels))),
+          histogram(predicted, valid) + histogram(labels, valid)};
+}
+
 std::vector<double> deep_supervision_weights(std::size_t outputs) {
   std::vector<double> weights(outputs);
   double sum = 0;
@@ -292,12 +511,13 @@ std::vector<double> deep_supervision_weights(std::size_t outputs) {
 at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size) {
   at::Tensor result = target;
   for (std::int64_t axis = 0; axis < 3; ++axis) {
-    const std::int64_t from = target.size(axis + 1), to = size[static_cast<std::size_t>(axis)];
+    const std::int64_t own = target.dim() - 3 + axis;
+    const std::int64_t from = target.size(own), to = size[static_cast<std::size_t>(axis)];
     if (from == to) continue;
     std::vector<std::int64_t> index(static_cast<std::size_t>(to));
     for (std::int64_t i = 0; i < to; ++i)
       index[static_cast<std::size_t>(i)] = (2 * i + 1) * from / (2 * to);
-    result = result.index_select(axis + 1, torch::tensor(index, at::kLong).to(target.device()));
+    result = result.index_select(own, torch::tensor(index, at::kLong).to(target.device()));
   }
   return result;
 }
@@ -305,10 +525,11 @@ at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size) {
 at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size) {
   at::Tensor result = target;
   for (std::int64_t axis = 0; axis < 3; ++axis) {
-    const std::int64_t from = target.size(axis + 1), to = size[static_cast<std::size_t>(axis)];
+    const std::int64_t own = target.dim() - 3 + axis;
+    const std::int64_t from = target.size(own), to = size[static_cast<std::size_t>(axis)];
     NAS_CHECK_KIND(
         Shape, to <= from, "crop_target: expected at most ", target.sizes(), " voxels, got ", size);
-    result = result.narrow(axis + 1, (from - to) / 2, to);
+    result = result.narrow(own, (from - to) / 2, to);
   }
   return result;
 }
@@ -324,9 +545,10 @@ at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
   at::Tensor loss;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] == 0) continue;
-    const at::Tensor term =
-        dice_ce_loss(outputs[i], resize_target(described, outputs[i].sizes().slice(2)), options) *
-        weights[i];
+    const at::Tensor here = resize_target(described, outputs[i].sizes().slice(2));
+    const at::Tensor term = (here.dim() == 5 ? dice_bce_loss(outputs[i], here, options)
+                                             : dice_ce_loss(outputs[i], here, options)) *
+                            weights[i];
     loss = loss.defined() ? loss + term : term;
   }
   return loss;

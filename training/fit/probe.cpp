@@ -12,6 +12,7 @@
 
 #include "nas/core/stopwatch.h"
 #include "training/fit/fit.h"
+#include "training/fit/losses.h"
 #include "training/fit/trainer.h"
 #include "training/model/device.h"
 
@@ -33,7 +34,10 @@ std::int64_t peak_resident_bytes(bool reset) {
 
 }  // namespace
 
-ProbeResult probe(const Graph& graph, const TrainOptions& options, int steps) {
+ProbeResult probe(const Graph& graph,
+                  const TrainOptions& options,
+                  const LabelScheme& labels,
+                  int steps) {
   const at::Device device = choose_device(options.device);
   const c10::DeviceGuard device_guard(device);
   set_up_compute(options.threads, device);
@@ -49,6 +53,7 @@ ProbeResult probe(const Graph& graph, const TrainOptions& options, int steps) {
   Batch batch = empty_batch(options, channels, at::kCPU);
   batch.image.normal_(0, 1, generator);
   batch.target.random_(0, 2, generator);
+  batch.target = training_target(batch.target, labels);
   batch = {batch.image.to(device), batch.target.to(device)};
 
   const auto timed = [&](auto&& work) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "nas/imaging/label_scheme.h"
 #include "nas/network/graph.h"
 #include "training/settings/options.h"
 
@@ -17,6 +18,10 @@ struct ProbeResult {
 
 /// Runs one warm-up and `steps` measured training steps of a fresh module of `graph` on random
 /// data.
-ProbeResult probe(const Graph& graph, const TrainOptions& options, int steps = 2);
+/// \param labels of the data that will be trained on: they decide the loss.
+ProbeResult probe(const Graph& graph,
+                  const TrainOptions& options,
+                  const LabelScheme& labels,
+                  int steps = 2);
 
 }  // namespace nas

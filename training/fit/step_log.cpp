@@ -22,14 +22,12 @@ void StepLog::add(const StepInfo& info, const Batch& batch, const at::Tensor& ou
   scalar("time/step_seconds", info.step_seconds);
   scalar("time/wait_seconds", info.wait_seconds);
   if (info.step % kDiceInterval != 0) return;
-  const at::Tensor predicted = output.argmax(1);
-  const at::Tensor target = crop_target(batch.target, predicted.sizes().slice(1));
-  for (std::int64_t k = 1; k < output.size(1); ++k) {
-    const at::Tensor p = predicted.eq(k), t = target.eq(k);
-    const double sum = (p.sum() + t.sum()).item<double>();
-    if (sum > 0) {
-      scalar(("train/dice_" + std::to_string(k)).c_str(),
-             2 * p.logical_and(t).sum().item<double>() / sum);
+  const HardCounts counts = hard_counts(output, batch.target);
+  for (std::int64_t k = 0; k < counts.both.numel(); ++k) {
+    const double both = counts.both[k].item<double>();
+    if (both > 0) {
+      scalar(("train/dice_" + std::to_string(k + 1)).c_str(),
+             2 * counts.common[k].item<double>() / both);
     }
   }
   writer_->flush();

@@ -37,7 +37,7 @@ std::vector<CaseMetrics> evaluate_cases(Model& model,
     loaded.reference = read_case_label(as_stored, files);
     return loaded;
   };
-  const auto classes = static_cast<std::int64_t>(model.preprocessing.label_names.size()) - 1;
+  const LabelScheme& labels = model.preprocessing.labels;
   PredictOptions quiet = options;
   quiet.show_progress = false;
   std::optional<Progress> progress;
@@ -58,10 +58,10 @@ std::vector<CaseMetrics> evaluate_cases(Model& model,
                           &save_folder,
                           &ids,
                           i,
-                          classes,
+                          &labels,
                           predicted = std::move(prediction),
                           reference = std::move(loaded.reference)]() {
-                           results[i] = compute_metrics(predicted, reference, classes);
+                           results[i] = compute_metrics(predicted, reference, labels);
                            results[i].id = ids[i];
                            if (!save_folder.empty())
                              write_nifti(save_folder / (ids[i] + ".nii.gz"), predicted);

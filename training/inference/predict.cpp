@@ -80,8 +80,8 @@ LabelMap predict_preprocessed(const std::vector<Model>& models,
                          return ScoreSlab{slabs[i].data_ptr<float>(), slabs[i].size(1)};
                        }});
   }
-  const std::int64_t classes = network_ends(models.front().network->graph()).classes;
-  return restore_grid(argmax_stream(classes, sources, first.crop_shape, options.threads), first);
+  const LabelScheme& labels = models.front().preprocessing.labels;
+  return restore_grid(label_stream(labels, sources, first.crop_shape, options.threads), first);
 }
 
 LabelMap predict_image(const std::vector<Model>& models,

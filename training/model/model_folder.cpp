@@ -32,13 +32,13 @@ void check_model(const Graph& graph, const Preprocessing& preprocessing, const s
             channels,
             " channels, the preprocessing gives ",
             preprocessing.normalization.size());
-  NAS_CHECK(classes == static_cast<std::int64_t>(preprocessing.label_names.size()),
+  NAS_CHECK(classes == preprocessing.labels.outputs(),
             where,
             ": the network gives ",
             classes,
-            " classes, the preprocessing names ",
-            preprocessing.label_names.size(),
-            " labels");
+            preprocessing.labels.has_regions() ? " regions" : " classes",
+            ", the preprocessing names ",
+            preprocessing.labels.outputs());
 }
 
 }  // namespace
@@ -124,7 +124,7 @@ std::vector<Model> load_models(const std::string& names) {
                 folders.front().string(),
                 "; their probabilities cannot be averaged");
     };
-    same(own.label_names == first.label_names, "labels");
+    same(own.labels == first.labels, "labels");
     same(own.channel_names == first.channel_names, "channels");
     same(own.transpose_forward == first.transpose_forward, "axis order (transpose_forward)");
     same(own.orientation == first.orientation, "orientation of images");

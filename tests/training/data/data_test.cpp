@@ -42,7 +42,7 @@ Preprocessing example_preprocessing() {
   p.use_mask_for_norm = {false};
   p.intensity = {IntensityProperties{.mean = 2.5, .std = 0.1}};
   p.channel_names = {"MRI"};
-  p.label_names = {"background", "organ", "lesion"};
+  p.labels.names = {"background", "organ", "lesion"};
   return p;
 }
 
@@ -79,7 +79,7 @@ DataSet make_data(const fs::path& folder,
   data.name = "Task99_Balls";
   data.layout = "msd";
   data.channel_names = {"MRI"};
-  data.label_names = {"background", "organ", "lesion"};
+  data.labels.names = {"background", "organ", "lesion"};
   for (int i = 0; i < cases; ++i) {
     Image image;
     LabelMap label;
@@ -129,6 +129,21 @@ TEST(Preprocessing, JsonRoundTripIsExact) {
   EXPECT_EQ(preprocessing_from_json(to_json(p), "p.json"), p);
 }
 
+TEST(Preprocessing, RegionsMakeAVersionThatOlderProgramsRefuse) {
+  Preprocessing p = example_preprocessing();
+  EXPECT_EQ(to_json(p).at("version"), 1);
+  EXPECT_FALSE(to_json(p).contains("regions") || to_json(p).contains("ignore_label"));
+  p.labels.has_ignore = true;
+  EXPECT_EQ(to_json(p).at("version"), 1) << "the outputs mean what they meant";
+  EXPECT_EQ(preprocessing_from_json(to_json(p), "p.json"), p);
+  p.labels = {.names = {"background", "whole", "core"},
+              .regions = {{1, 2}, {2}},
+              .region_labels = {1, 2},
+              .has_ignore = true};
+  EXPECT_EQ(to_json(p).at("version"), 2);
+  EXPECT_EQ(preprocessing_from_json(to_json(p), "p.json"), p);
+}
+
 TEST(Preprocessing, DamagedJsonNamesTheKey) {
   const Json good = to_json(example_preprocessing());
   const auto expect_error = [&](const char* key, const Json& value) {
@@ -139,7 +154,7 @@ TEST(Preprocessing, DamagedJsonNamesTheKey) {
     EXPECT_NE(message.find(key), std::string::npos) << message;
   };
   expect_error("format", "something");
-  expect_error("version", 2);
+  expect_error("version", 3);
   expect_error("transpose_forward", Json{0, 0, 1});
   expect_error("transpose_backward", Json{1, 2, 0});
   expect_error("spacing", Json{1, 1});
@@ -249,6 +264,61 @@ TEST(Preprocessing, WrongInputIsAnErrorThatSaysWhy) {
   EXPECT_NE(error_of([&] { preprocess_case(image, nullptr, p); }).find("NaN"), std::string::npos);
 }
 
+TEST(CaseCache, LocationsOfRegionsAndOfWhatIsKnown) {
+  const test::TempFolder temp;
+  DataSet data = make_data(temp / "data", 2);
+  data.labels = {
+      .names = {"background", "whole", "inner"}, .regions = {{1, 2}, {2}}, .region_labels = {1, 2}};
+  Preprocessing p = example_preprocessing();
+  const std::string classes_key = open_case_cache(temp / "cache", data, p, 1, false).key();
+  p.labels = data.labels;
+  const CaseCache regions = open_case_cache(temp / "cache", data, p, 1, false);
+  EXPECT_NE(regions.key(), classes_key);
+  for (const CachedCase& one : regions.cases()) {
+    ASSERT_EQ(one.class_locations.size(), 3U);
+    EXPECT_TRUE(one.class_locations[0].empty());
+    std::vector<std::int64_t> whole, inner;
+    for (std::int64_t i = 0; i < volume(one.shape); ++i) {
+      if (one.label[i] > 0) whole.push_back(i);
+      if (one.label[i] == 2) inner.push_back(i);
+    }
+    ASSERT_LT(whole.size(), 10000U) << "all of them fit";
+    EXPECT_EQ(one.class_locations[1], whole);
+    EXPECT_EQ(one.class_locations[2], inner);
+    ASSERT_TRUE(one.scheme);
+    EXPECT_EQ(*one.scheme, p.labels);
+  }
+  // The inner balls left out: nothing is drawn from them, everything else is listed first.
+  p.labels = {.names = {"background", "organ"}, .has_ignore = true};
+  data.labels = p.labels;
+  const CaseCache ignoring = open_case_cache(temp / "cache", data, p, 1, false);
+  const CachedCase& one = ignoring.cases().front();
+  ASSERT_EQ(one.class_locations.size(), 2U);
+  EXPECT_EQ(one.class_locations[0].size(), 10000U);
+  for (const auto& list : one.class_locations) {
+    for (const std::int64_t i : list) ASSERT_NE(one.label[i], 2);
+  }
+  for (const std::int64_t i : one.class_locations[1]) ASSERT_EQ(one.label[i], 1);
+}
+
+TEST(Patches, WithAnIgnoredLabelEveryPatchIsCentredOnWhatIsKnown) {
+  CachedCase source;
+  source.shape = {30, 30, 30};
+  source.class_locations = {{(10 * 30 + 12) * 30 + 14}, {}, {(20 * 30 + 3) * 30 + 5}};
+  const std::vector<const CachedCase*> cases{&source};
+  const auto centre = [&](std::int64_t sample) {
+    const PatchChoice choice = choose_patch(cases, {8, 8, 8}, 2, sample, 0.5, Rng(1));
+    EXPECT_TRUE(choice.foreground);
+    return Extent3{choice.begin[0] + 4, choice.begin[1] + 4, choice.begin[2] + 4};
+  };
+  EXPECT_EQ(centre(0), (Extent3{10, 12, 14})) << "any place that is annotated";
+  EXPECT_EQ(centre(1), (Extent3{20, 4, 5})) << "the class that is there; not before the case";
+  source.class_locations[2].clear();
+  EXPECT_EQ(centre(1), (Extent3{10, 12, 14})) << "no foreground: what is annotated";
+  source.class_locations[0].clear();
+  EXPECT_FALSE(choose_patch(cases, {8, 8, 8}, 2, 0, 0.5, Rng(1)).foreground);
+}
+
 TEST(CaseCache, HoldsThePreprocessedCases) {
   const test::TempFolder temp;
   const DataSet data = make_data(temp / "data", 4);
@@ -256,7 +326,7 @@ TEST(CaseCache, HoldsThePreprocessedCases) {
   const CaseCache cache = open_case_cache(temp / "cache", data, p, 2, false);
   ASSERT_EQ(cache.cases().size(), 4U);
   EXPECT_EQ(cache.channels(), 1);
-  EXPECT_EQ(cache.classes(), 3);
+  EXPECT_EQ(cache.labels(), p.labels);
   for (const CaseFiles& files : data.training) {
     const LabelMap label = read_case_label(data, files);
     const PreprocessedCase expected = preprocess_case(read_case_image(data, files), &label, p);
@@ -316,7 +386,7 @@ TEST(CaseCache, IsReusedForEqualContentAndRebuiltForOther) {
   struct stat before {};
   ASSERT_EQ(::stat((first.folder() / "ball_100.case").c_str(), &before), 0);
   p.patch = {32, 32, 32};
-  p.label_names[1] = "liver";  // neither changes a number in the cache
+  p.labels.names[1] = "liver";  // neither changes a number in the cache
   const CaseCache second = open_case_cache(temp / "cache", data, p, 0, false);
   EXPECT_EQ(first.key(), second.key());
   struct stat after {};
@@ -641,6 +711,42 @@ TEST_P(ArgMax, StreamEqualsFullResolution) {
                 for (std::int64_t k = 0; k < c.classes; ++k) values.push_back(scores.at(k, voxel));
                 return values;
               });
+}
+
+TEST_P(ArgMax, RegionsAreWrittenInTheirOrder) {
+  const StreamCase& c = GetParam();
+  LabelScheme labels{.names = {"background"}};
+  for (std::int64_t k = 0; k < c.classes; ++k) {
+    labels.names.push_back("region" + std::to_string(k));
+    std::vector<std::int16_t> own;
+    for (std::int64_t v = k; v < c.classes; ++v) own.push_back(static_cast<std::int16_t>(v + 1));
+    labels.regions.push_back(own);
+    labels.region_labels.push_back(static_cast<std::int16_t>(c.classes - k));  // not the order
+  }
+  StreamCase finer = c;
+  for (std::int64_t& edge : finer.from) edge += 2;
+  const RandomScores one(c, 7), two(finer, 8);
+  for (const bool several : {false, true}) {
+    std::vector<ScoreSource> sources{one.source(c.pieces)};
+    if (several) sources.push_back(two.source(c.pieces + 1));
+    const auto found = label_stream(labels, sources, c.to, 2);
+    std::size_t voxel = 0;
+    std::int64_t different = 0;
+    for (std::int64_t d = 0; d < c.to[0]; ++d) {
+      for (std::int64_t h = 0; h < c.to[1]; ++h) {
+        for (std::int64_t w = 0; w < c.to[2]; ++w, ++voxel) {
+          std::int16_t expected = 0;
+          for (std::int64_t k = 0; k < c.classes; ++k) {
+            double p = 1 / (1 + std::exp(-one.at(k, {d, h, w})));
+            if (several) p = (p + 1 / (1 + std::exp(-two.at(k, {d, h, w})))) / 2;
+            if (p > 0.5) expected = labels.region_labels[static_cast<std::size_t>(k)];
+          }
+          different += found[voxel] != expected;
+        }
+      }
+    }
+    EXPECT_LE(different, volume(c.to) / 1000) << "float against double: only near ties";
+  }
 }
 
 TEST_P(ArgMax, SeveralNetworksVoteByMeanProbability) {

@@ -34,7 +34,7 @@ Preprocessing oriented_preprocessing() {
   p.use_mask_for_norm = {false};
   p.intensity = {IntensityProperties{.mean = 2.5, .std = 0.1}};
   p.channel_names = {"MRI"};
-  p.label_names = {"background", "organ", "lesion"};
+  p.labels.names = {"background", "organ", "lesion"};
   return p;
 }
 
