@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
   app.add_option("--budget", a.budget, "Time for everything: 90s, 20m, 2h, 1d");
   app.add_option("-o,--output", a.run, "Run folder to write");
   app.add_flag("--resume", a.resume, "Go on with the run in -o RUN");
-  app.add_option("--fold", a.fold, "Whose validation cases are held out")
+  app.add_option("--fold", a.fold, "Fold whose validation cases are held out")
       ->check(CLI::Range(0, 4))
       ->capture_default_str();
   auto* network =

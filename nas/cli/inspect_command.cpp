@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
-#include <cctype>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -21,7 +19,7 @@ struct Options {
   std::string name, input, svg, save;
   NetworkFileOptions network;
   std::int64_t batch = 0;
-  bool json = false, no_svg = false;
+  bool json = false;
 };
 
 /// [C, D, H, W] or [D, H, W] (channels 0) of "1x40x56x40" or "40x56x40".
@@ -47,17 +45,6 @@ TensorShape parse_input(const std::string& text) {
                  "'");
   const std::size_t first = sizes.size() - 3;
   return {first ? sizes[0] : 0, {sizes[first], sizes[first + 1], sizes[first + 2]}};
-}
-
-/// A file name for the drawing of `name`, which may be a preset such as "vnas:022 2000 ...".
-std::string drawing_name(const std::string& name) {
-  std::filesystem::path path = std::filesystem::path(name).lexically_normal();
-  if (!path.has_filename()) path = path.parent_path();  // "model/"
-  std::string stem = path.stem().string();
-  for (char& c : stem) {
-    if (std::isspace(static_cast<unsigned char>(c)) || c == ':' || c == '|') c = '-';
-  }
-  return stem + ".svg";
 }
 
 int run(const Options& o) {
@@ -87,14 +74,9 @@ int run(const Options& o) {
     write_graph(o.save, network.graph);
     log_info("network: ", o.save);
   }
-  if (o.no_svg) return 0;
-  const std::filesystem::path svg = o.svg.empty() ? drawing_name(o.name) : o.svg;
-  try {
-    write_drawing(network.graph, space, svg);
-    log_info("drawing: ", svg.string());
-  } catch (const Error& error) {
-    if (!o.svg.empty()) throw;  // asked for by name
-    log_warning(error.what(), "; no drawing was written");
+  if (!o.svg.empty()) {
+    write_drawing(network.graph, space, o.svg);
+    log_info("drawing: ", o.svg);
   }
   return 0;
 }
@@ -112,30 +94,36 @@ Command inspect_command() {
                "JSON, model folder, plan (ours or nnU-Net's plans.json), or DiNTS codes as "
                "JSON")
             ->required();
-        app.add_option("--input",
-                       o->input,
-                       "CxDxHxW or DxHxW voxels; default: the patch of the plan or model");
+        app.add_option(
+            "--input",
+            o->input,
+            "Size of the input, CxDxHxW or DxHxW voxels (default: the patch of the plan or model)");
         app.add_option("--batch",
                        o->batch,
-                       "Samples a step, for the memory estimate; default: as planned, else 2")
+                       "Samples of a step, for the memory estimate (default: as planned, else 2)")
             ->check(CLI::Range(1, 1 << 20));
-        app.add_option("--configuration", o->network.configuration, "Of a plan")
+        app.add_option(
+               "--configuration", o->network.configuration, "Configuration of the plan to look at")
             ->capture_default_str();
-        app.add_option("--space", o->network.space, "Search space around a plan")
+        app.add_option("--space", o->network.space, "Search space around the plan")
             ->capture_default_str();
         app.add_option("--genotype",
                        o->network.genotype,
                        "Another point of the space around a plan, e.g. \"features=16 stages=3\"");
         app.add_option("--classes",
                        o->network.classes,
-                       "Of a network by name, or with nnU-Net's plans.json, which does not hold it")
+                       "Number of classes with the background, for a network by name or for "
+                       "nnU-Net's plans.json, "
+                       "which does not hold it")
             ->check(CLI::Range(1, 1024));
-        app.add_flag("--json", o->json, "The table as JSON on stdout");
+        app.add_flag("--json", o->json, "Print the table as JSON on stdout");
+        app.add_option("--save",
+                       o->save,
+                       "Also write the network to this file as graph JSON (for train --network)");
         app.add_option(
-            "--save", o->save, "Also write the network as graph JSON (for train --network)");
-        app.add_option(
-            "--svg", o->svg, "Drawing (.svg, .png or .pdf); default: NETWORK's name with .svg");
-        app.add_flag("--no-svg", o->no_svg, "No drawing");
+            "--svg",
+            o->svg,
+            "Also draw the network to this file (.svg, .png or .pdf; needs graphviz's dot)");
         return [o] { return run(*o); };
       }};
 }

@@ -42,28 +42,33 @@ Command phantom_command() {
         auto a = std::make_shared<Arguments>();
         PhantomOptions& o = a->options;
         app.add_option("OUT", a->folder, "Folder to write, new or empty")->required();
-        app.add_option("--cases", o.cases, "Labelled cases")->capture_default_str();
-        app.add_option("--test-cases", o.test_cases, "Unlabelled cases")->capture_default_str();
-        app.add_option("--size", a->size, "Voxels of the mean case, D H W")->capture_default_str();
-        app.add_option("--size-jitter", o.size_jitter, "Edges vary by this share")
+        app.add_option("--cases", o.cases, "Number of labelled cases")->capture_default_str();
+        app.add_option("--test-cases", o.test_cases, "Number of unlabelled cases")
             ->capture_default_str();
-        app.add_option("--spacing", a->spacing, "Voxel size in mm, D H W")->capture_default_str();
-        app.add_option("--channels", o.channels, "Channels")->capture_default_str();
-        app.add_option("--classes", o.classes, "Foreground classes")->capture_default_str();
+        app.add_option("--size", a->size, "Voxels of the mean case, DxHxW")->capture_default_str();
+        app.add_option("--size-jitter", o.size_jitter, "Share by which the edges of the cases vary")
+            ->capture_default_str();
+        app.add_option("--spacing", a->spacing, "Voxel size in mm, DxHxW")->capture_default_str();
+        app.add_option("--channels", o.channels, "Number of channels")->capture_default_str();
+        app.add_option("--classes", o.classes, "Number of foreground classes")
+            ->capture_default_str();
         app.add_flag(
-            "--alike", o.alike, "All organs look the same; only their place tells them apart");
+            "--alike", o.alike, "Make all organs look the same: only their place tells them apart");
         app.add_flag("--lesion-class",
                      o.lesion_class,
-                     "The last class is a lesion in about half of the cases");
-        app.add_option("--modality", o.modality, "Channel name; CT gives int16 values")
+                     "Make the last class a lesion that is in about half of the cases");
+        app.add_option("--modality", o.modality, "Name of the channels; CT gives int16 values")
             ->capture_default_str();
-        app.add_option("--noise", o.noise, "Deviation of the noise, share of the brightness")
+        app.add_option(
+               "--noise", o.noise, "Standard deviation of the noise as a share of the brightness")
             ->capture_default_str();
-        app.add_option("--seed", o.seed, "Same seed, same files")->capture_default_str();
-        app.add_option("--layout", o.layout, "Folder layout")
+        app.add_option("--seed", o.seed, "Seed of all random numbers: same seed, same files")
+            ->capture_default_str();
+        app.add_option("--layout", o.layout, "Layout of the folder: msd or nnunet")
             ->check(CLI::IsMember({"msd", "nnunet"}))
             ->capture_default_str();
-        app.add_option("--name", o.name, "Name in dataset.json (default: the folder's)");
+        app.add_option(
+            "--name", o.name, "Name of the data set in dataset.json (default: the folder's)");
         return [a] {
           a->options.size = parse_triple<std::int64_t>("--size", a->size);
           a->options.spacing_mm = parse_triple<double>("--spacing", a->spacing);

@@ -149,34 +149,44 @@ int run(const Options& o) {
 }  // namespace
 
 Command plan_command() {
-  return {
-      .name = "plan", .setup = [](CLI::App& app) -> std::function<int()> {
-        auto o = std::make_shared<Options>();
-        app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)");
-        app.add_option("--fingerprint", o->fingerprint, "dataset_fingerprint.json instead of DATA");
-        app.add_option("--dataset", o->dataset, "nnU-Net's dataset.json, with --fingerprint");
-        app.add_option("--orientation",
-                       o->orientation,
-                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
-                       "commonest of the data set");
-        app.add_option("--write-fingerprint",
-                       o->write_fingerprint,
-                       "Also write the fingerprint (nnU-Net's dataset_fingerprint.json)");
-        app.add_option("--gpu-memory",
-                       o->planner.gpu_memory_gb,
-                       "GPU memory target in GB; default 8, resenc-l 24")
-            ->check(CLI::Range(0.001, 1e6));
-        app.add_option("--planner", o->planner.planner, "default, resenc-m or resenc-l")
-            ->check(CLI::IsMember(planner_names()))
-            ->capture_default_str();
-        app.add_flag("--accept-misaligned",
-                     o->accept_misaligned,
-                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
-                     "place");
-        app.add_flag("--json", o->json, "nnU-Net's plans.json on stdout");
-        app.add_option("--threads", o->threads, "0: all processors")->check(CLI::Range(0, 1024));
-        return [o] { return run(*o); };
-      }};
+  return {.name = "plan", .setup = [](CLI::App& app) -> std::function<int()> {
+            auto o = std::make_shared<Options>();
+            app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)");
+            app.add_option("--fingerprint",
+                           o->fingerprint,
+                           "Plan from this dataset_fingerprint.json instead of DATA");
+            app.add_option("--dataset",
+                           o->dataset,
+                           "The dataset.json (nnU-Net's form) that belongs to --fingerprint");
+            app.add_option("--orientation",
+                           o->orientation,
+                           "Axis codes that images are turned to (RAS, LPS, ...); default: the "
+                           "commonest of the data set");
+            app.add_option(
+                "--write-fingerprint",
+                o->write_fingerprint,
+                "Also write the fingerprint to this file (nnU-Net's dataset_fingerprint.json)");
+            app.add_option("--gpu-memory",
+                           o->planner.gpu_memory_gb,
+                           "GPU memory in GB that the plan may use (default: 8, with resenc-l 24)")
+                ->check(CLI::Range(0.001, 1e6));
+            app.add_option("--planner",
+                           o->planner.planner,
+                           "Rules that make the plan: default, resenc-m or resenc-l")
+                ->check(CLI::IsMember(planner_names()))
+                ->capture_default_str();
+            app.add_flag(
+                "--accept-misaligned",
+                o->accept_misaligned,
+                "Take files of a case voxel by voxel whose headers disagree about spacing or "
+                "place");
+            app.add_flag("--json", o->json, "Print the plan as nnU-Net's plans.json on stdout");
+            app.add_option("--threads",
+                           o->threads,
+                           "Compute threads; 0 takes all processors that this process may use")
+                ->check(CLI::Range(0, 1024));
+            return [o] { return run(*o); };
+          }};
 }
 
 }  // namespace nas

@@ -25,13 +25,16 @@ Command report_command() {
           bool markdown = false, json = false, no_pictures = false;
         };
         auto a = std::make_shared<Arguments>();
-        app.add_option("RUN", a->run, "Run folder of a search, or of several seeds")->required();
+        app.add_option("RUN", a->run, "Run folder of a search, or of a search with several seeds")
+            ->required();
         app.add_option("-o,--output", a->output, "File to write (default: RUN/report.html or .md)");
-        app.add_flag("--markdown", a->markdown, "Markdown instead of HTML");
-        app.add_flag("--json", a->json, "The numbers as JSON on stdout");
-        app.add_flag("--no-pictures", a->no_pictures, "Leave out the pictures of cases");
+        app.add_flag("--markdown", a->markdown, "Write Markdown instead of HTML");
+        app.add_flag("--json", a->json, "Print the numbers as JSON on stdout; no file is written");
+        app.add_flag(
+            "--no-pictures", a->no_pictures, "Leave the pictures of cases out of the HTML file");
         return [a] {
-          NAS_CHECK_KIND(Usage, !(a->markdown && a->json), "choose one of --markdown and --json");
+          NAS_CHECK_KIND(
+              Usage, !(a->markdown && a->json), "report: choose one of --markdown and --json");
           const std::filesystem::path run = a->run;
           const std::vector<std::filesystem::path> seeds = finished_seeds(run);
           if (a->json) {

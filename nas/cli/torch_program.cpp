@@ -31,10 +31,12 @@ std::vector<fs::path> torch_program_places(const fs::path& self) {
 }
 
 void set_openmp_environment() {
-  // By default a thread that waits for the others spins for milliseconds. Where cores are shared it
-  // spins away the time that the others need: 40 times slower beside two busy processes.
+  // By default a thread that waits for the others spins for milliseconds (300,000 turns). Where
+  // cores are shared that is the time which the others need: small steps become 40 times slower.
+  // 1,000 turns bridge the gap between two operations. Measured against 300,000 on two quiet cores:
+  // planned networks 0.99 of the speed, steps of 50 ms 0.90; threads that sleep at once 0.91, 0.60.
   if (!is_set("OMP_WAIT_POLICY") && !is_set("GOMP_SPINCOUNT")) {
-    ::setenv("OMP_WAIT_POLICY", "passive", 1);
+    ::setenv("GOMP_SPINCOUNT", "1000", 1);
   }
   if (!is_set("OMP_NUM_THREADS")) {
     ::setenv("OMP_NUM_THREADS", std::to_string(processor_count()).c_str(), 1);

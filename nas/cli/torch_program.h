@@ -11,7 +11,7 @@ namespace nas {
 std::vector<std::filesystem::path> torch_program_places(const std::filesystem::path& self);
 
 /// Sets what OpenMP reads when its library is loaded, each unless the user has set it: waiting
-/// threads sleep, and there are as many as processor_count().
+/// threads soon sleep, and there are as many as processor_count().
 void set_openmp_environment();
 
 /// Replaces this program by voxnas-torch with the same arguments: process id, age and standard

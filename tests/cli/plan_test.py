@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+from support import VerbTest, data_set, fresh
+
+
+class Plan(VerbTest):
+    verb = "plan"
+
+    def test_a_plan(self):
+        done = self.good(data_set(), "--planner", "resenc-m", "--threads", 1)
+        self.assertEqual(done.out, "")
+        self.assertIn("residual encoder", done.err)
+        plan = self.json(data_set())
+        self.assertEqual(plan["dataset_name"], "data")
+
+    def test_a_plan_from_a_fingerprint(self):
+        file = fresh("fingerprint.json")
+        self.good(data_set(), "--write-fingerprint", file)
+        dataset = json.loads((data_set() / "dataset.json").read_text())
+        facts = fresh("facts")
+        facts.mkdir()
+        (facts / "dataset.json").write_text(json.dumps({
+            "name": "data", "channel_names": {"0": "MRI"}, "labels": {"background": 0, "organ_1": 1, "organ_2": 2},
+            "numTraining": dataset["numTraining"], "file_ending": ".nii.gz"}))
+        again = self.json("--fingerprint", file, "--dataset", facts / "dataset.json")
+        straight = self.json(data_set())
+        self.assertEqual(again["configurations"], straight["configurations"])
+
+    def test_wrong_use(self):
+        self.wrong(says="--fingerprint")
+        self.wrong("--fingerprint", "f.json", says="--dataset")
+        self.wrong(data_set(), "--fingerprint", "f.json", says="--fingerprint")
+        self.wrong(data_set(), "--planner", "resenc-x", says=["--planner", "resenc-m"])
+        self.wrong(data_set(), "--gpu-memory", "-3", says="--gpu-memory")
+        self.failed("nowhere", says="nowhere")
