@@ -234,7 +234,7 @@ TEST(Checks, ASetOfSingleSlicesHasNo3dPlan) {
 
 TEST(Checks, HeadersThatDisagreeCanBeAccepted) {
   const TempFolder folder;
-  make_set(folder.path(), 4, 2);
+  make_set(folder.path(), 5, 2);
   change(folder / kSecond, [](Image& i) { i.geometry.affine[7] = 3; });
   change(folder / kLabel,
          [](Image& i) { i.geometry.spacing_mm[2] = 1.5, i.geometry.affine[0] = 1.5; });
