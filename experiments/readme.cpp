@@ -75,7 +75,8 @@ std::string experiment_readme(const Experiment& e) {
       << "cmake --build build/release --target experiment_" << e.name << "\n"
       << "E=build/release/experiments/bin/experiment_" << e.name << "\n"
       << "$E --dry-run --gpu h100                                  # plan and forecast, no data\n"
-      << "$E DATA_ROOT --budget 24h -o RUN                         # search with recipe.json\n"
+      << "$E DATA_ROOT --budget 24h -o RUN                         # search with "
+      << (e.recipe_file == "recipe.json" ? "../recipe.json" : "recipe.json") << "\n"
       << "$E DATA_ROOT --network c2fnas-panc --budget 24h -o RUN2  # transfer, from scratch\n"
       << "$E DATA_ROOT --network RUN/model --weights --budget 4h -o RUN3  # from found weights\n"
       << "```\n\n`DATA_ROOT` holds `" << e.dataset
