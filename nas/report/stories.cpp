@@ -317,6 +317,23 @@ Table exponent_table(const Json& story) {
   return table;
 }
 
+Table rung_table(const Json& story) {
+  Table table{
+      {"rung", "trials", "steps each", "best Dice", "worst Dice", "went on"}, {}, "rrrrrr", {}};
+  std::size_t rung = 0;
+  for (const Json& r : part(story, "rungs")) {
+    const Json& scores = part(r, "scores");  // best first
+    const bool any = scores.is_array() && !scores.empty();
+    table.rows.push_back({std::to_string(++rung),
+                          fixed(number_or(r, "trials", NAN), 0),
+                          any ? fixed(number_or(r, "steps", NAN), 0) : "–",
+                          any ? fixed(scores.front().get<double>(), 4) : "–",
+                          any ? fixed(scores.back().get<double>(), 4) : "–",
+                          fixed(number_or(r, "promoted", NAN), 0)});
+  }
+  return table;
+}
+
 Table candidate_table(const Json& story) {
   Table table{{"network", "Dice, inherited weights", "Dice, own training"}, {}, "wrr", {}};
   const auto order = by_score(part(story, "scores"));
@@ -355,7 +372,8 @@ std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& 
     section.title =
         concat_text("Stage ", stage.at("name").get<std::string>(), ": ", kind_words(kinds, stage));
     section.text = rank_sentence(story);
-    for (Table table : {candidate_table(story), scaling_table(story), exponent_table(story)}) {
+    for (Table table :
+         {rung_table(story), candidate_table(story), scaling_table(story), exponent_table(story)}) {
       if (!table.rows.empty()) section.tables.push_back(std::move(table));
     }
     sections.push_back(std::move(section));

@@ -33,6 +33,8 @@ std::string alpha_svg(const Json& details);
 Table scaling_table(const Json& story);
 /// Fitted exponents beside EfficientNet's rule; no rows where nothing could be fitted.
 Table exponent_table(const Json& story);
+/// Rungs of a successive halving: trials, their scores, how many went on.
+Table rung_table(const Json& story);
 /// The best candidates by inherited weights, ten at most.
 Table candidate_table(const Json& story);
 
