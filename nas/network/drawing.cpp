@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/network/drawing.h"
 
-#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <map>

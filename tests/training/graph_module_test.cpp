@@ -26,7 +26,7 @@
 #include "training/fit/losses.h"
 #include "training/model/device.h"
 #include "training/model/weights.h"
-#include "training/train_evaluator.h"
+#include "training/trial_run.h"
 
 namespace nas {
 namespace {
