@@ -20,7 +20,7 @@ struct PrepareOptions {
   std::int64_t fold = 0;       // whose validation cases are held out; -1: all cases train
   std::string configuration = "3d_fullres";
   std::string planner = "default";
-  std::string orientation;  // axis codes that images are turned to; "": the commonest
+  std::string orientation = {};  // axis codes that images are turned to; "": the commonest
   int threads = 0;          // 0: all
   bool show_progress = true;
 };
