@@ -63,8 +63,8 @@ Command doctor_command() {
           if (!o->json) {
             for (const Finding& finding : findings) std::cerr << to_text(finding) << "\n";
           }
-          const bool opened = std::ranges::none_of(
-              findings, [](const Finding& f) { return f.check == "dataset"; });
+          const bool opened =
+              std::ranges::none_of(findings, [](const Finding& f) { return f.check == "dataset"; });
           if (opened) log_info(o->data, ": ", to_text(open_data_set(o->data).labels));
           log_info(o->data,
                    ": ",

@@ -69,6 +69,7 @@ std::string command_of(const Arguments& a) {
   if (job.trials != plain.trials) out << " --trials " << job.trials;
   if (job.planner != plain.planner) out << " --planner " << job.planner;
   if (!job.orientation.empty()) out << " --orientation " << job.orientation;
+  if (job.accept_misaligned) out << " --accept-misaligned";
   if (job.device != plain.device) out << " --device " << job.device;
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
@@ -185,6 +186,10 @@ Command search_command() {
                        a->job.orientation,
                        "Axis codes that images are turned to (RAS, LPS, ...); default: the "
                        "commonest of the data set");
+        app.add_flag("--accept-misaligned",
+                     a->job.accept_misaligned,
+                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
+                     "place");
         app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
         app.add_option("--seeds",
                        a->seeds,

@@ -80,6 +80,10 @@ Command train_command() {
                        a->job.orientation,
                        "Axis codes that images are turned to (RAS, LPS, ...); default: the "
                        "commonest of the data set");
+        app.add_flag("--accept-misaligned",
+                     a->job.accept_misaligned,
+                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
+                     "place");
         app.add_flag("--weights",
                      a->job.weights,
                      "Start from the weights of the model folder --network where shapes agree")

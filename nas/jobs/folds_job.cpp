@@ -38,6 +38,7 @@ Json folds_json(const TrainJob& job) {
           {"configuration", job.configuration},
           {"planner", job.planner},
           {"orientation", job.orientation},
+          {"accept_misaligned", job.accept_misaligned},
           {"options", job.options},
           {"base", to_json(job.base)}};
 }
@@ -59,6 +60,9 @@ TrainJob read_folds_job(const fs::path& record, const TrainJob& asked) {
   job.configuration = reader.at("configuration").text();
   job.planner = reader.at("planner").text();
   if (reader.has("orientation")) job.orientation = reader.at("orientation").text();
+  if (reader.has("accept_misaligned")) {
+    job.accept_misaligned = reader.at("accept_misaligned").boolean();
+  }
   job.options = reader.at("options").text();
   job.options_name = record.string() + ": options";
   job.base = train_options_from_json(reader.at("base").json(), record.string() + ": base");
@@ -109,6 +113,7 @@ TrainJob winner_job(const fs::path& search_run) {
   job.resume = is_folds_run(job.run_folder);
   if (job.resume) return job;
   job.data = run.data_folder;
+  job.accept_misaligned = accepts_misaligned(reader);
   job.network = (folder.model() / kOwnNetwork).string();
   const Plan plan = plan_from_json(parse_json(run.plan_json, where), where);
   job.planner = plan.planner;

@@ -70,6 +70,7 @@ void check_can_be_split(const DataSet& data) {
 Prepared open_fold(const PrepareOptions& options) {
   Prepared prepared;
   prepared.data = open_data_set(options.data);
+  prepared.data.accept_misaligned = options.accept_misaligned;
   check_before_training(prepared.data, options.threads);
   prepared.split = split_of(prepared.data, options.fold);
   return prepared;
@@ -155,9 +156,14 @@ void check_same_data(const Json& record, const DataSet& data, std::int64_t fold,
   }
 }
 
+bool accepts_misaligned(const JsonReader& setup) {
+  return setup.has("accept_misaligned") && setup.at("accept_misaligned").boolean();
+}
+
 Prepared open_same_data(const PrepareOptions& options, const Json& record) {
   Prepared prepared;
   prepared.data = open_data_set(options.data);
+  prepared.data.accept_misaligned = options.accept_misaligned;
   check_same_data(record, prepared.data, options.fold, options.threads);
   const JsonReader reader(record, "data_record");
   prepared.split = {reader.at("train").texts(), reader.at("held_out").texts()};

@@ -20,8 +20,9 @@ struct PrepareOptions {
   std::int64_t fold = 0;       // whose validation cases are held out; -1: all cases train
   std::string configuration = "3d_fullres";
   std::string planner = "default";
-  std::string orientation = {};  // axis codes that images are turned to; "": the commonest
-  int threads = 0;          // 0: all
+  std::string orientation = {};    // axis codes that images are turned to; "": the commonest
+  bool accept_misaligned = false;  // as `DataSet::accept_misaligned`
+  int threads = 0;                 // 0: all
   bool show_progress = true;
 };
 
@@ -63,6 +64,9 @@ Json data_record(const Prepared& prepared);
 /// Whether a run that began with `record` may go on with `data`. \throws Error(Input) that says
 /// what differs: names, the cases of the fold, or the first case and file whose content does.
 void check_same_data(const Json& record, const DataSet& data, std::int64_t fold, int threads);
+
+/// What the record of a search says of PrepareOptions::accept_misaligned; false in those of before.
+bool accepts_misaligned(const JsonReader& setup);
 
 /// open_fold of a run that goes on: the data set, wherever it lies now, must be that of `record`.
 Prepared open_same_data(const PrepareOptions& options, const Json& record);

@@ -165,6 +165,7 @@ RunRecord make_record(const SearchJobOptions& options,
       {"cases", to_json(bench.cases)},
       {"device", options.device},
       {"precision", options.precision},
+      {"accept_misaligned", options.accept_misaligned},
       {"threads", options.threads},
       {"processors", processor_count()},
       {"cache_key", bench.prepared.cache.key()},
@@ -246,6 +247,7 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
                                .fold = options.fold,
                                .planner = options.planner,
                                .orientation = options.orientation,
+                               .accept_misaligned = options.accept_misaligned,
                                .threads = options.threads,
                                .show_progress = options.show_progress};
   NAS_CHECK_KIND(Usage, options.fold >= 0, "--fold: expected 0 or more, found ", options.fold);
@@ -310,6 +312,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
   check_data_is_there(run.data_folder, "voxnas search DATA --resume " + folder.text());
   const PrepareOptions prepare{.data = run.data_folder,
                                .fold = run.fold,
+                               .accept_misaligned = accepts_misaligned(reader),
                                .threads = base.threads,
                                .show_progress = options.show_progress};
   bench.prepared = reader.has("data_record")

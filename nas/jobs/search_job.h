@@ -27,7 +27,8 @@ struct SearchJobOptions {
   bool search_training = false;   // add_training_search
   std::uint64_t seed = 1;
   std::string planner = "default";
-  std::string orientation;  // axis codes that images are turned to; "": the commonest
+  std::string orientation;         // axis codes that images are turned to; "": the commonest
+  bool accept_misaligned = false;  // as `DataSet::accept_misaligned`
   std::string device = "auto", precision = "auto";
   int threads = 0;      // 0: all
   std::string command;  // as typed, to repeat it

@@ -31,6 +31,7 @@ Json to_json(const SearchJobOptions& o) {
           {"seed", o.seed},
           {"planner", o.planner},
           {"orientation", o.orientation},
+          {"accept_misaligned", o.accept_misaligned},
           {"device", o.device},
           {"precision", o.precision},
           {"threads", o.threads},
@@ -48,6 +49,9 @@ SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_
   o.seed = static_cast<std::uint64_t>(reader.at("seed").integer());
   o.planner = reader.at("planner").text();
   if (reader.has("orientation")) o.orientation = reader.at("orientation").text();
+  if (reader.has("accept_misaligned")) {
+    o.accept_misaligned = reader.at("accept_misaligned").boolean();
+  }
   o.device = reader.at("device").text();
   o.precision = reader.at("precision").text();
   o.threads = static_cast<int>(reader.at("threads").integer(0, 4096));

@@ -41,6 +41,7 @@ struct TrainRun {
   std::string data;
   int fold = 0;  // -1: all cases train
   std::string configuration, planner, orientation;
+  bool accept_misaligned = false;
   double budget_seconds = 0;
   TrainOptions options;
   Json transfer;     // weights to start from, and how many fitted; null without
@@ -56,6 +57,7 @@ Json to_json(const TrainRun& run) {
           {"configuration", run.configuration},
           {"planner", run.planner},
           {"orientation", run.orientation},
+          {"accept_misaligned", run.accept_misaligned},
           {"budget_seconds", run.budget_seconds},
           {"options", to_json(run.options)},
           {"transfer", run.transfer},
@@ -76,6 +78,9 @@ TrainRun read_run(const fs::path& file) {
   run.configuration = reader.at("configuration").text();
   run.planner = reader.at("planner").text();
   if (reader.has("orientation")) run.orientation = reader.at("orientation").text();
+  if (reader.has("accept_misaligned")) {
+    run.accept_misaligned = reader.at("accept_misaligned").boolean();
+  }
   run.budget_seconds = reader.at("budget_seconds").number();
   run.options = train_options_from_json(reader.at("options").json(), file.string() + ": options");
   if (reader.has("transfer")) run.transfer = reader.at("transfer").json();
@@ -92,6 +97,7 @@ TrainRun new_run(const TrainJob& job) {
   run.configuration = job.configuration;
   run.planner = job.planner;
   run.orientation = job.orientation;
+  run.accept_misaligned = job.accept_misaligned;
   run.budget_seconds = job.budget_seconds;
   if (job.weights) {
     const fs::path file = fs::absolute(fs::path(job.network) / "weights.safetensors");
@@ -125,6 +131,7 @@ Prepared prepare(const TrainRun& run, const TrainJob& job, const RunFolder& fold
                                .configuration = run.configuration,
                                .planner = run.planner,
                                .orientation = run.orientation,
+                               .accept_misaligned = run.accept_misaligned,
                                .threads = job.base.threads};
   std::optional<Fingerprint> known;
   if (job.resume && fs::exists(folder.fingerprint())) {
@@ -148,7 +155,8 @@ struct ChosenNetwork {
 ChosenNetwork choose_network(const std::string& name,
                              const Configuration& planned,
                              const DataSet& data,
-                             const std::optional<Extent3>& asked) {
+                             const std::optional<Extent3>& asked,
+                             const std::string& options_name) {
   ChosenNetwork chosen{{}, asked.value_or(planned.patch)};
   NetworkFileOptions options{.configuration = planned.name,
                              .channels = static_cast<std::int64_t>(data.channel_names.size()),
@@ -185,6 +193,17 @@ ChosenNetwork choose_network(const std::string& name,
              options.channels == 1 ? " channel and " : " channels and ",
              options.classes,
              " classes");
+  }
+  if (const auto fits = asked ? fitting_patch(chosen.graph, *asked) : chosen.patch;
+      fits != chosen.patch) {
+    fail(ErrorKind::Usage,
+         options_name,
+         ": patch: expected a size that ",
+         name.empty() ? "the planned network" : name,
+         " takes, as ",
+         to_text(fits),
+         ", found ",
+         to_text(chosen.patch));
   }
   output_region(chosen.graph, chosen.patch);  // refuses what cannot be trained
   return chosen;
@@ -433,8 +452,8 @@ TrainOutcome train_network(const TrainJob& job) {
     log_task(prepared, graph, configuration.patch);
     write_json(folder.training_record(), to_json(run));  // where the data lie now
   } else {
-    ChosenNetwork chosen =
-        choose_network(job.network, configuration, prepared.data, asked_patch(job));
+    ChosenNetwork chosen = choose_network(
+        job.network, configuration, prepared.data, asked_patch(job), job.options_name);
     graph = std::move(chosen.graph);
     configuration.patch = chosen.patch;
     write_graph(folder.network().string(), graph);

@@ -24,6 +24,7 @@ struct TrainJob {
   std::string configuration = "3d_fullres";
   std::string planner = "default";
   std::string orientation;               // axis codes that images are turned to; "": the commonest
+  bool accept_misaligned = false;        // as `DataSet::accept_misaligned`
   std::string options;                   // JSON text of training options that overrule the rule
   std::string options_name = "options";  // where they come from, for errors
   bool resume = false;  // take everything from the run folder and go on; `data`: where the data set

@@ -23,6 +23,7 @@
 #include "nas/imaging/resample.h"
 #include "tests/support/support.h"
 #include "training/data/argmax_stream.h"
+#include "training/data/patches.h"
 #include "training/data/preprocessing.h"
 #include "training/data/time_model.h"
 
