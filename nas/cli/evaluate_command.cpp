@@ -54,19 +54,38 @@ std::map<std::string, fs::path> files_of(const fs::path& folder) {
   return files;
 }
 
-/// The labels of the dataset.json beside the reference folder, if there is one; else no names.
-LabelScheme labels_beside(const fs::path& reference) {
+/// The data set of the dataset.json beside the reference folder, if there is one.
+std::optional<DataSet> data_set_beside(const fs::path& reference) {
   const fs::path place = fs::absolute(reference).lexically_normal();
   for (const fs::path& folder : {place, place.parent_path(), place.parent_path().parent_path()}) {
     if (!fs::is_regular_file(folder / "dataset.json")) continue;
     try {
-      return open_data_set(folder).labels;
+      return open_data_set(folder);
     } catch (const Error& error) {
       log_warning("its label names are not used: ", error.what());
-      return {};
+      return std::nullopt;
     }
   }
-  return {};
+  return std::nullopt;
+}
+
+/// Where `predictions` has the one of a reference: by its name, else by the names that dataset.json
+/// knows for the case (BTCV's label0001 is of img0001).
+std::map<std::string, fs::path>::const_iterator find_prediction(
+    const std::map<std::string, fs::path>& predictions,
+    const std::string& id,
+    const fs::path& reference,
+    const std::optional<DataSet>& data) {
+  auto found = predictions.find(id);
+  if (found != predictions.end() || !data) return found;
+  const fs::path wanted = fs::absolute(reference).lexically_normal();
+  for (const CaseFiles& one : data->training) {
+    if (one.label != wanted) continue;
+    for (const std::string& name : prediction_names(one)) {
+      if (found == predictions.end()) found = predictions.find(name);
+    }
+  }
+  return found;
 }
 
 std::string cell(const std::optional<double>& value, const char* format = "%8.4f") {
@@ -161,6 +180,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   for (const fs::path& path : {prediction, reference}) {
     NAS_CHECK(fs::exists(path), path.string(), ": expected a file or folder, found nothing");
   }
+  const std::optional<DataSet> data = data_set_beside(reference);
   std::vector<Pair> pairs;
   std::vector<UnscoredCase> unscored;
   if (fs::is_directory(reference)) {
@@ -170,7 +190,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
                    prediction.string());
     std::map<std::string, fs::path> predictions = files_of(prediction);
     for (const auto& [id, file] : files_of(reference)) {
-      const auto found = predictions.find(id);
+      const auto found = find_prediction(predictions, id, file, data);
       if (found == predictions.end()) {
         unscored.push_back({id, concat_text("no prediction in ", prediction.string()), true});
         continue;
@@ -188,7 +208,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   }
 
   LabelScheme labels;
-  if (arguments.labels == 0) labels = labels_beside(reference);
+  if (arguments.labels == 0 && data) labels = data->labels;
   std::vector<std::string>& names = labels.names;
   std::vector<std::optional<CaseMetrics>> results(pairs.size());
   std::mutex mutex;

@@ -361,6 +361,20 @@ const CaseFiles& DataSet::find(const std::string& id) const {
        near.empty() ? "" : " (did you mean \"" + near + "\"?)");
 }
 
+std::vector<std::string> prediction_names(const CaseFiles& files) {
+  std::vector<std::string> names{files.id};
+  const auto add = [&](const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  if (!files.label.empty()) add(nifti_stem(files.label));
+  if (!files.images.empty()) {  // predictions are called after the first channel
+    const std::string stem = nifti_stem(files.images.front());
+    add(stem);
+    if (const auto parts = split_channel(stem)) add(parts->first);
+  }
+  return names;
+}
+
 DataSet open_data_set(const fs::path& folder) {
   std::error_code code;
   NAS_CHECK(fs::is_directory(folder, code),

@@ -38,6 +38,10 @@ struct DataSet {
   const CaseFiles& find(const std::string& id) const;  // \throws Error(Input)
 };
 
+/// The names that a prediction of this case may have: its id, the label's and the image's (without
+/// channel number), each once.
+std::vector<std::string> prediction_names(const CaseFiles& files);
+
 /// \throws Error(Input|Io) naming the file, the key, what was expected and what was found. Reads no
 /// image.
 DataSet open_data_set(const std::filesystem::path& folder);

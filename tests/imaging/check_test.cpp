@@ -331,6 +331,15 @@ TEST(Checks, LabelsWhereTheImageIsCroppedAwayAreCounted) {
   EXPECT_EQ(stopped_by(folder.path()), "");
 }
 
+TEST(CaseNames, APredictionMayHaveTheNameOfTheImageOrOfTheLabel) {
+  EXPECT_THAT(prediction_names({"label0001", {"/d/img0001.nii"}, "/d/label0001.nii"}),
+              ElementsAre("label0001", "img0001"));
+  EXPECT_THAT(prediction_names({"p1", {"/d/p1/t1.nii", "/d/p1/t2.nii"}, "/d/p1/seg.nii"}),
+              ElementsAre("p1", "seg", "t1"));
+  EXPECT_THAT(prediction_names({"c", {"/d/c_0000.nii.gz", "/d/c_0001.nii.gz"}, ""}),
+              ElementsAre("c", "c_0000"));
+}
+
 // ---- folders without dataset.json --------------------------------------------------------------
 
 TEST(DescribeFolder, UsualLayoutsBecomeDataSets) {
