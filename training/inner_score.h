@@ -6,10 +6,10 @@
 
 #include "nas/core/extent.h"
 #include "nas/imaging/metrics.h"
-#include "training/settings/options.h"
 #include "training/data/preprocessing.h"
 #include "training/inference/predict.h"
 #include "training/model/graph_module.h"
+#include "training/settings/options.h"
 
 namespace nas {
 

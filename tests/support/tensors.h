@@ -22,8 +22,8 @@ inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 }
 
 inline at::Tensor random_tensor(at::IntArrayRef shape,
-                         std::uint64_t seed,
-                         at::ScalarType type = at::kFloat) {
+                                std::uint64_t seed,
+                                at::ScalarType type = at::kFloat) {
   at::Generator generator = at::globalContext().defaultGenerator(at::kCPU).clone();
   generator.set_current_seed(seed);
   return at::randn(shape, generator, at::kDouble).to(type);

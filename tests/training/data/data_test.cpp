@@ -259,8 +259,7 @@ TEST(Preprocessing, WrongInputIsAnErrorThatSaysWhy) {
   far.geometry.spacing_mm = {1e3, 1e3, 1e4};
   EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("spacing"), std::string::npos);
   far.geometry.spacing_mm = {1e-9, 1, 1};
-  EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("vanish"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { preprocess_case(far, nullptr, p); }).find("vanish"), std::string::npos);
   image.voxels[17] = NAN;
   EXPECT_NE(error_of([&] { preprocess_case(image, nullptr, p); }).find("NaN"), std::string::npos);
 }
