@@ -510,14 +510,18 @@ std::vector<Finding> check_grids(const DataSet& data,
 std::vector<Finding> check_listing(const DataSet& data) {
   std::set<fs::path> listed, folders;
   std::map<std::string, const CaseFiles*> by_place;  // folder/case -> case, for channel files
-  std::int64_t elsewhere = 0;
-  fs::path first_elsewhere;
+  std::int64_t elsewhere = 0, upper = 0;
+  fs::path first_elsewhere, first_upper;
   for (const auto* list : {&data.training, &data.test}) {
     for (const CaseFiles& one : *list) {
       auto files = one.images;
       if (!one.label.empty()) files.push_back(one.label);
       for (const fs::path& file : files) {
         listed.insert(file);
+        const std::string name = file.filename().string();
+        if (!name.ends_with(".nii") && !name.ends_with(".nii.gz") && ++upper == 1) {
+          first_upper = file;
+        }
         const fs::path relative = file.lexically_relative(data.folder);
         if ((relative.empty() || *relative.begin() == "..") && ++elsewhere == 1) {
           first_elsewhere = file;
@@ -534,6 +538,16 @@ std::vector<Finding> check_listing(const DataSet& data) {
     }
   }
   std::vector<Finding> findings;
+  if (upper > 0) {
+    findings.push_back(
+        {Severity::Note,
+         "file-ending",
+         "",
+         first_upper,
+         "names that end in .nii or .nii.gz",
+         concat_text(upper, " file(s) that end otherwise"),
+         "read all the same; nnU-Net does not find them: rename them to share the data"});
+  }
   std::map<fs::path, std::vector<fs::path>> unlisted;  // by folder
   for (const fs::path& folder : folders) {
     std::error_code code;

@@ -283,6 +283,13 @@ TEST(Checks, FilesThatDatasetJsonLeavesOutAreNamed) {
   EXPECT_THAT(findings[0].found, HasSubstr("channel 2"));
   fs::remove(folder / "imagesTr/c3_0002.nii");
 
+  fs::rename(folder / "imagesTr/c3_0001.nii", folder / "imagesTr/c3_0001.NII");
+  findings = examine(folder.path());
+  ASSERT_THAT(findings, SizeIs(1)) << "read, and said";
+  EXPECT_EQ(findings[0].check, "file-ending");
+  EXPECT_EQ(findings[0].severity, Severity::Note);
+  EXPECT_EQ(findings[0].file.filename(), "c3_0001.NII");
+
   // In the other form a file "p_0001" may be a case, and a channel of p where p is a case.
   const TempFolder other;
   Json json{{"labels", {"background", "organ"}}, {"modality", {{"0", "MRI"}}}};

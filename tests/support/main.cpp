@@ -20,15 +20,18 @@ class SkipList : public testing::EmptyTestEventListener {
       : out_(folder + "/" + std::to_string(::getpid()) + ".txt") {}
 
  private:
-  void OnTestPartResult(const testing::TestPartResult& result) override {
-    if (!result.skipped()) return;
-    std::string reason = result.message();
+  // At the end of a test, not at its skip: gtest holds its own lock while it tells of a result.
+  void OnTestEnd(const testing::TestInfo& test) override {
+    if (!test.result()->Skipped()) return;
+    std::string reason;
+    for (int i = 0; i < test.result()->total_part_count(); ++i) {
+      const testing::TestPartResult& part = test.result()->GetTestPartResult(i);
+      if (part.skipped()) reason += (reason.empty() ? "" : "; ") + std::string(part.message());
+    }
     for (char& c : reason) {
       if (c == '\n' || c == '\t') c = ' ';
     }
-    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
-    out_ << (test ? std::string(test->test_suite_name()) + "." + test->name() : "a whole suite")
-         << '\t' << reason << std::endl;
+    out_ << test.test_suite_name() << '.' << test.name() << '\t' << reason << std::endl;
   }
 
   std::ofstream out_;
