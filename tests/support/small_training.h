@@ -37,7 +37,7 @@ inline void write_small_phantom(const std::filesystem::path& folder,
 /// A data set in folder/data whose two organs are alike but for their place: two bright balls, the
 /// left one class 1, the right one class 2.
 inline void write_left_right(const std::filesystem::path& folder, std::int64_t cases) {
-  const Extent3 shape{12, 12, 24};
+  const Extent3 shape{12, 12, 16};
   Json training = Json::array();
   for (std::int64_t i = 0; i < cases; ++i) {
     Rng random = Rng("left and right").split("case", i);
@@ -45,12 +45,12 @@ inline void write_left_right(const std::filesystem::path& folder, std::int64_t c
     image.geometry.shape = shape;
     LabelMap label;
     label.geometry = image.geometry;
-    const double move = random.uniform(-1, 1), radius = random.uniform(3.2, 4);
+    const double move = random.uniform(-0.5, 0.5), radius = random.uniform(2.6, 3.2);
     for (std::int64_t d = 0; d < shape[0]; ++d) {
       for (std::int64_t h = 0; h < shape[1]; ++h) {
         for (std::int64_t w = 0; w < shape[2]; ++w) {
           const bool right = w >= shape[2] / 2;
-          const double middle = (right ? 17.5 : 5.5) + move;
+          const double middle = (right ? 11.5 : 3.5) + move;
           const double r = std::hypot(static_cast<double>(d) - 5.5,
                                       static_cast<double>(h) - 5.5,
                                       static_cast<double>(w) - middle);
@@ -105,6 +105,17 @@ inline UnetArchitecture small_architecture() {
   a.kernels = {{3, 3, 3}, {3, 3, 3}};
   a.blocks = {1, 1};
   a.decoder_convs = {1};
+  return a;
+}
+
+/// Three stages: sees from an organ of write_left_right to the border of the image.
+inline UnetArchitecture far_sighted_architecture() {
+  UnetArchitecture a = small_architecture();
+  a.features = {8, 16, 16};
+  a.strides = {{1, 1, 1}, {2, 2, 2}, {2, 2, 2}};
+  a.kernels = {{3, 3, 3}, {3, 3, 3}, {3, 3, 3}};
+  a.blocks = {1, 1, 1};
+  a.decoder_convs = {1, 1};
   return a;
 }
 

@@ -175,10 +175,11 @@ TEST(TrainJob, MirroringIsTriedWhereATenthOfTheTrainingPaysForItElseItStaysOff) 
   TrainJob job = tiny_job(temp);
   fs::remove_all(temp / "data");
   test::write_left_right(temp.path(), 6);
-  job.options = R"({"patch": [12, 12, 24]})";
+  job.options = R"({"patch": [12, 12, 16]})";
   const auto record = [&] { return read_json(job.run_folder / "training.json"); };
 
-  job.steps = 100;  // 100 passes or more: the rule would mirror
+  write_graph(job.network, make_unet(test::far_sighted_architecture()));
+  job.steps = 130;  // 65 passes over four cases: the rule would mirror
   job.run_folder = temp / "short";
   train_network(job);
   EXPECT_FALSE(record().at("options").at("mirror").get<bool>());
@@ -187,13 +188,13 @@ TEST(TrainJob, MirroringIsTriedWhereATenthOfTheTrainingPaysForItElseItStaysOff) 
               testing::HasSubstr("more than a tenth"));
 
   job.run_folder = temp / "asked";  // whoever asks for it gets it
-  job.options = R"({"patch": [12, 12, 24], "mirror": true})";
+  job.options = R"({"patch": [12, 12, 16], "mirror": true})";
   train_network(job);
   EXPECT_TRUE(record().at("options").at("mirror").get<bool>());
   EXPECT_TRUE(record().at("mirroring").is_null());
 
   job.run_folder = temp / "long";
-  job.options = R"({"patch": [12, 12, 24]})";
+  job.options = R"({"patch": [12, 12, 16]})";
   job.steps = 820;
   const TrainOutcome outcome = train_network(job);
   const Json mirroring = record().at("mirroring");
@@ -201,7 +202,7 @@ TEST(TrainJob, MirroringIsTriedWhereATenthOfTheTrainingPaysForItElseItStaysOff) 
   EXPECT_LE(2 * mirroring.at("steps").get<int>(), 82);
   EXPECT_FALSE(mirroring.at("mirror").get<bool>()) << mirroring.dump();
   EXPECT_FALSE(record().at("options").at("mirror").get<bool>());
-  EXPECT_GT(mean_metrics(outcome.held_out).foreground.dice.value_or(0), 0.9)
+  EXPECT_GT(mean_metrics(outcome.held_out).foreground.dice.value_or(0), 0.75)
       << "left and right are told apart";
 }
 
@@ -210,6 +211,8 @@ TEST(MirrorCheck, CostsATenthAndFindsWhatMirroringDoes) {
   EXPECT_EQ(mirror_check_steps(1200, 4, 2), 120);
   EXPECT_EQ(mirror_check_steps(1'000'000, 2, 2), kMostCheckSteps);
   EXPECT_FALSE(mirror_check_steps(700, 2, 2));
+
+  constexpr std::int64_t kSteps = 120;
 
   for (const bool alike : {false, true}) {
     // Organs that differ in their place alone, or, as one class, not at all.
@@ -224,17 +227,20 @@ TEST(MirrorCheck, CostsATenthAndFindsWhatMirroringDoes) {
     }
     test::SmallPhantom data(temp.path());
     TrainOptions options = test::small_options(0);
-    options.patch = {12, 12, 24};
-    options.average_decay = 0;
-    const Graph graph = make_unet(test::small_architecture());
+    options.patch = {12, 12, 16};
+    options.augmentation = 0.3;
+    const Graph graph = make_unet(test::far_sighted_architecture());
     const InnerSplit cases{{data.ids.begin(), data.ids.begin() + 4},
                            {data.ids.begin() + 4, data.ids.end()}};
-    const MirrorCheck check = check_mirroring(graph, data.cache, cases, options, 80, false);
+    const MirrorCheck check = check_mirroring(graph, data.cache, cases, options, kSteps, false);
     EXPECT_EQ(check.mirror, alike) << check.reason;
     EXPECT_EQ(check.cases, 2);
-    EXPECT_EQ(check.steps, 80);
-    EXPECT_GT(check.without, alike ? 0.4 : 0.8) << check.reason;
-    const MirrorCheck again = check_mirroring(graph, data.cache, cases, options, 80, false);
+    EXPECT_EQ(check.steps, kSteps);
+    if (!alike) {
+      EXPECT_GT(check.without, check.with + 0.1) << check.reason;
+    }
+    EXPECT_GT(check.without, 0.4) << check.reason;
+    const MirrorCheck again = check_mirroring(graph, data.cache, cases, options, kSteps, false);
     EXPECT_EQ(to_json(again), to_json(check)) << "a function of its input";
   }
 }
