@@ -253,7 +253,7 @@ TEST(SearchJob, MirroringThatCannotBeTriedStaysOff) {
   make_tiny_data(folder.path());
   SearchJobOptions job = tiny_job(folder.path());
   job.trials = 1;
-  job.budget.steps = 70;  // of batch 2 or more for three cases: the rule would mirror
+  job.budget.steps = 95;  // 63 passes of batch 2 over three cases: the rule would mirror
   start_search(job);
   set_log_sink(nullptr);
   EXPECT_THAT(log, HasSubstr("mirroring stays off"));
