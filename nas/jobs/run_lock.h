@@ -11,11 +11,15 @@ class RunLock {
  public:
   /// Creates the folder if needed. \throws Error(Usage) if another process works on this run.
   explicit RunLock(const RunFolder& run);
+  /// A run that was refused before it wrote anything leaves nothing: the lock goes if it is all that
+  /// the folder holds, and the folder if it was made here.
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
  private:
+  RunFolder run_;
+  bool made_folder_ = false;
   int descriptor_ = -1;
 };
 
