@@ -6,6 +6,7 @@ function(nas_library name)
   target_include_directories(${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include/voxnas>)
   target_link_libraries(${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  target_compile_features(${name} PUBLIC cxx_std_20)  # also for those who use an installed floor
   nas_warnings(${name} ${arg_TORCH})
 endfunction()
 

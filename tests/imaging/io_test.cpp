@@ -919,12 +919,17 @@ TEST(Labels, WhatNnunetRefusesIsRefusedByName) {
 TEST(Labels, IgnoredVoxelsMayBeInALabelFile) {
   const TempFolder folder;
   DataSet data;
+  data.channel_names = {"MRI"};
   data.labels = {.names = {"background", "a"}, .has_ignore = true};
   LabelMap label;
   label.geometry.shape = {1, 1, 4};
   label.voxels = {0, 1, 2, 0};
   write_nifti(folder / "l.nii.gz", label);
-  const CaseFiles files{.id = "l", .images = {}, .label = folder / "l.nii.gz"};
+  Image image;
+  image.geometry = label.geometry;
+  image.voxels = {1, 2, 3, 4};
+  write_nifti(folder / "i.nii.gz", image);
+  const CaseFiles files{.id = "l", .images = {folder / "i.nii.gz"}, .label = folder / "l.nii.gz"};
   EXPECT_EQ(read_case_label(data, files).voxels, label.voxels);
   data.labels.has_ignore = false;
   EXPECT_THAT(error_of([&] { read_case_label(data, files); }), HasSubstr("labels 0 to 1"));
@@ -1391,7 +1396,7 @@ TEST(Phantom, OrgansDifferInBrightnessUnlessTheyAreAlike) {
     }
     for (const auto& [pair, deviations] : apart) {
       if (alike) {
-        EXPECT_LT(std::abs(deviations), 0.6) << pair[0] << ' ' << pair[1];
+        EXPECT_LT(std::abs(deviations), 0.7) << pair[0] << ' ' << pair[1];
       } else {
         EXPECT_GT(std::abs(deviations), 0.9) << pair[0] << ' ' << pair[1];
       }

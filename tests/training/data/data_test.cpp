@@ -294,7 +294,10 @@ TEST(CaseCache, LocationsOfRegionsAndOfWhatIsKnown) {
   const CaseCache ignoring = open_case_cache(temp / "cache", data, p, 1, false);
   const CachedCase& one = ignoring.cases().front();
   ASSERT_EQ(one.class_locations.size(), 2U);
-  EXPECT_EQ(one.class_locations[0].size(), 10000U);
+  const auto annotated =
+      static_cast<std::size_t>(volume(one.shape)) -
+      static_cast<std::size_t>(std::count(one.label, one.label + volume(one.shape), 2));
+  EXPECT_EQ(one.class_locations[0].size(), std::min<std::size_t>(10000, annotated));
   for (const auto& list : one.class_locations) {
     for (const std::int64_t i : list) ASSERT_NE(one.label[i], 2);
   }
