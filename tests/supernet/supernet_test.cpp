@@ -731,6 +731,13 @@ Graph sighted_or_blind() {
 
 TEST(Differentiable, FindsTheAlternativeThatSeesAndRecordsHowItCameAbout) {
   const test::TempFolder folder;
+  PhantomOptions alike;  // brightness tells organs apart without looking around
+  alike.cases = 6;
+  alike.test_cases = 0;
+  alike.size = {16, 20, 16};
+  alike.seed = 3;
+  alike.alike = true;
+  write_phantom(folder / "data", alike);
   const test::SmallPhantom phantom(folder.path());
   const Graph graph = sighted_or_blind();
   const std::vector<Decision> decisions = free_decisions(graph);
