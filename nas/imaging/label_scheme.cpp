@@ -25,8 +25,7 @@ std::vector<std::int16_t> read_values(const JsonReader& item) {
     values.push_back(static_cast<std::int16_t>(item.integer(0, kMostLabels - 1)));
   }
   std::ranges::sort(values);
-  const auto repeated = std::ranges::unique(values);
-  values.erase(repeated.begin(), repeated.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
   return values;
 }
 
