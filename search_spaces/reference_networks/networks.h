@@ -83,7 +83,7 @@ Graph make_basic_unet(const NetworkIo& io, const std::vector<std::int64_t>& feat
 /// layer is padded with zeros (deepmedic mirrors), pre-activation order in both paths.
 Graph make_deepmedic(const NetworkIo& io);
 
-/// C2FNAS-Panc and V-NAS networks, whose graphs search_spaces/c2fnas.h and vnas.h write.
+/// C2FNAS-Panc and V-NAS networks, whose graphs c2fnas/c2fnas.h and vnas/vnas.h write.
 /// \param code a name or 21 digits (named_vnas_code).
 Graph make_c2fnas_panc(const NetworkIo& io);
 Graph make_vnas_network(const NetworkIo& io, const std::string& code);

@@ -7,8 +7,6 @@
 
 #include <torch/torch.h>
 
-#include <nlohmann/json.hpp>
-
 #include "nas/core/error.h"
 #include "nas/core/exception_text.h"
 #include "nas/core/files.h"

@@ -79,7 +79,7 @@ struct TrainBudget {
 /// steps it reached a Dice of 0.12 where AdamW reached 0.88.
 ///  1. Long: the budget buys kLongSteps steps at the plan's batch. nnU-Net's own recipe, its batch,
 ///     full augmentation with mirroring.
-///  2. Short: Muon (training/optimizer.h) at 8e-3, cosine to 0, warm-up over 5 % of the steps;
+///  2. Short: Muon (training/fit/optimizer.h) at 8e-3, cosine to 0, warm-up over 5 % of the steps;
 ///     gradient norm clipped to 1. Measured at 6e-3 on Hippocampus fold 0, 1.4 M parameters: 160
 ///     steps of batch 2 reach a held-out Dice of 0.874 (AdamW at 2e-3: 0.827), 40 steps of batch 4
 ///     0.817 (AdamW at 3e-3: 0.658).
