@@ -11,12 +11,15 @@
 
 namespace nas {
 
-/// What a search may cost: wall-clock seconds of the whole command, or optimiser steps of each
-/// final training. Exactly one is positive. With steps there is no clock anywhere, and a run is a
-/// function of its seed, unless the recipe limits the step time or takes it as an objective.
+/// What a search may cost: wall-clock seconds of the whole command, optimiser steps of each final
+/// training, or compute. Exactly one is positive. Without seconds there is no clock anywhere, and a
+/// run is a function of its seed, unless the recipe limits the step time or takes it as an
+/// objective.
 struct Budget {
   double seconds = 0;
   std::int64_t steps = 0;
+  double effort = 0;  // of the whole command, in training steps of the plan at batch 2; every
+                      // network pays its relative cost (relative_cost in nas/search/evaluator.h)
   bool has_clock() const { return seconds > 0; }
   bool operator==(const Budget&) const = default;
 };
@@ -25,7 +28,9 @@ std::string to_text(const Budget& budget);  // "20 min 0 s", "500 steps"
 /// What a stage may spend, fixed when it starts and recorded.
 struct StageBudget {
   double seconds = 0;       // with a clock
-  std::int64_t steps = 0;   // without
+  std::int64_t steps = 0;   // with a budget in steps
+  double effort = 0;        // in steps of the plan at batch 2; with a clock what its seconds bought
+                            // when the stage began
   std::int64_t trials = 0;  // in the first rung
   std::int64_t rungs = 1;
   double ends_at = 0;     // seconds on the run's clock; 0 without a clock

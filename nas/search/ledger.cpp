@@ -2,6 +2,7 @@
 #include "nas/search/ledger.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
@@ -17,6 +18,24 @@ Genotype genotype_from_json(const JsonReader& reader) {
     genotype.values.push_back(static_cast<int>(value));
   }
   return genotype;
+}
+
+/// NaN is null.
+Json numbers_to_json(const std::vector<double>& numbers) {
+  Json list = Json::array();
+  for (const double number : numbers) {
+    list.push_back(std::isfinite(number) ? Json(number) : Json(nullptr));
+  }
+  return list;
+}
+
+std::vector<double> numbers_from_json(const JsonReader& reader) {
+  std::vector<double> numbers;
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    const JsonReader item = reader.at(i);
+    numbers.push_back(item.json().is_null() ? NAN : item.number());
+  }
+  return numbers;
 }
 
 }  // namespace
@@ -85,6 +104,7 @@ Json Ledger::save() const {
                  {"request", p.request},
                  {"source", p.source},
                  {"warm_start", p.warm_start}};
+    if (p.continues >= 0) item["continues"] = p.continues;
     if (r.told) {
       const Outcome& o = r.outcome;
       item["outcome"] = {{"status", to_text(o.status)},
@@ -93,6 +113,8 @@ Json Ledger::save() const {
                          {"decoded", o.decoded.values},
                          {"steps", o.steps},
                          {"how", o.how}};
+      if (o.effort > 0) item["outcome"]["effort"] = o.effort;
+      if (!o.cases.empty()) item["outcome"]["cases"] = numbers_to_json(o.cases);
     }
     rows.push_back(std::move(item));
   }
@@ -115,6 +137,9 @@ void Ledger::load(const JsonReader& reader) {
     p.request = item.at("request").text();
     p.source = item.at("source").integer(-1, static_cast<std::int64_t>(i) - 1);
     p.warm_start = item.at("warm_start").boolean();
+    if (item.has("continues")) {
+      p.continues = item.at("continues").integer(0, static_cast<std::int64_t>(i) - 1);
+    }
     Row row{std::move(p), false, {}};
     if (item.has("outcome")) {
       const JsonReader told = item.at("outcome");
@@ -127,6 +152,8 @@ void Ledger::load(const JsonReader& reader) {
       row.outcome.decoded = genotype_from_json(told.at("decoded"));
       row.outcome.steps = told.at("steps").integer();
       row.outcome.how = told.at("how").text();
+      if (told.has("effort")) row.outcome.effort = told.at("effort").number();
+      if (told.has("cases")) row.outcome.cases = numbers_from_json(told.at("cases"));
     }
     rows_.push_back(std::move(row));
   }

@@ -25,6 +25,9 @@ struct Proposal {
   std::string request = {};  // JSON text for the evaluator (SuperNet trials)
   std::int64_t source = -1;  // number of the stage's proposal whose weights are used; -1: none
   bool warm_start = false;   // start from the weights of the last super-network before this stage
+  /// Number of the stage's proposal whose training goes on; -1: a training of its own. `share` is
+  /// what comes on top; the outcome's steps and effort are those of the whole training.
+  std::int64_t continues = -1;
   bool operator==(const Proposal&) const = default;
 };
 
@@ -37,6 +40,9 @@ struct Outcome {
   Genotype decoded = {};   // of a differentiable super-network; else empty
   std::int64_t steps = 0;  // done
   std::string how = {};    // how the score was obtained
+  double effort = 0;       // compute of the whole training so far, in steps of the plan at batch 2
+  std::vector<double> cases = {};  // score of each inner validation case, in one order for all
+                                   // trials; NaN where a case has none; empty: not known
 };
 
 /// What a stage hands to the next.
@@ -59,6 +65,10 @@ class Strategy {
   virtual std::vector<Proposal> ask(std::int64_t count) = 0;
   virtual void tell(const std::vector<Outcome>& outcomes) = 0;
   virtual bool finished() const = 0;
+  /// Proposals whose training may still go on: their checkpoints are kept. Those of others go.
+  virtual std::vector<std::int64_t> resting() const { return {}; }
+  /// The stage's time is over: nothing more will be evaluated, winner() decides on what was told.
+  virtual void close() {}
   /// How many trials the whole stage will have (for forecasts and progress).
   virtual std::int64_t planned_trials() const = 0;
   /// The stage's choice; `found` is false while (or if) nothing has succeeded.
