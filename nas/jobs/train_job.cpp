@@ -472,11 +472,15 @@ TrainOutcome train_network(const TrainJob& job) {
   transfer_weights(run, network);  // also on a resume: there may be no checkpoint yet
   if (!job.resume && !run.transfer.is_null()) write_json(folder.training_record(), to_json(run));
   FitHooks hooks;
+  FitFiles files;
+  files.folder = folder.path();
   if (!job.resume && run.budget_seconds > 0) {
-    hooks.should_stop = [&] { return watch.seconds() > run.budget_seconds - reserve; };
+    // The clock decides when the rate begins to fall; hardly ever has it to cut the training short.
+    const auto left = [&] { return run.budget_seconds - reserve - watch.seconds(); };
+    if (options.schedule == "wsd") hooks.seconds_left = left;
+    hooks.should_stop = [left] { return left() < 0; };
   }
-  const FitReport report =
-      fit(network, prepared.cache, split.train, options, {.folder = folder.path()}, hooks);
+  const FitReport report = fit(network, prepared.cache, split.train, options, files, hooks);
   NAS_CHECK(report.status != "nan",
             "training: the loss was not finite after step ",
             report.steps,
@@ -491,6 +495,7 @@ TrainOutcome train_network(const TrainJob& job) {
   save_model(folder.model(), model);
   Json result{{"status", report.status},
               {"steps", report.steps},
+              {"learning_rate_at_end", report.learning_rate},
               {"skipped_steps", report.skipped},
               {"training_seconds", report.seconds},
               {"wait_seconds", report.wait_seconds},

@@ -99,6 +99,12 @@ struct Cost {
 };
 std::vector<Cost> node_costs(const Graph& graph, const Extent3& input_space);
 Cost total_cost(const Graph& graph, const Extent3& input_space);
+/// What a training step of one sample costs, in multiply-adds of its forward pass: those of the
+/// convolutions, and what as many would take as long as: for every element of every result (memory
+/// traffic), every parameter (optimizer) and every voxel of the patch (augmentation); cost.cpp.
+/// A function of the graph alone, so that compute can be counted the same on every machine.
+double training_work(const Graph& graph, const Extent3& input_space);
+
 /// Bytes that one training step keeps for the backward pass (results of all nodes that need them),
 /// for `batch` samples with `bytes_per_element` (2 for bf16), plus parameters, gradients and
 /// optimizer state in float32.

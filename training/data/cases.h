@@ -34,7 +34,7 @@ InnerSplit draw_inner_validation(const std::vector<std::string>& ids,
 /// kMostValidation. \throws Error(Input) if the fold has fewer than two training cases or no
 /// held-out case.
 CaseSelection select_cases(const Split& fold, double share, std::uint64_t seed);
-inline constexpr std::int64_t kMostValidation = 12;
+inline constexpr std::int64_t kMostValidation = 32;
 
 Json to_json(const CaseSelection& cases);
 CaseSelection case_selection_from_json(const Json& value, const std::string& where);

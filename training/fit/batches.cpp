@@ -2,6 +2,7 @@
 #include "training/fit/batches.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include <c10/core/CachingDeviceAllocator.h>
@@ -90,7 +91,7 @@ class PrefetchingSource : public BatchSource {
       : batches_([cases = std::move(cases), options, region](
                      std::int64_t step) { return make_batch(cases, options, step, region); },
                  first_step,
-                 options.steps,
+                 std::numeric_limits<std::int64_t>::max(),
                  kAhead,
                  workers) {}
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -29,13 +30,15 @@ Batch make_batch(const std::vector<const CachedCase*>& cases,
                  std::int64_t step,
                  const OutputRegion& region = {});
 
-/// The batches of the steps in order, prepared ahead of their use.
+/// The batches of the steps in order, prepared ahead of their use, without end.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual Batch next() = 0;
 };
-/// From step `first_step` to options.steps. On a GPU that has room for the data set samples are
+/// A source from step `first_step` on.
+using MakeSource = std::function<std::unique_ptr<BatchSource>(std::int64_t first_step)>;
+/// From step `first_step` on. On a GPU that has room for the data set samples are
 /// made there. The cases must outlive the source.
 std::unique_ptr<BatchSource> make_source(const std::vector<const CachedCase*>& cases,
                                          const TrainOptions& options,

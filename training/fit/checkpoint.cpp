@@ -59,6 +59,7 @@ void write_checkpoint(const std::filesystem::path& file,
                      {"version", kCheckpointVersion},
                      {"step", record.steps},
                      {"skipped", record.skipped},
+                     {"ending", record.ending},
                      {"training", identity}};
   dict.insert("meta", bytes_tensor(meta.dump()));
   if (!record.extra.empty()) dict.insert("hooks", bytes_tensor(record.extra));
@@ -111,6 +112,7 @@ CheckpointRecord read_checkpoint(const std::filesystem::path& file,
   CheckpointRecord record;
   record.steps = meta.at("step").integer(0, INT64_MAX);
   record.skipped = meta.at("skipped").integer(0, INT64_MAX);
+  if (meta.has("ending")) record.ending = meta.at("ending").text();
   const at::Tensor losses = tensor("losses").to(at::kDouble).contiguous();
   record.losses.assign(losses.const_data_ptr<double>(),
                        losses.const_data_ptr<double>() + losses.numel());

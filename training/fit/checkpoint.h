@@ -17,6 +17,7 @@ struct CheckpointRecord {
   std::int64_t skipped = 0;    // of these, without an update
   std::vector<double> losses;  // one per step
   std::string extra;           // state of the fit's hooks, "": none
+  std::string ending;          // JSON text: how the training ends, where the clock decides; else ""
 };
 
 /// A dictionary of tensors as Python's torch.load reads it; text lies in byte tensors ("meta" is

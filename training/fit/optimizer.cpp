@@ -177,9 +177,13 @@ void WeightAverage::update(double decay) {
   at::_foreach_lerp_(average_, parameters_, 1 - decay);
 }
 
-void WeightAverage::copy_to_parameters() {
+void WeightAverage::swap() {
   const at::NoGradGuard no_grad;
-  at::_foreach_copy_(parameters_, average_);
+  for (std::size_t i = 0; i < average_.size(); ++i) {
+    const at::Tensor kept = average_[i].clone();
+    average_[i].copy_(parameters_[i]);
+    parameters_[i].copy_(kept);
+  }
 }
 
 NamedTensors WeightAverage::state() const {

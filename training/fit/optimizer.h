@@ -63,8 +63,8 @@ class WeightAverage {
   explicit WeightAverage(std::vector<at::Tensor> parameters);
   /// average = decay * average + (1 - decay) * parameters
   void update(double decay);
-  /// Puts the average into the parameters.
-  void copy_to_parameters();
+  /// Exchanges average and parameters; twice is as before.
+  void swap();
   NamedTensors state() const;
 
  private:

@@ -13,7 +13,7 @@
 #include "nas/core/stopwatch.h"
 #include "training/fit/fit.h"
 #include "training/fit/losses.h"
-#include "training/fit/trainer.h"
+#include "training/fit/training_step.h"
 #include "training/model/device.h"
 
 namespace nas {
@@ -44,7 +44,7 @@ ProbeResult probe(const Graph& graph,
   peak_resident_bytes(true);
   GraphModule network(graph, options.seed);
   network->to(device);
-  Trainer trainer(network, options, device);
+  TrainingStep step(network, options, device);
   const std::int64_t channels =
       infer_shapes(graph, options.patch)[static_cast<std::size_t>(graph.input_nodes().at(0))]
           .channels;
@@ -65,7 +65,7 @@ ProbeResult probe(const Graph& graph,
   std::vector<double> times;
   for (int i = 0; i <= steps; ++i) {  // the first is the warm-up
     bool skipped = false;
-    times.push_back(timed([&] { trainer.step(batch, 0, skipped); }));
+    times.push_back(timed([&] { step.run(batch, 0, skipped); }));
   }
   times.erase(times.begin());
   std::sort(times.begin(), times.end());
@@ -73,7 +73,7 @@ ProbeResult probe(const Graph& graph,
 
   const at::NoGradGuard no_grad;
   network->eval();
-  const Autocast autocast(device, trainer.type);
+  const Autocast autocast(device, step.type);
   const auto forward = [&] { network->forward(batch.image.slice(0, 0, 1))[0].sum().item<float>(); };
   forward();
   result.seconds_per_forward = timed(forward);

@@ -2,72 +2,190 @@
 #include "training/fit/trainer.h"
 
 #include <cmath>
+#include <optional>
+#include <utility>
 
-#include "nas/core/rng.h"
-#include "training/fit/losses.h"
+#include <c10/core/DeviceGuard.h>
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/log.h"
+#include "nas/core/progress.h"
+#include "nas/core/run_folder.h"
+#include "nas/core/threads.h"
+#include "training/fit/checkpoint.h"
 #include "training/model/device.h"
 
 namespace nas {
+namespace {
 
-at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
-                         const at::Tensor& target,
-                         const TrainOptions& options) {
-  return segmentation_loss(outputs, target, options.deep_supervision, loss_options(options));
+/// What the clock decides on the way.
+std::string ending_of(const TrainOptions& options) {
+  return Json{{"steps", options.steps},
+          {"decay_start", options.decay_start},
+          {"decay_from", options.decay_from}}.dump();
 }
 
-Trainer::Trainer(GraphModule& net, const TrainOptions& o, const at::Device& d)
-    : network(net),
-      options(o),
-      device(d),
-      type(choose_precision(o.precision, d)),
-      optimizer(net->parameters(), o) {
-  if (o.average_decay > 0) average.emplace(net->parameters());
-  if (type == at::kHalf) scaler.emplace(d);
+}  // namespace
+
+Trainer::Trainer(GraphModule& network,
+                 MakeSource source,
+                 const TrainOptions& options,
+                 std::string cases)
+    : network_(network),
+      make_source_(std::move(source)),
+      options_(options),
+      cases_(std::move(cases)),
+      device_(choose_device(options.device)),
+      step_((network->to(device_), network), options_, device_) {
+  report_.status = "done";
 }
 
-double Trainer::step(const Batch& batch, std::int64_t index, bool& skipped) {
-  optimizer.zero_grad();
-  network->set_dropout_stream(Rng(options.seed).split("dropout", index).key());
-
-  // ---------------- forward ----------------
-  at::Tensor loss;
-  {
-    const Autocast autocast(device, type);
-    const std::vector<at::Tensor> outputs = network->forward(batch.image);
-    first_output = outputs.front().detach();
-    loss = training_loss(outputs, batch.target, options);
-  }
-  const double value = loss.item<double>();
-  if (!std::isfinite(value)) return value;
-
-  // ---------------- backward ----------------
-  (scaler ? scaler->scale(loss) : loss).backward();
-
-  // ---------------- update ----------------
-  bool finite = !scaler || scaler->unscale(optimizer.parameters());
-  finite = finite && clip_gradients(optimizer, options.clip_norm);
-  if (finite) optimizer.step(scheduled_learning_rate(options, index));
-  if (scaler) scaler->update();
-  if (finite && average) average->update(scheduled_average_decay(options, index));
-  skipped = !finite;
-  return value;
+Json Trainer::identity(bool with_data) const {
+  Json identity = {{"options", continuation_identity(options_)},
+                   {"graph", graph_id(network_->graph())}};
+  if (with_data) identity["data"] = cases_;
+  return identity;
 }
 
-NamedTensors Trainer::state() const {
-  NamedTensors all;
-  for (const auto& item : network->named_parameters()) {
-    all.emplace_back("weights." + item.key(), item.value());
+void Trainer::save(const std::filesystem::path& checkpoint, const FitHooks& hooks) const {
+  write_checkpoint(checkpoint,
+                   step_.state(),
+                   identity(true),
+                   {.steps = report_.steps,
+                    .skipped = report_.skipped,
+                    .losses = report_.losses,
+                    .extra = hooks.save_state ? hooks.save_state() : "",
+                    .ending = hooks.seconds_left ? ending_of(options_) : ""});
+}
+
+void Trainer::load(const std::filesystem::path& checkpoint,
+                   bool same_data,
+                   const FitHooks& hooks) {
+  CheckpointRecord stored = read_checkpoint(checkpoint, step_.state(), identity(same_data));
+  report_.steps = stored.steps;
+  report_.skipped = stored.skipped;
+  report_.losses = std::move(stored.losses);
+  source_.reset();
+  if (hooks.seconds_left && !stored.ending.empty()) {
+    const Json json = parse_json(stored.ending, checkpoint.string());
+    const JsonReader ending(json, checkpoint.string());
+    options_.steps = ending.at("steps").integer();
+    options_.decay_start = ending.at("decay_start").integer();
+    options_.decay_from = ending.at("decay_from").number();
   }
-  for (const auto& item : network->named_buffers()) {
-    all.emplace_back("weights." + item.key(), item.value());
+  if (hooks.load_state) {
+    NAS_CHECK(!stored.extra.empty(), checkpoint.string(), ": tensor hooks is missing");
+    hooks.load_state(stored.extra);
   }
-  const auto append = [&](const std::string& prefix, const NamedTensors& part) {
-    for (const auto& [name, tensor] : part) all.emplace_back(prefix + name, tensor);
-  };
-  append("optimizer.", optimizer.state());
-  if (average) append("average.", average->state());
-  if (scaler) append("scaler.", scaler->state());
-  return all;
+}
+
+void Trainer::end_as(const TrainOptions& options) {
+  NAS_CHECK_KIND(Internal,
+                 continuation_identity(options) == continuation_identity(options_),
+                 "Trainer::end_as: more than the end differs");
+  options_ = options;
+}
+
+/// One step. \returns false if the loss is not finite.
+bool Trainer::step(const FitHooks& hooks, const FitFiles& files, StepLog& log) {
+  const Stopwatch step_watch;
+  if (hooks.before_step) hooks.before_step(report_.steps);
+  const Stopwatch wait_watch;
+  if (!source_) source_ = make_source_(report_.steps);
+  Batch batch = source_->next();
+  StepInfo info;
+  info.wait_seconds = wait_watch.seconds();
+  if (batch.image.device() != device_) {
+    batch = {batch.image.to(device_), batch.target.to(device_)};
+  }
+  info.learning_rate = scheduled_learning_rate(options_, report_.steps);
+  info.loss = step_.run(batch, report_.steps, info.skipped);
+  if (!std::isfinite(info.loss)) {
+    report_.status = "nan";
+    log_warning(files.label, ": the loss of step ", report_.steps + 1, " is not finite; stopped");
+    return false;
+  }
+  info.step = ++report_.steps;
+  info.step_seconds = step_watch.seconds();
+  report_.skipped += info.skipped;
+  report_.wait_seconds += info.wait_seconds;
+  report_.losses.push_back(info.loss);
+  report_.learning_rate = scheduled_learning_rate(options_, report_.steps);
+  pace_.add(info.step_seconds);
+  log.add(info, batch, step_.first_output);
+  if (hooks.after_step) hooks.after_step(info);
+  return true;
+}
+
+const FitReport& Trainer::run_until(std::int64_t wanted,
+                                    const FitFiles& files,
+                                    const FitHooks& hooks) {
+  const Stopwatch watch;
+  const c10::DeviceGuard device_guard(device_);
+  network_->train();
+  const std::filesystem::path checkpoint =
+      files.folder.empty() ? "" : RunFolder::checkpoint(files.folder);
+  report_.status = "done";
+  StepLog log(files.tensorboard ? files.folder : std::filesystem::path());
+  std::optional<Progress> progress;
+  std::int64_t shown_end = 0;
+  double smooth_loss = 0, smooth_weight = 0;
+  Stopwatch since_saved;
+  // With a clock the end is where the clock says.
+  const auto end = [&] { return hooks.seconds_left ? options_.steps : wanted; };
+  while (report_.steps < end()) {
+    if (files.show_progress && shown_end != end()) {
+      if (!progress || options_.decay_start <= report_.steps) {
+        progress.emplace(files.label, end(), "step");
+        shown_end = end();
+      }
+    }
+    if (stop_requested() || (hooks.should_stop && hooks.should_stop())) {
+      report_.status = "stopped";
+      break;
+    }
+    if (!step(hooks, files, log)) break;
+    if (hooks.seconds_left) {
+      if (!pace_.decide(options_, report_.steps, hooks.seconds_left()) &&
+          report_.steps >= options_.steps && options_.decay_start >= options_.steps) {
+        options_ = paused_at(options_, 2 * options_.steps);  // faster than was expected
+      }
+    }
+    smooth_loss = 0.95 * smooth_loss + 0.05 * report_.losses.back();
+    smooth_weight = 0.95 * smooth_weight + 0.05;
+    if (progress) {
+      progress->set(report_.steps,
+                    progress_note(smooth_loss / smooth_weight,
+                                  report_.wait_seconds / (report_.seconds + watch.seconds()),
+                                  report_.skipped));
+    }
+    if (!checkpoint.empty() && since_saved.seconds() >= files.checkpoint_seconds &&
+        report_.steps < end()) {
+      save(checkpoint, hooks);
+      since_saved.restart();
+    }
+  }
+  log.finish();
+  report_.planned_steps = options_.steps;
+  report_.seconds += watch.seconds();
+  return report_;
+}
+
+Trainer::Scored::Scored(Trainer& trainer) : trainer_(trainer) {
+  if (trainer_.step_.average && trainer_.report_.steps > 0) trainer_.step_.average->swap();
+  trainer_.network_->eval();
+}
+
+Trainer::Scored::~Scored() {
+  if (trainer_.step_.average && trainer_.report_.steps > 0) trainer_.step_.average->swap();
+  trainer_.network_->train();
+}
+
+void Trainer::deliver() {
+  if (step_.average && report_.steps > 0) step_.average->swap();
+  network_->eval();
+  source_.reset();
 }
 
 }  // namespace nas

@@ -2,42 +2,76 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <vector>
+#include <filesystem>
+#include <memory>
+#include <string>
 
-#include <torch/torch.h>
-
-#include "training/fit/batches.h"
-#include "training/fit/optimizer.h"
-#include "training/model/graph_module.h"
-#include "training/settings/options.h"
+#include "nas/core/json.h"
+#include "nas/core/stopwatch.h"
+#include "training/fit/fit.h"
+#include "training/fit/training_step.h"
+#include "training/settings/schedule.h"
 
 namespace nas {
 
-/// The loss that `fit` trains with: segmentation_loss with what `options` say.
-at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
-                         const at::Tensor& target,
-                         const TrainOptions& options);
+/// A training that can be paused, scored, continued and finished at any step. Over k pauses, saved
+/// and loaded or not, it equals the straight one bit for bit on the CPU, as long as its schedule
+/// can be continued (can_continue).
+class Trainer {
+ public:
+  /// \param network borrowed, as is what `source` refers to.
+  /// \param source of batches; sample s of step i must be a function of (i, s) alone.
+  /// \param cases names the data; a checkpoint must agree in it.
+  Trainer(GraphModule& network, MakeSource source, const TrainOptions& options, std::string cases = {});
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
 
-/// One training step, and everything that changes from step to step. Borrows network and options.
-struct Trainer {
-  Trainer(GraphModule& network, const TrainOptions& options, const at::Device& device);
+  /// Trains until `step` steps are done, or hooks or user stop it, or the loss is not finite
+  /// (FitReport::status of report()). The network then holds the weights that are trained.
+  /// \param files only what is shown and logged; checkpoints are written where
+  /// files.checkpoint_seconds have passed and files.folder is given.
+  const FitReport& run_until(std::int64_t step, const FitFiles& files = {}, const FitHooks& hooks = {});
 
-  /// \param index of the step, 0-based. \param skipped whether gradients were not finite, so that
-  /// the update was left out. \returns the loss; if it is not finite nothing was changed.
-  double step(const Batch& batch, std::int64_t index, bool& skipped);
+  /// How the training ends; only "wsd" leaves it open, and only what is not yet done may change.
+  void end_as(const TrainOptions& options);
+  const TrainOptions& options() const { return options_; }
+  const FitReport& report() const { return report_; }
+  std::int64_t steps() const { return report_.steps; }
+  at::Device device() const { return device_; }
 
-  /// Every tensor that a checkpoint holds.
-  NamedTensors state() const;
+  void save(const std::filesystem::path& checkpoint, const FitHooks& hooks = {}) const;
+  /// \param same_data whether `cases` must agree too; not where a training goes on with other
+  /// cases. \throws Error(Input) naming the file.
+  void load(const std::filesystem::path& checkpoint, bool same_data = true, const FitHooks& hooks = {});
 
-  GraphModule& network;
-  const TrainOptions& options;
-  const at::Device device;
-  const at::ScalarType type;
-  Optimizer optimizer;
-  std::optional<WeightAverage> average;
-  std::optional<GradScaler> scaler;
-  at::Tensor first_output;  // of the last step, detached
+  /// While this lives the network holds what would be delivered now, and is in evaluation mode: the
+  /// averaged weights where there are any.
+  class Scored {
+   public:
+    explicit Scored(Trainer& trainer);
+    ~Scored();
+    Scored(const Scored&) = delete;
+    Scored& operator=(const Scored&) = delete;
+
+   private:
+    Trainer& trainer_;
+  };
+  /// The network keeps what would be delivered now; the training is over.
+  void deliver();
+
+ private:
+  bool step(const FitHooks& hooks, const FitFiles& files, StepLog& log);
+  Json identity(bool with_data) const;
+
+  GraphModule& network_;
+  const MakeSource make_source_;
+  TrainOptions options_;
+  const std::string cases_;
+  const at::Device device_;
+  TrainingStep step_;
+  std::unique_ptr<BatchSource> source_;
+  Pace pace_;
+  FitReport report_;
 };
 
 }  // namespace nas

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
 #include "search_spaces/planned_unet/plan.h"
+#include "training/settings/schedule.h"
 
 namespace nas {
 namespace {
@@ -27,6 +27,9 @@ void visit_options(Options& o, Visit&& visit) {
   visit("weight_decay", o.weight_decay);
   visit("schedule", o.schedule);
   visit("warmup_fraction", o.warmup_fraction);
+  visit("warmup_steps", o.warmup_steps);
+  visit("decay_start", o.decay_start);
+  visit("decay_from", o.decay_from);
   visit("clip_norm", o.clip_norm);
   visit("foreground_fraction", o.foreground_fraction);
   visit("augmentation", o.augmentation);
@@ -94,8 +97,11 @@ void check_values(const TrainOptions& options, const std::string& where) {
   check_range(where + "learning_rate", options.learning_rate, 0, 1e3);
   check_range(where + "momentum", options.momentum, 0, 1);
   check_range(where + "weight_decay", options.weight_decay, 0, 1e3);
-  check_word(where + "schedule", options.schedule, {"poly", "cosine", "constant"});
+  check_word(where + "schedule", options.schedule, {"poly", "cosine", "constant", "wsd"});
   check_range(where + "warmup_fraction", options.warmup_fraction, 0, 1);
+  check_range(where + "warmup_steps", static_cast<double>(options.warmup_steps), 0, kMany);
+  check_range(where + "decay_start", static_cast<double>(options.decay_start), 0, kMany);
+  check_range(where + "decay_from", options.decay_from, 0, 1);
   check_range(where + "clip_norm", options.clip_norm, 0, kMany);
   check_range(where + "foreground_fraction", options.foreground_fraction, 0, 1);
   check_range(where + "augmentation", options.augmentation, 0, 10);
@@ -152,6 +158,10 @@ TrainOptions train_options_from_json(const Json& value,
   visit_options(options, [&](const char* key, auto& member) {
     if (reader.has(key)) read_value(reader.at(key), member);
   });
+  // Another number of steps ends as the planned one did.
+  if (options.schedule == "wsd" && options.steps != defaults.steps && !reader.has("decay_start")) {
+    options = finished_at(options, options.steps);
+  }
   check_values(options, where + ": ");
   return options;
 }
@@ -180,23 +190,6 @@ TrainOptions adjust_train_options(const Json& changes,
   multiply("augmentation_factor", options.augmentation);
   options.augmentation = std::min(options.augmentation, 2.0);
   return train_options_from_json(rest, where, options);
-}
-
-double scheduled_learning_rate(const TrainOptions& options, std::int64_t step) {
-  const double steps = static_cast<double>(std::max<std::int64_t>(options.steps, 1));
-  const double done = std::min(static_cast<double>(step), steps);
-  const double warmup = options.warmup_fraction * steps;
-  if (done + 1 < warmup) return options.learning_rate * (done + 1) / warmup;
-  if (options.schedule == "cosine") {
-    return options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done / steps));
-  }
-  if (options.schedule == "poly") return options.learning_rate * std::pow(1 - done / steps, 0.9);
-  return options.learning_rate;
-}
-
-double scheduled_average_decay(const TrainOptions& options, std::int64_t step) {
-  const double s = static_cast<double>(step);
-  return std::min(options.average_decay, (1 + s) / (10 + s));
 }
 
 TrainOptions plan_training(const Configuration& plan,
@@ -253,8 +246,7 @@ TrainOptions plan_training(const Configuration& plan,
   const double steps = static_cast<double>(options.steps);
   const double batch = static_cast<double>(options.batch);
   take_muon(options);
-  options.schedule = "cosine";
-  options.warmup_fraction = 0.05;
+  set_wsd(options);
   options.foreground_fraction = 0.33;
   const double passes =
       steps * batch / static_cast<double>(std::max<std::int64_t>(training_cases, 1));
@@ -262,7 +254,7 @@ TrainOptions plan_training(const Configuration& plan,
       std::clamp(std::log(std::max(passes, 1e-9) / 20) / std::log(10.0), 0.0, 1.0);
   options.augmentation = 0.3 + 0.7 * position;
   options.mirror = passes >= 60;
-  options.average_decay = options.steps < 100 ? 0 : std::min(0.999, 1 - 1 / (0.05 * steps));
+  options.average_decay = kAverageDecay;
   return options;
 }
 

@@ -23,8 +23,12 @@ struct TrainOptions {
   double momentum = 0.99;  // SGD, Muon
   double weight_decay =
       3e-5;  // SGD: added to the gradient; else decoupled, and not on biases and norms
-  std::string schedule = "poly";      // "poly" (power 0.9), "cosine" (to 0), "constant"
+  std::string schedule = "poly";      // "poly" (power 0.9), "cosine" (to 0), "constant", "wsd" (warm-up,
+                                      // stable, decay: constant, from decay_start on to 0)
   double warmup_fraction = 0;         // share of the steps with a linear rise, [0, 1)
+  std::int64_t warmup_steps = 0;      // the same in steps ("wsd", whose end is open)
+  std::int64_t decay_start = 0;       // "wsd": step from which on the rate falls; >= steps: it does not
+  double decay_from = 0;              // "wsd": progress of the decay at decay_start, [0, 1)
   double clip_norm = 12;              // gradient norm; 0: none
   double foreground_fraction = 0.33;  // share of patches centred on a labelled voxel, [0, 1]
   double augmentation = 1;            // strength: 0 none, 1 nnU-Net's list and probabilities
@@ -41,8 +45,8 @@ struct TrainOptions {
 };
 
 Json to_json(const TrainOptions& options);
-/// Unknown keys are errors with the nearest known name; missing keys keep the value of `defaults`.
-/// \throws Error(Usage|Input) naming `where`, the key, what was expected and found.
+/// Unknown keys are errors with the nearest known name; missing keys keep the value of `defaults`,
+/// but for decay_start, which follows `steps`. \throws Error(Usage|Input) naming `where`, the key, what was expected and found.
 TrainOptions train_options_from_json(const Json& value,
                                      const std::string& where,
                                      const TrainOptions& defaults = {});
@@ -61,12 +65,6 @@ TrainOptions adjust_train_options(const Json& changes,
                                   const std::string& where,
                                   const TrainOptions& planned);
 
-/// Learning rate of step `step` (0-based) of the schedule.
-double scheduled_learning_rate(const TrainOptions& options, std::int64_t step);
-/// Decay of the averaged weights after step `step` (0-based): min(average_decay, (1 + step) / (10 +
-/// step)), so that the average forgets the random start.
-double scheduled_average_decay(const TrainOptions& options, std::int64_t step);
-
 /// What a training may cost: seconds, or steps (reproducible); one of both is set.
 struct TrainBudget {
   double seconds = 0;
@@ -79,7 +77,8 @@ struct TrainBudget {
 /// steps it reached a Dice of 0.12 where AdamW reached 0.88.
 ///  1. Long: the budget buys kLongSteps steps at the plan's batch. nnU-Net's own recipe, its batch,
 ///     full augmentation with mirroring.
-///  2. Short: Muon (training/fit/optimizer.h) at 8e-3, cosine to 0, warm-up over 5 % of the steps;
+///  2. Short: Muon (training/fit/optimizer.h) at 8e-3; warm-up over 5 % of the steps, at most
+///     kMostWarmup, then constant, and over the last kDecayShare to 0 (training/settings/schedule.h);
 ///     gradient norm clipped to 1. Measured at 6e-3 on Hippocampus fold 0, 1.4 M parameters: 160
 ///     steps of batch 2 reach a held-out Dice of 0.874 (AdamW at 2e-3: 0.827), 40 steps of batch 4
 ///     0.817 (AdamW at 3e-3: 0.658).
@@ -90,8 +89,7 @@ struct TrainBudget {
 ///       not the limit: 0.3 of the strength; from 200 passes on all of it; between, linear in the
 ///       logarithm. Mirroring from 60 passes on: before that it only costs convergence.
 ///       Whether it stays on is tried first (training/mirror_check.h).
-///     - Averaged weights over about the last 5 % of the steps: decay 1 - 1 / (0.05 steps), 0.999
-///       at most; none below 100 steps.
+///     - Averaged weights over about the last 5 % of the steps done (scheduled_average_decay).
 ///
 /// \param seconds_per_step measured step time of a batch; needed with a budget in seconds.
 /// \param base values that the rule leaves alone: seed, device, precision, threads.
