@@ -13,7 +13,9 @@
 #include "nas/core/stopwatch.h"
 #include "nas/imaging/metrics.h"
 #include "nas/search/budget.h"
+#include "nas/search/trial_request.h"
 #include "training/data/time_model.h"
+#include "training/fit/checkpoint.h"
 #include "training/fit/fit.h"
 #include "training/fit/probe.h"
 #include "training/inference/evaluate_cases.h"
@@ -23,6 +25,7 @@
 #include "training/model/graph_module.h"
 #include "training/model/model_folder.h"
 #include "training/model/weights.h"
+#include "training/settings/schedule.h"
 #include "training/trial_run.h"
 
 namespace nas {
@@ -63,6 +66,9 @@ TrialCost TrainEvaluator::describe(const Genotype& genotype) {
   cost.graph_id = graph_id(phenotype->graph);
   cost.parameters = total_cost(phenotype->graph, phenotype->patch).parameters;
   cost.macs = total_cost(first_output_only(phenotype->graph), phenotype->patch).macs;
+  const auto baseline = build(setup_.space->baseline());
+  cost.relative_cost = training_work(phenotype->graph, phenotype->patch) /
+                       training_work(baseline->graph, baseline->patch);
   cost.memory_bytes = training_memory_bytes(phenotype->graph, phenotype->patch, batch, 4, 2);
   return cost;
 }
@@ -194,7 +200,14 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
   base.seed = trial.seed;
   const auto cases = static_cast<std::int64_t>(setup_.cases.inner_training.size());
   TrainOptions options;
-  if (trial.steps > 0) {
+  if (const TrialRequest request = trial_request(trial); request.horizon_steps > 0) {
+    // Settings are those of the whole training, wherever it is paused.
+    options = plan_training(configuration, cases, {.steps = request.horizon_steps}, {}, base);
+    options.batch = kSmallestBatch;
+    options = trial.purpose == TrialPurpose::Search
+                  ? paused_at(options, trial.steps)
+                  : finished_at(options, trial.steps, done_before(request));
+  } else if (trial.steps > 0) {
     options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
   } else {
     if (trial.purpose == TrialPurpose::Retrain) {
@@ -230,10 +243,18 @@ Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& cont
   return survive([&] { return run(trial, context); });
 }
 
+/// Steps of the training that `request` goes on from.
+std::int64_t TrainEvaluator::done_before(const TrialRequest& request) const {
+  if (request.continues == 0) return 0;
+  return checkpoint_steps(
+      RunFolder::checkpoint(RunFolder(setup_.run_folder).trial(request.continues)));
+}
+
 Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) {
   TrialClock clock(trial, context);
   Evaluation evaluation;
   const bool search = trial.purpose == TrialPurpose::Search;
+  const TrialRequest request = trial_request(trial);
   const auto phenotype = build(trial.genotype);
   const std::string where = concat_text("settings of trial ", trial.id);
   const TrainOptions options =
@@ -257,16 +278,25 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   if (trial.seconds_limit > 0) {
     clock.set_reserve(evaluation_seconds(trial.genotype, trial.purpose));
   }
+  if (request.continues > 0) {
+    files.continues = RunFolder::checkpoint(RunFolder(setup_.run_folder).trial(request.continues));
+  }
   FitHooks hooks;
   hooks.should_stop = [&] { return clock.poll(); };
-  const FitReport report =
-      fit(network, *setup_.cache, setup_.cases.inner_training, options, files, hooks);
+  const bool open_end = !search && trial.seconds_limit > 0 && options.schedule == "wsd";
+  if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
+  const std::vector<std::string>& cases =
+      request.all_cases ? setup_.cases.training : setup_.cases.inner_training;
+  const FitReport report = fit(network, *setup_.cache, cases, options, files, hooks);
   evaluation.steps = report.steps;
-  evaluation.how = concat_text(report.steps,
-                               " steps of batch ",
-                               options.batch,
-                               search ? ", inner validation" : ", held-out cases",
-                               warm_start);
+  evaluation.how = concat_text(
+      report.steps,
+      " steps of batch ",
+      options.batch,
+      request.continues > 0 ? concat_text(", continued from trial ", request.continues) : "",
+      search ? ", inner validation" : ", held-out cases",
+      warm_start);
+  if (!search) evaluation.metrics["learning_rate_at_end"] = report.learning_rate;
   evaluation.metrics["train_seconds"] = report.seconds;
   evaluation.metrics["wait_seconds"] = report.wait_seconds;
   evaluation.metrics["skipped_steps"] = static_cast<double>(report.skipped);
@@ -286,9 +316,13 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
       evaluation.status = clock.time_is_up() ? TrialStatus::Timeout : TrialStatus::Stopped;
       return evaluation;
     }
-    evaluation.metrics["stopped_by_time"] = 1;
     evaluation.message =
         concat_text("stopped by the clock after ", report.steps, " of ", options.steps, " steps");
+    if (search) {  // it did less than its share, so it is not ranked
+      evaluation.status = TrialStatus::Timeout;
+      return evaluation;
+    }
+    evaluation.metrics["stopped_by_time"] = 1;
   }
   if (trial.seconds_limit > 0 && trial.attempt == 1 && report.steps >= 10) {
     // A whole training knows its speed better than a probe of two steps.
@@ -305,8 +339,11 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const PredictOptions prediction = predict_options(options);
   const Stopwatch scoring_watch;
   try {
-    const std::vector<CaseMetrics> inner = score_cached_cases(
-        network, *setup_.cache, setup_.cases.inner_validation, options.patch, prediction);
+    std::vector<CaseMetrics> inner;
+    if (!request.all_cases) {
+      inner = score_cached_cases(
+          network, *setup_.cache, setup_.cases.inner_validation, options.patch, prediction);
+    }
     if (search) {
       add_metrics(evaluation, inner, setup_.preprocessing.labels.names);
       if (!std::isfinite(evaluation.score)) {
@@ -315,8 +352,8 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
         return evaluation;
       }
     } else {
-      if (const auto dice = mean_metrics(inner).foreground.dice)
-        evaluation.metrics["inner_dice"] = *dice;
+      const auto dice = mean_metrics(inner).foreground.dice;
+      if (dice && !request.all_cases) evaluation.metrics["inner_dice"] = *dice;
       const RunFolder folder(setup_.run_folder);
       Model model;
       model.network = network;
@@ -339,8 +376,10 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   }
   evaluation.metrics["scoring_seconds"] = scoring_watch.seconds();
   evaluation.status = TrialStatus::Done;
-  std::error_code ignored;  // the weights of a search trial are not needed again
-  std::filesystem::remove(RunFolder::checkpoint(context.folder), ignored);
+  if (request.horizon_steps == 0 || !search) {
+    std::error_code ignored;  // nothing will go on from it
+    std::filesystem::remove(RunFolder::checkpoint(context.folder), ignored);
+  }
   return evaluation;
 }
 

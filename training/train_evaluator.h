@@ -18,6 +18,8 @@
 
 namespace nas {
 
+struct TrialRequest;
+
 /// Why a trial has no score although it was trained.
 inline constexpr const char* kNotScored =
     "not scored: in the inner validation cases no class is there and none was predicted";
@@ -43,7 +45,10 @@ struct TrainEvaluatorSetup {
 ///   Retrain: trains on inner_training too, writes run_folder/<label> ("best", "baseline"), scores
 ///     inner_validation (metric `inner_dice`, which decides what is delivered) and the held-out
 ///     cases on their original grid; predictions in run_folder/predictions/<label>.
-/// With a clock a training also stops when its time is up; the steps that it did are recorded.
+/// A trial with a horizon (TrialRequest) is paused, not ended, after its steps, and another one may
+/// go on from its checkpoint. With a clock a Search trial has its steps, is stopped only at the end
+/// of its stage and is then not ranked (Timeout); in a Retrain trial the clock decides when the
+/// decay of the learning rate begins (Pace).
 /// A trial with a source starts from that trial's weights wherever name and shape agree; `how` says
 /// from how many.
 class TrainEvaluator : public Evaluator {
@@ -82,6 +87,7 @@ class TrainEvaluator : public Evaluator {
   void measure_scoring();
   /// Seconds of a training step whose probe took `probed`.
   double in_training(double probed, std::int64_t batch) const;
+  std::int64_t done_before(const TrialRequest& request) const;
   Evaluation run(const Trial& trial, const TrialContext& context);
 
   static constexpr std::size_t kKeptNetworks = 4;

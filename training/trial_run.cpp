@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/trial_run.h"
 
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <new>
 
 #include <torch/torch.h>
@@ -83,11 +85,16 @@ bool TrialClock::poll() {
     since_beat_.restart();
     if (context_.heartbeat) context_.heartbeat();
   }
-  if (trial_.seconds_limit > 0) {
-    time_is_up_ = watch_.seconds() + reserve_ > trial_.seconds_limit ||
-                  (context_.deadline > 0 && context_.clock() + reserve_ > context_.deadline);
-  }
+  if (trial_.seconds_limit > 0) time_is_up_ = seconds_left() < 0;
   return time_is_up_;
+}
+
+double TrialClock::seconds_left() const {
+  double left = std::numeric_limits<double>::infinity();
+  // A search trial does the steps it has, whatever a slow minute does to it, until its stage ends.
+  if (trial_.purpose != TrialPurpose::Search) left = trial_.seconds_limit - watch_.seconds();
+  if (context_.deadline > 0) left = std::min(left, context_.deadline - context_.clock());
+  return left - reserve_;
 }
 
 std::filesystem::path source_weights(const std::filesystem::path& run_folder, std::int64_t trial) {

@@ -32,6 +32,8 @@ class TrialClock {
   /// Stores the run's clock every 5 seconds. True once the trial must end.
   bool poll();
   bool time_is_up() const { return time_is_up_; }
+  /// For the training: until the trial's limit or the stage's end, less the reserve.
+  double seconds_left() const;
 
  private:
   const Trial& trial_;

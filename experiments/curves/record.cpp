@@ -35,10 +35,11 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Arguments {
-  std::string data, out, networks;
+  std::string data, out;
+  std::vector<std::string> networks;
   std::int64_t fold = 0, every = 25;
-  double effort = 90;
-  std::vector<double> finish = {15, 45, 90};
+  double effort = 60;
+  std::vector<double> finish = {10, 30, 60};
   std::uint64_t seed = 1;
   int threads = 0;
   bool costs = false;
@@ -147,12 +148,15 @@ struct Recording {
   }
 
   Json point(std::int64_t steps, double cost) const {
-    return {{"steps", steps}, {"effort", std::round(static_cast<double>(steps) * cost * 100) / 100}};
+    return {{"steps", steps},
+            {"effort", std::round(static_cast<double>(steps) * cost * 100) / 100}};
   }
 
   Json record(const Graph& graph, const Extent3& patch) const;
-  Json finish(const Graph& graph, const fs::path& checkpoint, const TrainOptions& stable, double cost)
-      const;
+  Json finish(const Graph& graph,
+              const fs::path& checkpoint,
+              const TrainOptions& stable,
+              double cost) const;
 };
 
 /// The training that lies in `checkpoint`, brought to its end.
@@ -164,8 +168,8 @@ Json Recording::finish(const Graph& graph,
   const auto trainer = make_trainer(network, prepared.cache, cases.inner_training, stable);
   trainer->load(checkpoint);
   const std::int64_t done = trainer->steps();
-  const auto steps = static_cast<std::int64_t>(
-      std::ceil(static_cast<double>(done) / (1 - kDecayShare)));
+  const auto steps =
+      static_cast<std::int64_t>(std::ceil(static_cast<double>(done) / (1 - kDecayShare)));
   trainer->end_as(finished_at(stable, steps, done));
   FitFiles quiet;
   quiet.show_progress = quiet.tensorboard = false;
@@ -223,7 +227,8 @@ Json Recording::record(const Graph& graph, const Extent3& patch) const {
 }
 
 /// Measured steps beside what training_work says, interleaved.
-void print_costs(const Recording& recording, const std::vector<std::pair<std::string, Graph>>& all) {
+void print_costs(const Recording& recording,
+                 const std::vector<std::pair<std::string, Graph>>& all) {
   std::vector<std::vector<double>> seconds(all.size());
   const TrainOptions options = recording.options(recording.prepared.configuration().patch, 100);
   for (int round = 0; round < 3; ++round) {
@@ -244,19 +249,22 @@ void print_costs(const Recording& recording, const std::vector<std::pair<std::st
 }
 
 int run(const Arguments& arguments) {
-  const PrepareOptions options{.data = arguments.data, .fold = arguments.fold,
-                               .threads = arguments.threads};
+  const PrepareOptions options{
+      .data = arguments.data, .fold = arguments.fold, .threads = arguments.threads};
   Prepared prepared = open_fold(options);
   plan_fold(prepared, options);
   open_cache(prepared, options);
   const Configuration& planned = prepared.configuration();
   const CaseSelection cases = select_cases(prepared.split, 0.2, arguments.seed);
-  const Recording recording{arguments, prepared, cases,
-                            training_work(make_unet(planned.architecture),
-                                          planned.patch)};
+  const Recording recording{
+      arguments, prepared, cases, training_work(make_unet(planned.architecture), planned.patch)};
   std::vector<std::pair<std::string, Graph>> networks;
   std::vector<Json> heads;
   for (const Contestant& contestant : contestants()) {
+    if (!arguments.networks.empty() &&
+        std::ranges::find(arguments.networks, contestant.name) == arguments.networks.end()) {
+      continue;
+    }
     const auto space = space_for_plan(contestant.space, planned);
     const Genotype genotype = genotype_of(*space, contestant.genotype);
     if (!space->invalid_reason(genotype).empty()) {
@@ -265,7 +273,8 @@ int run(const Arguments& arguments) {
     }
     Phenotype phenotype = space->build(genotype);
     const std::string id = graph_id(phenotype.graph);
-    if (std::any_of(heads.begin(), heads.end(), [&](const Json& h) { return h["graph_id"] == id; })) {
+    if (std::any_of(
+            heads.begin(), heads.end(), [&](const Json& h) { return h["graph_id"] == id; })) {
       log_info(contestant.name, ": left out: the same network again");
       continue;
     }
@@ -286,19 +295,30 @@ int run(const Arguments& arguments) {
                {"patch", planned.patch},
                {"seed", arguments.seed},
                {"command",
-                concat_text("record_curves DATA --fold ", arguments.fold, " --effort ",
-                            arguments.effort, " --every ", arguments.every)},
+                concat_text("record_curves DATA --fold ",
+                            arguments.fold,
+                            " --effort ",
+                            arguments.effort,
+                            " --every ",
+                            arguments.every)},
                {"plan", 0},
                {"inner_cases", cases.inner_validation},
                {"held_out_cases", cases.held_out},
                {"networks", Json::array()}};
   if (fs::exists(arguments.out)) file = read_json(arguments.out);  // goes on
   const Stopwatch watch;
-  for (std::size_t i = file["networks"].size(); i < networks.size() && !stop_requested(); ++i) {
+  for (std::size_t i = 0; i < networks.size() && !stop_requested(); ++i) {
+    const auto same = [&](const Json& known) { return known["graph_id"] == heads[i]["graph_id"]; };
+    if (std::ranges::any_of(file["networks"], same)) continue;
     Json entry = heads[i];
     entry.update(recording.record(networks[i].second, planned.patch));
     if (stop_requested()) break;
-    log_info(networks[i].first, ": ", i + 1, " of ", networks.size(), " after ",
+    log_info(networks[i].first,
+             ": ",
+             i + 1,
+             " of ",
+             networks.size(),
+             " after ",
              format_duration(watch.seconds()));
     file["networks"].push_back(std::move(entry));
     write_file_atomic(arguments.out, file.dump());
@@ -317,6 +337,7 @@ int main(int argc, char** argv) {
   app.add_option("--fold", a.fold, "fold whose validation cases are held out");
   app.add_option("--effort", a.effort, "compute of each network, in steps of the plan at batch 2");
   app.add_option("--finish", a.finish, "efforts from which a training is finished");
+  app.add_option("--networks", a.networks, "names of contestants; default: all")->delimiter(',');
   app.add_option("--every", a.every, "steps between scorings, at least");
   app.add_option("--seed", a.seed);
   app.add_option("--threads", a.threads);

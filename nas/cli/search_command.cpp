@@ -50,6 +50,8 @@ std::string command_of(const Arguments& a) {
   out << "voxnas search " << quoted(a.data) << " --fold " << job.fold;
   if (job.budget.has_clock()) {
     out << " --budget " << quoted(a.budget);
+  } else if (job.budget.effort > 0) {
+    out << " --effort " << job.budget.effort;
   } else {
     out << " --steps " << job.budget.steps;
   }
@@ -81,10 +83,11 @@ std::string command_of(const Arguments& a) {
 int run(Arguments& a) {
   SearchEnd end{};
   if (!a.resume.empty()) {
-    NAS_CHECK_KIND(Usage,
-                   a.run.empty() && a.budget.empty() && a.job.budget.steps == 0,
-                   "--resume RUN takes everything from the run; leave out --budget, --steps and -o "
-                   "(DATA may say where the data set lies now)");
+    NAS_CHECK_KIND(
+        Usage,
+        a.run.empty() && a.budget.empty() && a.job.budget == Budget{},
+        "--resume RUN takes everything from the run; leave out --budget, --effort, --steps and -o "
+        "(DATA may say where the data set lies now)");
     const SearchResumeOptions resume{.run_folder = a.resume, .data = a.data};
     end = is_seeds_run(a.resume) ? resume_seeds(resume, process_age_seconds())
                                  : resume_search(resume, process_age_seconds());
@@ -96,9 +99,8 @@ int run(Arguments& a) {
                    a.run,
                    ": expected a new or empty folder, found a file");
     if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
-    NAS_CHECK_KIND(Usage,
-                   (a.job.budget.seconds > 0) != (a.job.budget.steps > 0),
-                   "expected either --budget TIME or --steps N");
+    NAS_CHECK_KIND(
+        Usage, a.job.budget.is_one(), "expected one of --budget TIME, --effort N and --steps N");
     Limits& limits = a.job.limits;
     if (!a.max_parameters.empty()) {
       limits.max_parameters = parse_count(a.max_parameters, "--max-params");
@@ -142,6 +144,13 @@ Command search_command() {
         auto a = std::make_shared<Arguments>();
         app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
         app.add_option("--budget", a->budget, "Time for everything: 90s, 20m, 2h, 1d");
+        app.add_option(
+               "--effort",
+               a->job.budget.effort,
+               "Instead of a time: compute for everything, in training steps of the planned "
+               "network at batch 2; every network pays its own cost. The same on every "
+               "machine, repeatable to the last digit")
+            ->check(CLI::Range(1.0, 1e9));
         app.add_option(
                "--steps",
                a->job.budget.steps,

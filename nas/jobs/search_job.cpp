@@ -234,9 +234,7 @@ Recipe effective_recipe(const SearchJobOptions& options) {
 
 SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
   const auto clock = make_run_clock(options.budget.has_clock(), spent_seconds);
-  NAS_CHECK_KIND(Usage,
-                 (options.budget.seconds > 0) != (options.budget.steps > 0),
-                 "give either --budget or --steps");
+  NAS_CHECK_KIND(Usage, options.budget.is_one(), "give one of --budget, --effort and --steps");
   const RunFolder folder(options.run_folder);
   check_free(folder, options.recipe);
 

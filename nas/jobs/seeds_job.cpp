@@ -27,6 +27,7 @@ Json to_json(const SearchJobOptions& o) {
           {"fold", o.fold},
           {"seconds", o.budget.seconds},
           {"steps", o.budget.steps},
+          {"effort", o.budget.effort},
           {"recipe", to_json(effective_recipe(o))},
           {"seed", o.seed},
           {"planner", o.planner},
@@ -45,6 +46,7 @@ SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_
   o.fold = reader.at("fold").integer(0, 1 << 20);
   o.budget.seconds = reader.at("seconds").number();
   o.budget.steps = reader.at("steps").integer();
+  if (reader.has("effort")) o.budget.effort = reader.at("effort").number();
   o.recipe = recipe_file.string();
   o.seed = static_cast<std::uint64_t>(reader.at("seed").integer());
   o.planner = reader.at("planner").text();

@@ -126,7 +126,8 @@ Json decide(Workbench& bench, const Budget& budget, std::int64_t steps) {
     return trainer.step_seconds(baseline, batch);
   };
   MirrorQuestion question;
-  TrainBudget final_budget{.steps = budget.steps};
+  TrainBudget final_budget{
+      .steps = std::max(budget.steps, static_cast<std::int64_t>(std::llround(budget.effort)))};
   if (budget.has_clock()) {
     final_budget.seconds = static_cast<double>(steps) * step_seconds(kSmallestBatch);
     question.step_seconds = step_seconds;

@@ -28,6 +28,13 @@ double with_reserve(double seconds) {
   return std::max(seconds / (1 - kReservePart), seconds + kReserveSeconds);
 }
 
+/// What the winner's training has in all, if it is continued: the final share, and of the stage's
+/// own a part, since most of that goes to others.
+double horizon(double final_effort, double stage_effort) {
+  constexpr double kWinnersPart = 0.25;
+  return final_effort + kWinnersPart * stage_effort;
+}
+
 double smallest_trial_seconds(const Probe& probe) {
   return (static_cast<double>(kSmallestTraining) * probe.step_seconds + probe.evaluation_seconds +
           probe.probe_seconds) /
@@ -43,8 +50,9 @@ double remaining_shares(const Recipe& recipe, std::size_t index) {
 }  // namespace
 
 std::string to_text(const Budget& budget) {
-  return budget.has_clock() ? format_duration(budget.seconds)
-                            : std::to_string(budget.steps) + " steps";
+  if (budget.has_clock()) return format_duration(budget.seconds);
+  if (budget.effort > 0) return concat_text("an effort of ", budget.effort);
+  return std::to_string(budget.steps) + " steps";
 }
 
 double report_reserve_seconds(const Budget& budget) {
@@ -105,16 +113,34 @@ StageBudget stage_budget(const Recipe& recipe,
   question.finals = final_trainings(recipe);
   const double finals = static_cast<double>(question.finals);
   const double final_share = recipe.stages.back().share;
+  const double rest = remaining_shares(recipe, index);
+  if (budget.effort > 0) {
+    const double left = std::max(1.0, budget.effort - elapsed);
+    question.means.effort = left * stage.share / rest;
+    question.means.steps = std::max<std::int64_t>(1, std::llround(question.means.effort));
+    question.means.horizon = horizon(left * final_share / rest, question.means.effort);
+    return stage.kind->budget(question);
+  }
   if (!budget.has_clock()) {
     const double all = finals * static_cast<double>(budget.steps);
     question.means.steps = std::max<std::int64_t>(1, std::llround(all * stage.share / final_share));
+    if (stage.kind->continues) {
+      question.means.effort = static_cast<double>(question.means.steps);
+      question.means.horizon = static_cast<double>(budget.steps);
+    }
     return stage.kind->budget(question);
   }
-  const double rest = remaining_shares(recipe, index);
   const double left = budget.seconds - report_reserve_seconds(budget) - elapsed;
   question.part = stage.share / rest;
   question.means.seconds = std::max(0.0, left * stage.share / rest);
   question.means.ends_at = elapsed + question.means.seconds;
+  if (stage.kind->continues || stage.kind->final) {
+    const double step = std::max(baseline.step_seconds, kShortestStep);
+    question.means.effort = kStepMargin * question.means.seconds / step;
+    question.means.horizon =
+        horizon(kStepMargin * left * final_share / rest / step, question.means.effort);
+    if (stage.kind->final) question.means.effort = 0;  // the clock counts
+  }
   // Roughly: the search decides how much it leaves to the final trainings.
   question.final_steps =
       left * final_share / rest / finals / std::max(baseline.step_seconds, kShortestStep);

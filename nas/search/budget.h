@@ -21,17 +21,18 @@ struct Budget {
   double effort = 0;  // of the whole command, in training steps of the plan at batch 2; every
                       // network pays its relative cost (relative_cost in nas/search/evaluator.h)
   bool has_clock() const { return seconds > 0; }
+  bool is_one() const { return (seconds > 0) + (steps > 0) + (effort > 0) == 1; }
   bool operator==(const Budget&) const = default;
 };
-std::string to_text(const Budget& budget);  // "20 min 0 s", "500 steps"
+std::string to_text(const Budget& budget);  // "20 min 0 s", "500 steps", "an effort of 250"
 
 /// What a stage may spend, fixed when it starts and recorded.
 struct StageBudget {
   double seconds = 0;       // with a clock
   std::int64_t steps = 0;   // with a budget in steps
   double effort = 0;        // in steps of the plan at batch 2; with a clock what its seconds bought
-                            // when the stage began
-  double horizon = 0;       // effort of the winner's final training in all; 0: not known
+                            // when the stage began (kinds whose trainings continue)
+  double horizon = 0;       // effort of the winner's training in all, the final one included
   std::int64_t trials = 0;  // in the first rung
   std::int64_t rungs = 1;
   double ends_at = 0;     // seconds on the run's clock; 0 without a clock
@@ -84,7 +85,7 @@ inline constexpr std::int64_t kStepsOfTrial = 10;
 /// the stages that remain; in steps, final trainings of budget.steps each, and the other stages in
 /// proportion to their share. The kind's rule divides it (StrategyKind::budget).
 ///
-/// \param elapsed seconds on the run's clock.
+/// \param elapsed seconds on the run's clock; with a budget of effort what is spent of it.
 /// \param baseline measured speed for this stage's purpose (clock only).
 /// \param candidate_seconds of one scoring with inherited weights (clock only).
 /// \param start speed of the network that the stage starts from: trials are counted with it, except

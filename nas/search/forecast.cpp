@@ -22,7 +22,7 @@ std::vector<StageForecast> forecast_stages(const Recipe& recipe,
     try {
       const StageBudget share =
           stage_budget(recipe, i, budget, elapsed, probe, probes.candidate_seconds, probes.start);
-      elapsed = share.ends_at;
+      elapsed = budget.effort > 0 ? elapsed + share.effort : share.ends_at;
       forecast.seconds = share.seconds;
       forecast.trials = stage.kind->forecast(stage, share, [&](double part) {
         return budget.has_clock()

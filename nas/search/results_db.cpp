@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string_view>
@@ -32,14 +33,16 @@ CREATE TABLE run (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   command TEXT NOT NULL, data_folder TEXT NOT NULL, fold INTEGER NOT NULL,
   recipe TEXT NOT NULL, plan TEXT NOT NULL, space TEXT NOT NULL, setup TEXT NOT NULL,
-  budget_seconds REAL NOT NULL, budget_steps INTEGER NOT NULL, seed INTEGER NOT NULL,
+  budget_seconds REAL NOT NULL, budget_steps INTEGER NOT NULL, budget_effort REAL NOT NULL DEFAULT 0,
+  seed INTEGER NOT NULL,
   code_version TEXT NOT NULL, created_unix INTEGER NOT NULL, clock REAL NOT NULL DEFAULT 0);
 CREATE TABLE stages (
   position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, status TEXT NOT NULL,
   seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
   ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
   candidates INTEGER NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL,
-  ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}');
+  ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}',
+  effort REAL NOT NULL DEFAULT 0, horizon REAL NOT NULL DEFAULT 0);
 CREATE TABLE trials (
   id INTEGER PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
   proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
@@ -58,12 +61,23 @@ CREATE TABLE events (
   id INTEGER PRIMARY KEY, at REAL NOT NULL, trial INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 )sql";
 
+// What version 2 lacks: added to a file that is written to, and shown in a view of one that is not.
+constexpr const char* kFromVersion2 = R"sql(
+ALTER TABLE run ADD COLUMN budget_effort REAL NOT NULL DEFAULT 0;
+ALTER TABLE stages ADD COLUMN effort REAL NOT NULL DEFAULT 0;
+ALTER TABLE stages ADD COLUMN horizon REAL NOT NULL DEFAULT 0;
+)sql";
+constexpr const char* kViewOfVersion2 = R"sql(
+CREATE TEMP VIEW run AS SELECT *, 0.0 AS budget_effort FROM main.run;
+CREATE TEMP VIEW stages AS SELECT *, 0.0 AS effort, 0.0 AS horizon FROM main.stages;
+)sql";
+
 constexpr const char* kRunColumns =
     "command, data_folder, fold, recipe, plan, space, setup, budget_seconds, budget_steps, seed, "
-    "code_version, created_unix";
+    "code_version, created_unix, budget_effort";
 constexpr const char* kStageColumns =
     "name, status, seconds, steps, trials, rungs, ends_at, cost_limit, "
-    "candidates, strategy, started, ended, winner, story";
+    "candidates, strategy, started, ended, winner, story, effort, horizon";
 constexpr const char* kTrialColumns =
     "id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, "
     "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "
@@ -197,6 +211,8 @@ StageRecord read_stage(Statement& row, const std::filesystem::path& file) {
   s.ended = row.real();
   s.winner = winner_from(row.text(), concat_text(file.string(), ": winner of stage ", s.name));
   s.story = row.text();
+  s.budget.effort = row.real();
+  s.budget.horizon = row.real();
   return s;
 }
 
@@ -221,11 +237,11 @@ ResultsDb ResultsDb::create(const std::filesystem::path& file, const RunRecord& 
     Statement insert(c,
                      concat_text("INSERT INTO run (id, ",
                                  kRunColumns,
-                                 ") VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+                                 ") VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     insert.bind(run.command).bind(run.data_folder).bind(run.fold).bind(run.recipe_json);
     insert.bind(run.plan_json).bind(run.space_json).bind(run.setup_json);
     insert.bind(run.budget.seconds).bind(run.budget.steps).bind(run.seed);
-    insert.bind(run.code_version).bind(run.created_unix).run();
+    insert.bind(run.code_version).bind(run.created_unix).bind(run.budget.effort).run();
     c.execute("COMMIT");
   });
   return open(file);
@@ -246,7 +262,7 @@ void check_is_sqlite(const std::filesystem::path& file) {
 }
 
 /// Whether it is an intact database of ours in this version.
-void check_is_ours(const Connection& c) {
+void check_is_ours(Connection& c, const std::function<void(Connection&)>& update) {
   const auto pragma = [&](const char* sql) {
     Statement statement(c, sql);
     return statement.step() ? statement.text() : std::string{};
@@ -257,15 +273,16 @@ void check_is_ours(const Connection& c) {
             name,
             ": expected a results database of VoxNAS, found an SQLite file of another program");
   const std::string version = pragma("PRAGMA user_version");
-  NAS_CHECK(version == std::to_string(kResultsVersion),
+  NAS_CHECK(version == std::to_string(kResultsVersion) || version == "2",
             name,
-            ": expected schema version ",
+            ": expected schema version 2 or ",
             kResultsVersion,
             ", found ",
             version,
             "; use the VoxNAS version that wrote it");
   const std::string intact = pragma("PRAGMA quick_check(1)");
   NAS_CHECK(intact == "ok", name, ": expected an intact database, found: ", intact);
+  if (version == "2") update(c);
   // Preparing these fails if a table or column is missing.
   for (const std::string& sql :
        {select(kTrialColumns, "FROM trials LIMIT 0"),
@@ -282,7 +299,12 @@ void check_is_ours(const Connection& c) {
 ResultsDb ResultsDb::open(const std::filesystem::path& file) {
   check_is_sqlite(file);
   auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
-  check_is_ours(*c);
+  check_is_ours(*c, [](Connection& old) {
+    Transaction transaction(old);
+    old.execute(kFromVersion2);
+    old.execute(concat_text("PRAGMA user_version = ", kResultsVersion).c_str());
+    transaction.commit();
+  });
   {
     const FileLock lock(c->lock());  // two processes must not switch the journal at once
     c->execute("PRAGMA journal_mode = WAL");
@@ -295,7 +317,10 @@ ResultsDb ResultsDb::open(const std::filesystem::path& file) {
 ResultsDb ResultsDb::open_read_only(const std::filesystem::path& file) {
   check_is_sqlite(file);
   auto c = std::make_unique<Connection>(Connection::open_to_read(file));
-  check_is_ours(*c);
+  check_is_ours(*c, [](Connection& old) {
+    old.execute("PRAGMA temp_store = MEMORY");
+    old.execute(kViewOfVersion2);
+  });
   return ResultsDb(std::move(c));
 }
 
@@ -317,6 +342,7 @@ RunRecord ResultsDb::run() const {
   run.seed = row.unsigned_integer();
   run.code_version = row.text();
   run.created_unix = row.integer();
+  run.budget.effort = row.real();
   return run;
 }
 
@@ -379,11 +405,12 @@ void ResultsDb::start_stage(const StageRecord& s) {
   Statement insert(*connection_,
                    concat_text("INSERT INTO stages (",
                                kStageColumns,
-                               ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+                               ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
   insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);
   insert.bind(s.budget.cost_limit).bind(s.budget.candidates).bind(s.strategy);
-  insert.bind(s.started).bind(s.ended).bind(winner_text(s.winner)).bind(s.story).run();
+  insert.bind(s.started).bind(s.ended).bind(winner_text(s.winner)).bind(s.story);
+  insert.bind(s.budget.effort).bind(s.budget.horizon).run();
   transaction.commit();
 }
 

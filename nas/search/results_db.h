@@ -18,7 +18,7 @@ namespace sqlite {
 class Connection;
 }
 
-inline constexpr int kResultsVersion = 2;  // schema version (SQLite's user_version)
+inline constexpr int kResultsVersion = 3;  // schema version (SQLite's user_version)
 
 /// The one row about the whole run. Texts ending in _json are JSON.
 struct RunRecord {
@@ -66,8 +66,8 @@ class ResultsDb {
  public:
   /// \throws Error(Usage) if the file exists.
   static ResultsDb create(const std::filesystem::path& file, const RunRecord& run);
-  /// Checks that it is an intact results database of this version. \throws Error(Input) saying what
-  /// was found.
+  /// Checks that it is an intact results database of this version; one of version 2 becomes this
+  /// one (it had no budgets in effort). \throws Error(Input) saying what was found.
   static ResultsDb open(const std::filesystem::path& file);
   /// To look at a run: needs no right to write and writes nothing, also beside the file. Checks as
   /// open(); members that write throw Error(Io).

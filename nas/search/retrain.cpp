@@ -2,6 +2,7 @@
 #include "nas/search/retrain.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -13,18 +14,36 @@ namespace {
 
 constexpr const char* kWhere = "state of strategy \"retrain\"";
 
+// What a training loses by having half the compute, from the prior of learning curves: error
+// a e^-b over compute e in steps of the plan (nas/search/curve.h). The plan is trained beside the
+// found network where that costs less than kComparisonCost.
+constexpr double kCurveScale = 0.8, kCurvePower = 0.75;
+constexpr double kComparisonCost = 0.001;
+
+/// Whether the plan is trained to the same compute, for the paired comparison. Where the choice was
+/// not made before (the search never saw the plan) it always is.
+bool compares(const StrategyContext& c) {
+  const std::string asked = c.stage.word("compare");
+  if (asked != "auto") return asked == "yes";
+  const double effort = c.budget.effort > 0 ? c.budget.effort : c.budget.horizon;
+  if (effort <= 0) return true;
+  const double loss = kCurveScale * (std::pow(2, kCurvePower) - 1) * std::pow(effort, -kCurvePower);
+  return loss < kComparisonCost;
+}
+
 class Retrain : public Strategy {
  public:
   explicit Retrain(const StrategyContext& c) {
     const Genotype best = c.start_found ? c.start : c.baseline;
     std::vector<std::pair<Genotype, std::string>> wanted;
     if (best != c.baseline) wanted.emplace_back(best, "best");
-    wanted.emplace_back(c.baseline, "baseline");
+    if (best == c.baseline || compares(c)) wanted.emplace_back(c.baseline, "baseline");
     if (!c.control.values.empty() && c.control != best && c.control != c.baseline) {
       wanted.emplace_back(c.control, "control");
     }
     // With steps a training has budget.steps whatever the others do.
-    const std::int64_t parts = c.has_clock ? std::ssize(wanted) : c.budget.trials;
+    const bool divided = c.has_clock || c.budget.effort > 0;
+    const std::int64_t parts = divided ? std::ssize(wanted) : c.budget.trials;
     for (const auto& [genotype, label] : wanted) {
       Proposal p;
       p.number = std::ssize(proposals_);
@@ -32,6 +51,7 @@ class Retrain : public Strategy {
       p.share = 1.0 / static_cast<double>(parts);
       p.label = label;
       p.purpose = TrialPurpose::Retrain;
+      p.all_cases = c.stage.flag("all_cases");
       proposals_.push_back(std::move(p));
     }
     if (best != c.baseline) proposals_.front().warm_start = c.stage.flag("warm_start");
@@ -87,7 +107,11 @@ const StrategyKind& retrain_kind() {
   static const StrategyKind kind{
       .name = "retrain",
       .words = "final trainings",
-      .options = {flag_option("warm_start", false)},  // from the last super-network's weights
+      .options = {flag_option("warm_start", false),  // from the last super-network's weights
+                  // Learns from the inner validation cases too: only where the stages before have
+                  // compared their winner with the plan.
+                  flag_option("all_cases", false),
+                  word_option("compare", "yes", {"yes", "no", "auto"})},
       .final = true,
       .may_be_control = false,
       .counts_with_baseline = true,

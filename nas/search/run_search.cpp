@@ -2,14 +2,19 @@
 #include "nas/search/run_search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/json.h"
+#include "nas/core/run_folder.h"
 #include "nas/search/draws.h"
 #include "nas/search/limits.h"
+#include "nas/search/trial_request.h"
 
 namespace nas {
 namespace {
@@ -107,13 +112,57 @@ TrialPurpose probe_purpose(const StageSpec& stage) {
   return stage.kind->final ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
+/// Compute that the run's trainings took, in steps of the plan at batch 2.
+double spent_effort(const SearchSetup& setup) {
+  double spent = 0;
+  std::map<std::int64_t, std::int64_t> steps;  // done, by trial
+  for (const Trial& trial : setup.database->trials()) {
+    steps[trial.id] = trial.evaluation.steps;
+    if (trial.evaluation.steps == 0) continue;
+    const std::int64_t before = steps[trial_request(trial).continues];
+    spent += static_cast<double>(trial.evaluation.steps - before) *
+             setup.evaluator->describe(trial.genotype).relative_cost;
+  }
+  return spent;
+}
+
+/// The same of one training in all.
+double effort_of(const SearchSetup& setup, const Trial& trial) {
+  if (trial.evaluation.steps == 0 || trial.purpose != TrialPurpose::Search) return 0;
+  return static_cast<double>(trial.evaluation.steps) *
+         setup.evaluator->describe(trial.genotype).relative_cost;
+}
+
+/// Mean foreground Dice of each case that scored a trial, NaN where a case has none.
+std::vector<double> case_scores(const Evaluation& evaluation) {
+  if (evaluation.details.empty() || evaluation.status != TrialStatus::Done) return {};
+  const Json details = parse_json(evaluation.details, "details of a trial");
+  const JsonReader reader(details, "details of a trial");
+  if (!reader.has("cases")) return {};
+  std::vector<double> scores;
+  for (std::size_t i = 0; i < reader.at("cases").size(); ++i) {
+    const JsonReader classes = reader.at("cases").at(i).at("classes");
+    double sum = 0;
+    std::int64_t known = 0;
+    for (std::size_t k = 0; k < classes.size(); ++k) {
+      const JsonReader one = classes.at(k);
+      if (!one.has("dice") || one.at("dice").json().is_null()) continue;
+      sum += one.at("dice").number();
+      ++known;
+    }
+    scores.push_back(known > 0 ? sum / static_cast<double>(known) : NAN);
+  }
+  return scores;
+}
+
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   const StageSpec& stage = setup.recipe.stages[index];
   if (auto record = setup.database->stage(stage.name)) return *record;
   searched_groups(*setup.space, stage);  // refuses what the space does not have
   Probe probe;
-  double candidate_seconds = 0;
+  double candidate_seconds = 0, spent = setup.clock();
   std::optional<Probe> start;
+  if (setup.budget.effort > 0) spent = spent_effort(setup);
   if (setup.budget.has_clock()) {
     probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
     if (!stage.kind->counts_with_baseline) {
@@ -130,8 +179,8 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   record.name = stage.name;
   record.status = "running";
   record.started = setup.clock();
-  record.budget = stage_budget(
-      setup.recipe, index, setup.budget, record.started, probe, candidate_seconds, start);
+  record.budget =
+      stage_budget(setup.recipe, index, setup.budget, spent, probe, candidate_seconds, start);
   setup.database->start_stage(record);
   return record;
 }
@@ -153,6 +202,67 @@ std::int64_t source_of(const ResultsDb& database, const std::string& stage, cons
   return source;
 }
 
+/// Of a proposal of the stage, its row.
+const Trial& row_of(const std::vector<Trial>& rows, std::int64_t proposal) {
+  const auto found = std::ranges::find(rows, proposal, &Trial::proposal);
+  NAS_CHECK_KIND(Internal,
+                 found != rows.end() && found->status == TrialStatus::Done,
+                 "proposal ",
+                 proposal,
+                 " cannot be continued: it has no finished training");
+  return *found;
+}
+
+/// The training that chose `genotype` in the last search stage whose trainings can be continued and
+/// whose winner it was; nullopt where the final one starts anew.
+std::optional<Trial> training_to_continue(const SearchSetup& setup, const Genotype& genotype) {
+  std::optional<Trial> found;
+  for (const StageSpec& stage : setup.recipe.stages) {
+    if (stage.kind->final) break;
+    if (!stage.kind->continues) continue;
+    for (const Trial& trial : setup.database->trials(stage.name)) {
+      const bool longer = !found || trial.evaluation.steps > found->evaluation.steps;
+      if (trial.status == TrialStatus::Done && trial.genotype == genotype && longer &&
+          std::filesystem::exists(RunFolder::checkpoint(setup.folder / trial.checkpoint))) {
+        found = trial;
+      }
+    }
+  }
+  return found;
+}
+
+/// Steps and request of a trial that is counted in effort, or that continues another.
+void count_trial(const SearchSetup& setup,
+                 const StageSpec& stage,
+                 const StageBudget& budget,
+                 const Proposal& proposal,
+                 const TrialCost& cost,
+                 const std::vector<Trial>& rows,
+                 Trial& trial) {
+  TrialRequest request;
+  std::int64_t done = 0;
+  const auto go_on = [&](const Trial& before) {
+    request = trial_request(before);
+    request.continues = before.id;
+    done = before.evaluation.steps;
+  };
+  if (stage.kind->continues) {
+    request.horizon_steps =
+        std::max<std::int64_t>(1, static_cast<std::int64_t>(budget.horizon / cost.relative_cost));
+    if (proposal.continues >= 0) go_on(row_of(rows, proposal.continues));
+  } else if (stage.kind->final) {
+    if (const auto before = training_to_continue(setup, proposal.genotype)) go_on(*before);
+    request.all_cases = proposal.all_cases;
+  }
+  trial.request = to_text(request);
+  if (budget.effort > 0) {
+    const double paid = budget.effort * proposal.share / cost.relative_cost;
+    trial.steps = done + std::max<std::int64_t>(1, static_cast<std::int64_t>(paid + 1e-6));
+  } else if (trial.steps > 0) {
+    trial.steps = std::max(trial.steps, done + 1);  // a final training has its steps in all
+  }
+}
+
 /// Turns proposals into rows. A genotype that cannot be built is a row too: it fails when it is
 /// evaluated.
 std::vector<Trial> make_trials(const SearchSetup& setup,
@@ -160,6 +270,9 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
                                const StageRecord& record,
                                const std::vector<Proposal>& proposals) {
   std::vector<Trial> trials;
+  const bool counted = stage.kind->continues || stage.kind->final || record.budget.effort > 0;
+  const std::vector<Trial> rows =
+      stage.kind->continues ? setup.database->trials(stage.name) : std::vector<Trial>{};
   for (const Proposal& proposal : proposals) {
     Trial trial;
     trial.stage = stage.name;
@@ -189,6 +302,11 @@ std::vector<Trial> make_trials(const SearchSetup& setup,
       trial.parameters = cost.parameters;
       trial.macs = cost.macs;
       trial.memory_bytes = cost.memory_bytes;
+      const bool trains =
+          trial.purpose == TrialPurpose::Search || trial.purpose == TrialPurpose::Retrain;
+      if (counted && trains && cost.relative_cost > 0) {
+        count_trial(setup, stage, record.budget, proposal, cost, rows, trial);
+      }
     } catch (const Error&) {
       trial.graph_id = "";
     }
@@ -211,6 +329,8 @@ void fix_trial(const SearchSetup& setup, const StageRecord& record, Trial& trial
     const double fair = record.budget.seconds * trial.share;
     const double left = record.budget.ends_at - setup.clock();
     trial.seconds_limit = std::max(0.5 * fair, std::min(fair, left));
+    // Steps are fixed already: the clock only says when the stage must end.
+    if (trial.steps > 0) trial.seconds_limit = std::max(1.0, left);
   }
   const TrialPlan plan = setup.evaluator->plan(trial);
   store_measured(setup);
@@ -266,6 +386,24 @@ std::vector<Evaluation> evaluate(const SearchSetup& setup,
     failed.message = error.what();
     return std::vector<Evaluation>(trials.size(), failed);
   }
+}
+
+/// Checkpoints that nobody will go on from are removed.
+void drop_checkpoints(const SearchSetup& setup,
+                      const StageSpec& stage,
+                      const std::function<bool(const Trial&)>& keep) {
+  if (!stage.kind->continues) return;
+  for (const Trial& trial : setup.database->trials(stage.name)) {
+    if (trial.status == TrialStatus::Running || trial.status == TrialStatus::Queued) continue;
+    if (keep(trial)) continue;
+    std::error_code ignored;
+    std::filesystem::remove(RunFolder::checkpoint(setup.folder / trial.checkpoint), ignored);
+  }
+}
+
+/// Whether a stage with a clock has no time left to begin another trial.
+bool time_is_over(const SearchSetup& setup, const StageSpec& stage, const StageRecord& record) {
+  return setup.budget.has_clock() && !stage.kind->final && setup.clock() >= record.budget.ends_at;
 }
 
 /// A failed final training is survived as long as another one gives a network.
@@ -335,6 +473,13 @@ SearchEnd run_search(const SearchSetup& setup) {
           db.finish(trial->id, stopped, setup.clock());
           return SearchEnd::Stopped;
         }
+        if (time_is_over(setup, stage, record) && db.best_trial(stage.name)) {
+          Evaluation late;
+          late.status = TrialStatus::Timeout;
+          late.message = "not begun: the stage's time was over";
+          db.finish(trial->id, late, setup.clock());
+          continue;
+        }
         std::vector<Trial> batch{*trial};
         for (const std::int64_t wanted = setup.evaluator->batch_size(*trial);
              static_cast<std::int64_t>(batch.size()) < wanted;) {
@@ -377,11 +522,18 @@ SearchEnd run_search(const SearchSetup& setup) {
                               trial.id,
                               trial.evaluation.decoded,
                               trial.evaluation.steps,
-                              trial.evaluation.how});
+                              trial.evaluation.how,
+                              effort_of(setup, trial),
+                              case_scores(trial.evaluation)});
           ids.push_back(trial.id);
         }
         strategy->tell(outcomes);
+        if (time_is_over(setup, stage, record)) strategy->close();
         db.mark_told(stage.name, ids, strategy->save());
+        const std::vector<std::int64_t> resting = strategy->resting();
+        drop_checkpoints(setup, stage, [&](const Trial& trial) {
+          return std::ranges::find(resting, trial.proposal) != resting.end();
+        });
       }
       if (strategy->finished()) break;
       const std::vector<Proposal> proposals = strategy->ask(kAsk);
@@ -394,6 +546,11 @@ SearchEnd run_search(const SearchSetup& setup) {
     }
     if (stage.kind->final) check_any_retrained(*setup.space, db.trials(stage.name));
     const Winner winner = strategy->winner();
+    drop_checkpoints(setup, stage, [&](const Trial& trial) {
+      const auto last = training_to_continue(setup, winner.genotype);
+      const auto plan = training_to_continue(setup, setup.space->baseline());
+      return (last && last->id == trial.id) || (plan && plan->id == trial.id);
+    });
     db.end_stage(stage.name, setup.clock(), winner, strategy->story());
     if (winner.found) {
       db.add_event(

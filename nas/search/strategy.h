@@ -28,6 +28,7 @@ struct Proposal {
   /// Number of the stage's proposal whose training goes on; -1: a training of its own. `share` is
   /// what comes on top; the outcome's steps and effort are those of the whole training.
   std::int64_t continues = -1;
+  bool all_cases = false;  // of a final training: learns from the inner validation cases too
   bool operator==(const Proposal&) const = default;
 };
 

@@ -38,6 +38,8 @@ struct StrategyKind {
   /// Final trainings on all training cases, scored on the held-out ones: the last stage of every
   /// recipe, and no other.
   bool final = false;
+  bool continues = false;  // its trainings are continued (Proposal::continues), and its trials are
+                           // counted in effort whatever the budget is in
   bool needs_super_network = false;      // of the space
   bool may_end_early = false;            // what it does not spend goes to the final trainings
   bool may_be_control = true;            // trains networks on their own

@@ -37,6 +37,7 @@
 #include "training/model/norm_act.h"
 #include "training/model/weights.h"
 #include "training/settings/options.h"
+#include "training/settings/schedule.h"
 #include "training/train_evaluator.h"
 #include "training/trial_run.h"
 
@@ -347,6 +348,82 @@ TEST(TrainOptionsTest, SchedulesStartAndEndWhereTheyShould) {
   EXPECT_NEAR(scheduled_average_decay(options, 100000), 0.99, 1e-12);
 }
 
+TEST(TrainOptionsTest, AStableScheduleFallsFromWhereItIsToldTo) {
+  TrainOptions options;
+  options.steps = 100;
+  options.learning_rate = 0.1;
+  set_wsd(options);
+  EXPECT_EQ(options.warmup_steps, 5);
+  EXPECT_EQ(options.decay_start, 75);
+  EXPECT_NEAR(scheduled_learning_rate(options, 0), 0.02, 1e-12);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(options, 74), 0.1);
+  EXPECT_NEAR(scheduled_learning_rate(options, 81), 0.1 * (1 - std::sqrt(6.0 / 25)), 1e-12);
+  EXPECT_NEAR(scheduled_learning_rate(options, 100), 0, 1e-12);
+  const TrainOptions paused = paused_at(options, 40);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paused, 39), 0.1) << "not finished";
+  EXPECT_EQ(continuation_identity(paused), continuation_identity(options));
+  const TrainOptions late = finished_at(options, 80, 70);
+  EXPECT_EQ(late.decay_start, 70) << "what is done stays";
+  options.average_decay = 0.999;
+  EXPECT_EQ(scheduled_average_decay(paused_at(options, 40), 30),
+            scheduled_average_decay(options, 30));
+  TrainOptions cosine = options;
+  cosine.schedule = "cosine";
+  EXPECT_FALSE(can_continue(cosine));
+  EXPECT_NE(continuation_identity(cosine), continuation_identity(paused_at(cosine, 40)));
+  // Another number of steps in a file ends as the planned one does.
+  EXPECT_EQ(train_options_from_json(Json{{"steps", 200}}, "test", options).decay_start, 150);
+}
+
+/// Trains on a clock of its own: step i takes seconds(i).
+TrainOptions paced(double budget, const std::function<double(std::int64_t)>& seconds, double* end) {
+  TrainOptions options;
+  options.learning_rate = 1;
+  options.steps = 100;
+  set_wsd(options);
+  options = paused_at(options, 100);
+  Pace pace;
+  double now = 0;
+  std::int64_t done = 0;
+  while (done < options.steps) {
+    now += seconds(done);
+    pace.add(seconds(done));
+    ++done;
+    if (!pace.decide(options, done, budget - now) && done >= options.steps &&
+        options.decay_start >= options.steps) {
+      options = paused_at(options, 2 * options.steps);
+    }
+  }
+  *end = now;
+  return options;
+}
+
+TEST(PaceTest, TheClockDecidesOnlyWhenToStop) {
+  double end = 0;
+  // Faster or slower than was expected: the whole time is used, a quarter of it for the decay.
+  for (const double step : {0.1, 1.0, 3.0}) {
+    const TrainOptions options = paced(
+        100, [&](std::int64_t) { return step; }, &end);
+    EXPECT_LE(end, 100);
+    EXPECT_GT(end, 90) << step;
+    const double share = static_cast<double>(options.steps - options.decay_start) /
+                         static_cast<double>(options.steps);
+    EXPECT_NEAR(share, kDecayShare, 0.05) << step;
+    EXPECT_NEAR(scheduled_learning_rate(options, options.steps), 0, 1e-12);
+  }
+  // A machine that is busy for the middle third of the time, or from the decay on for good.
+  paced(
+      300, [&](std::int64_t i) { return i >= 100 && i < 150 ? 2.0 : 1.0; }, &end);
+  EXPECT_LE(end, 300);
+  EXPECT_GT(end, 240);
+  const TrainOptions slow = paced(
+      100, [](std::int64_t i) { return i > 80 ? 3.0 : 1.0; }, &end);
+  EXPECT_LE(end, 103);
+  EXPECT_GT(slow.decay_from, 0) << "the decay was shortened and went on from where it was";
+  EXPECT_NEAR(scheduled_learning_rate(slow, slow.steps), 0, 1e-12);
+  EXPECT_LT(scheduled_learning_rate(slow, slow.decay_start), 1);
+}
+
 /// A plan of the size of Task04 (small patch) or of a large abdominal task.
 Configuration planned(bool small) {
   Configuration plan;
@@ -362,7 +439,9 @@ TEST(ScheduleRule, ShortBudgetsGetMuonAndLongOnesNnunetsRecipeOnTwoDataSets) {
 
   const TrainOptions minutes = plan_training(planned(true), 156, {.seconds = 400}, small_step);
   EXPECT_EQ(minutes.optimizer, "muon");
-  EXPECT_EQ(minutes.schedule, "cosine");
+  EXPECT_EQ(minutes.schedule, "wsd");
+  EXPECT_EQ(minutes.decay_start, 750);
+  EXPECT_EQ(minutes.warmup_steps, 50);
   EXPECT_EQ(minutes.batch, 2);
   EXPECT_EQ(minutes.steps, 1000);
   EXPECT_FALSE(minutes.mirror);
@@ -497,7 +576,7 @@ TEST(Optimizers, WeightAverageIsTheExponentialMean) {
     average.update(0.75);
     expected = 0.75 * expected + 0.25 * value;
   }
-  average.copy_to_parameters();
+  average.swap();
   EXPECT_NEAR(w[0].item<double>(), expected, 1e-6);
 }
 
@@ -616,6 +695,90 @@ TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
                    small_training(8),
                    test::quiet_files(folder / "adamw")),
                Error);
+}
+
+/// A training with averaged weights whose end is open.
+TrainOptions open_ended(std::int64_t steps) {
+  TrainOptions options = small_training(steps);
+  options.optimizer = "muon";
+  options.average_decay = kAverageDecay;
+  set_wsd(options);
+  options.warmup_steps = 2;
+  return paused_at(options, steps);
+}
+
+TEST(TrainerTest, PausedScoredAndContinuedEqualsTheStraightRunBitForBit) {
+  const test::TempFolder folder;
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
+  const TrainOptions whole = finished_at(open_ended(12), 12);
+  GraphModule straight(small_unet(), 1);
+  const FitReport expected =
+      fit(straight, phantom.cache, phantom.ids, whole, test::quiet_files({}));
+  EXPECT_NEAR(expected.learning_rate, 0, 1e-12);
+
+  // In one process: pauses, with a look at the averaged weights in each.
+  const FitFiles quiet = test::quiet_files({});
+  GraphModule paused(small_unet(), 1);
+  const auto trainer = make_trainer(paused, phantom.cache, phantom.ids, open_ended(3));
+  for (const std::int64_t step : {1, 4, 5, 9}) {
+    trainer->run_until(step, quiet);
+    const auto before = weights_of(paused);
+    {
+      const Trainer::Scored scored(*trainer);
+      EXPECT_NE(weights_of(paused), before) << "averaged";
+      EXPECT_FALSE(paused->is_training());
+    }
+    EXPECT_EQ(weights_of(paused), before);
+  }
+  trainer->end_as(whole);
+  EXPECT_EQ(trainer->run_until(12, quiet).losses, expected.losses);
+  trainer->deliver();
+  EXPECT_EQ(weights_of(paused), weights_of(straight));
+
+  // In a process and folder of its own for every part, as the rungs of a race.
+  std::filesystem::path last;
+  GraphModule network(small_unet(), 4711);
+  for (const std::int64_t step : {2, 3, 9, 12}) {
+    FitFiles files = test::quiet_files(folder / std::to_string(step));
+    files.continues = last.empty() ? last : last / "checkpoint.pt";
+    network = GraphModule(small_unet(), last.empty() ? 1 : 4711);
+    const TrainOptions part = step == 12 ? whole : paused_at(whole, step);
+    EXPECT_EQ(fit(network, phantom.cache, phantom.ids, part, files).steps, step);
+    last = files.folder;
+  }
+  EXPECT_EQ(weights_of(network), weights_of(straight));
+
+  // It may go on with other cases, not as another training.
+  FitFiles files = test::quiet_files(folder / "more");
+  files.continues = folder / "9/checkpoint.pt";
+  GraphModule more(small_unet(), 1);
+  EXPECT_EQ(fit(more, phantom.cache, {phantom.ids[0]}, whole, files).steps, 12);
+  TrainOptions other = whole;
+  other.learning_rate *= 2;
+  files.folder = folder / "other";
+  EXPECT_THROW(fit(more, phantom.cache, phantom.ids, other, files), Error);
+}
+
+TEST(TrainerTest, AClockEndsTheTrainingWithItsRateAtZeroAlsoAfterAResume) {
+  const test::TempFolder folder;
+  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
+  double now = 0;
+  FitHooks hooks;
+  hooks.seconds_left = [&] { return 20 - now; };
+  hooks.after_step = [&](const StepInfo&) { now += 1; };
+  int polls = 0;
+  hooks.should_stop = [&] { return ++polls == 10; };
+  GraphModule network(small_unet(), 1);
+  // Steps take no time in truth, so the pace never begins the decay: the clock is the hook's alone.
+  FitReport report = fit(
+      network, phantom.cache, phantom.ids, open_ended(4), test::quiet_files(folder / "run"), hooks);
+  EXPECT_EQ(report.status, "stopped");
+  GraphModule second(small_unet(), 1);
+  report = fit(
+      second, phantom.cache, phantom.ids, open_ended(4), test::quiet_files(folder / "run"), hooks);
+  EXPECT_EQ(report.status, "done");
+  EXPECT_EQ(report.steps, report.planned_steps);
+  EXPECT_NEAR(report.learning_rate, 0, 1e-12);
 }
 
 /// Two convolutions without padding: the output is the patch without two voxels at each side.

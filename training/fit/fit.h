@@ -31,12 +31,12 @@ struct FitHooks {
 };
 
 struct FitReport {
-  std::string status;        // "done", "stopped", "nan"
-  std::int64_t steps = 0;    // done in total, resumed ones included
+  std::string status;              // "done", "stopped", "nan"
+  std::int64_t steps = 0;          // done in total, resumed ones included
   std::int64_t planned_steps = 0;  // where it ends; as fixed by the clock where that decides
   double learning_rate = 0;        // of the next step: 0 once a decay is complete
-  std::int64_t skipped = 0;  // steps whose gradients were not finite
-  double seconds = 0;        // of this call
+  std::int64_t skipped = 0;        // steps whose gradients were not finite
+  double seconds = 0;              // of this call
   double wait_seconds = 0;
   std::vector<double> losses;  // one per step of the whole training, resumed ones included
 };
@@ -45,8 +45,9 @@ struct FitReport {
 struct FitFiles {
   std::filesystem::path folder;     // checkpoint.pt lies here; empty: no checkpoint
   double checkpoint_seconds = 300;  // between checkpoints
-  std::filesystem::path continues;  // checkpoint of a training that this one goes on from, if it has
-                                    // none of its own; the cases may be others
+  std::filesystem::path
+      continues;            // checkpoint of a training that this one goes on from, if it has
+                            // none of its own; the cases may be others
   bool resume = true;       // continue from an existing checkpoint with equal options (else Error)
   bool tensorboard = true;  // event file in folder
   bool show_progress = true;

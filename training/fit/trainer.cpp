@@ -22,8 +22,9 @@ namespace {
 /// What the clock decides on the way.
 std::string ending_of(const TrainOptions& options) {
   return Json{{"steps", options.steps},
-          {"decay_start", options.decay_start},
-          {"decay_from", options.decay_from}}.dump();
+              {"decay_start", options.decay_start},
+              {"decay_from", options.decay_from}}
+      .dump();
 }
 
 }  // namespace
@@ -59,9 +60,7 @@ void Trainer::save(const std::filesystem::path& checkpoint, const FitHooks& hook
                     .ending = hooks.seconds_left ? ending_of(options_) : ""});
 }
 
-void Trainer::load(const std::filesystem::path& checkpoint,
-                   bool same_data,
-                   const FitHooks& hooks) {
+void Trainer::load(const std::filesystem::path& checkpoint, bool same_data, const FitHooks& hooks) {
   CheckpointRecord stored = read_checkpoint(checkpoint, step_.state(), identity(same_data));
   report_.steps = stored.steps;
   report_.skipped = stored.skipped;

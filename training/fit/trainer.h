@@ -22,7 +22,10 @@ class Trainer {
   /// \param network borrowed, as is what `source` refers to.
   /// \param source of batches; sample s of step i must be a function of (i, s) alone.
   /// \param cases names the data; a checkpoint must agree in it.
-  Trainer(GraphModule& network, MakeSource source, const TrainOptions& options, std::string cases = {});
+  Trainer(GraphModule& network,
+          MakeSource source,
+          const TrainOptions& options,
+          std::string cases = {});
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
@@ -30,7 +33,9 @@ class Trainer {
   /// (FitReport::status of report()). The network then holds the weights that are trained.
   /// \param files only what is shown and logged; checkpoints are written where
   /// files.checkpoint_seconds have passed and files.folder is given.
-  const FitReport& run_until(std::int64_t step, const FitFiles& files = {}, const FitHooks& hooks = {});
+  const FitReport& run_until(std::int64_t step,
+                             const FitFiles& files = {},
+                             const FitHooks& hooks = {});
 
   /// How the training ends; only "wsd" leaves it open, and only what is not yet done may change.
   void end_as(const TrainOptions& options);
@@ -42,7 +47,9 @@ class Trainer {
   void save(const std::filesystem::path& checkpoint, const FitHooks& hooks = {}) const;
   /// \param same_data whether `cases` must agree too; not where a training goes on with other
   /// cases. \throws Error(Input) naming the file.
-  void load(const std::filesystem::path& checkpoint, bool same_data = true, const FitHooks& hooks = {});
+  void load(const std::filesystem::path& checkpoint,
+            bool same_data = true,
+            const FitHooks& hooks = {});
 
   /// While this lives the network holds what would be delivered now, and is in evaluation mode: the
   /// averaged weights where there are any.

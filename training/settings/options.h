@@ -23,13 +23,14 @@ struct TrainOptions {
   double momentum = 0.99;  // SGD, Muon
   double weight_decay =
       3e-5;  // SGD: added to the gradient; else decoupled, and not on biases and norms
-  std::string schedule = "poly";      // "poly" (power 0.9), "cosine" (to 0), "constant", "wsd" (warm-up,
-                                      // stable, decay: constant, from decay_start on to 0)
-  double warmup_fraction = 0;         // share of the steps with a linear rise, [0, 1)
-  std::int64_t warmup_steps = 0;      // the same in steps ("wsd", whose end is open)
-  std::int64_t decay_start = 0;       // "wsd": step from which on the rate falls; >= steps: it does not
-  double decay_from = 0;              // "wsd": progress of the decay at decay_start, [0, 1)
-  double clip_norm = 12;              // gradient norm; 0: none
+  std::string schedule =
+      "poly";                  // "poly" (power 0.9), "cosine" (to 0), "constant", "wsd" (warm-up,
+                               // stable, decay: constant, from decay_start on to 0)
+  double warmup_fraction = 0;  // share of the steps with a linear rise, [0, 1)
+  std::int64_t warmup_steps = 0;  // the same in steps ("wsd", whose end is open)
+  std::int64_t decay_start = 0;   // "wsd": step from which on the rate falls; >= steps: it does not
+  double decay_from = 0;          // "wsd": progress of the decay at decay_start, [0, 1)
+  double clip_norm = 12;          // gradient norm; 0: none
   double foreground_fraction = 0.33;  // share of patches centred on a labelled voxel, [0, 1]
   double augmentation = 1;            // strength: 0 none, 1 nnU-Net's list and probabilities
   bool mirror = true;                 // mirroring as an augmentation

@@ -24,7 +24,7 @@ double scheduled_average_decay(const TrainOptions& options, std::int64_t step);
 /// Share of a "wsd" training over which its rate falls (1 - square root of the progress).
 constexpr double kDecayShare = 0.25;
 constexpr double kAverageSpan = 20;
-constexpr double kAverageDecay = 0.999;  // of "wsd", at most
+constexpr double kAverageDecay = 0.999;   // of "wsd", at most
 constexpr std::int64_t kMostWarmup = 50;  // steps
 
 /// "wsd" over options.steps, decay included.
