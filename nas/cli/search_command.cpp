@@ -57,6 +57,9 @@ std::string command_of(const Arguments& a) {
   }
   if (job.recipe != plain.recipe) out << " --recipe " << quoted(job.recipe);
   if (!job.space.empty()) out << " --space " << quoted(job.space);
+  if (!job.goal.empty()) out << " --goal " << job.goal;
+  if (job.margin) out << " --margin " << *job.margin;
+  if (!job.compare.empty()) out << " --compare " << job.compare;
   if (!a.control.empty()) out << " --control " << a.control;
   if (!a.search.empty()) out << " --search " << a.search;
   for (const auto& [option, text] : {std::pair("--max-params", &a.max_parameters),
@@ -168,8 +171,20 @@ Command search_command() {
             ->capture_default_str();
         app.add_option("--recipe",
                        a->job.recipe,
-                       "random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
+                       "auto, random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
             ->capture_default_str();
+        app.add_option("--goal",
+                       a->job.goal,
+                       "What to deliver: the best network, or the smallest or fastest that is not "
+                       "worse than the best by more than --margin")
+            ->check(CLI::IsMember({"best", "smallest", "fastest"}));
+        app.add_option("--margin", a->job.margin, "Of --goal, in Dice (default 0.005)")
+            ->check(CLI::Range(0.0, 1.0));
+        app.add_option("--compare",
+                       a->job.compare,
+                       "Train the planned network to the same compute too, for a paired comparison: "
+                       "yes, no, or auto (where that costs less than 0.001 Dice)")
+            ->check(CLI::IsMember({"yes", "no", "auto"}));
         app.add_option("--space", a->job.space, "Search space instead of the recipe's");
         app.add_option("--control", a->control, "Retrain the best of a search of the same cost too")
             ->check(CLI::IsMember({"random"}));

@@ -227,6 +227,19 @@ Recipe effective_recipe(const SearchJobOptions& options) {
   replace(recipe.limits.max_memory_bytes, options.limits.max_memory_bytes);
   replace(recipe.limits.max_step_seconds, options.limits.max_step_seconds);
   replace(recipe.limits.parameters_of_plan, options.limits.parameters_of_plan);
+  bool raced = false;
+  for (StageSpec& stage : recipe.stages) {
+    if (!options.compare.empty() && stage.kind->final) stage.set("compare", options.compare);
+    if (!stage.kind->continues) continue;
+    raced = true;
+    if (!options.goal.empty()) stage.set("goal", options.goal);
+    if (options.margin) stage.set("margin", *options.margin);
+  }
+  NAS_CHECK_KIND(Usage,
+                 raced || (options.goal.empty() && !options.margin),
+                 "--goal and --margin are of a race; recipe ",
+                 recipe.name,
+                 " has none (auto has)");
   if (options.search_training) add_training_search(recipe);
   if (options.random_control) add_random_control(recipe);
   return recipe;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "nas/core/json.h"
@@ -23,6 +24,9 @@ struct SearchJobOptions {
   std::string space;              // instead of the recipe's; "": as the recipe says
   std::int64_t trials = 0;        // of the first search stage's first rung; 0: as the recipe says
   Limits limits;                  // each that is set replaces the recipe's
+  std::string goal;               // of races: "best", "smallest", "fastest"; "": as the recipe says
+  std::optional<double> margin;   // of such a goal (Dice)
+  std::string compare;            // whether the plan is trained to the end too: "yes", "no", "auto"
   bool random_control = false;    // add_random_control
   bool search_training = false;   // add_training_search
   std::uint64_t seed = 1;

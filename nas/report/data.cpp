@@ -175,8 +175,8 @@ std::string verdict_sentence(const Json& data) {
   if (has_best) {
     return concat_text("The searched network reaches a mean Dice of ",
                        score,
-                       " on the held-out cases; the planned baseline has not finished, so there is "
-                       "nothing to compare.");
+                       " on the held-out cases. The planned baseline was not trained to the end "
+                       "(--compare yes does that), so there is nothing to compare.");
   }
   if (data.at("best_is_baseline").get<bool>()) {
     return concat_text(

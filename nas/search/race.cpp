@@ -585,6 +585,7 @@ const StrategyKind& race_kind() {
                   word_option("goal", "best", {"best", "smallest", "fastest"}),
                   number_option("margin", 0.005, {.low = 0, .high = 1}),
                   number_option("confidence", 0.9, {.low = 0.5, .high = 1, .high_open = true})},
+      .continues = true,
       .may_end_early = true,
       .counts_with_baseline = true,
       .measures_step_time = [](const StageSpec& stage) { return stage.word("goal") == "fastest"; },

@@ -26,7 +26,7 @@ using sqlite::Transaction;
 constexpr int kApplicationId = 0x764e4153;  // "vNAS"
 constexpr std::size_t kShown = 64;          // of a wrong value in a message
 const std::vector<std::string> kFinalRoles = {"best", "baseline", "control"};
-const std::vector<std::string> kSearchRoles = {"", "baseline", "decoded"};
+constexpr std::size_t kLongestName = 100;  // of a contestant
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE run (
@@ -109,11 +109,16 @@ auto in_row(const std::string& where, Read&& read) {
   }
 }
 
-/// Folders are named by the label of a final training: only the known roles.
+/// Folders are named by the label of a final training: only the known roles. Others name a
+/// contestant for people.
 void check_label(const Trial& trial, const std::string& where) {
-  const bool final = trial.purpose == TrialPurpose::Retrain;
-  const std::vector<std::string>& known = final ? kFinalRoles : kSearchRoles;
-  if (std::ranges::find(known, trial.label) != known.end()) return;
+  const std::vector<std::string>& known = kFinalRoles;
+  if (trial.purpose == TrialPurpose::Retrain) {
+    if (std::ranges::find(known, trial.label) != known.end()) return;
+  } else if (trial.label.size() <= kLongestName &&
+             std::ranges::none_of(trial.label, [](unsigned char c) { return c < ' '; })) {
+    return;
+  }
   std::string words;
   for (const std::string& role : known) words += (words.empty() ? "\"" : ", \"") + role + "\"";
   fail(ErrorKind::Input,
