@@ -812,11 +812,39 @@ TEST(ResultsDb, RefusesWhatIsNotAnIntactDatabaseOfThisVersion) {
   };
   change("PRAGMA user_version = 99");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }),
-              HasSubstr("expected schema version 2, found 99"));
-  change("PRAGMA user_version = 2; ALTER TABLE trials RENAME COLUMN score TO points");
+              HasSubstr("expected schema version 2 or 3, found 99"));
+  change("PRAGMA user_version = 3; ALTER TABLE trials RENAME COLUMN score TO points");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("score"));
   change("PRAGMA application_id = 5");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("another program"));
+}
+
+TEST(ResultsDb, ReadsTheVersionBefore) {
+  TempFolder folder;
+  const auto file = folder / "r.sqlite";
+  {
+    ResultsDb db = ResultsDb::create(file, toy_run({.steps = 10}));
+    db.start_stage({.name = "search", .status = "running", .budget = {.steps = 10}});
+  }
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
+  EXPECT_EQ(sqlite3_exec(db,
+                         "ALTER TABLE run DROP COLUMN budget_effort;"
+                         "ALTER TABLE stages DROP COLUMN effort; ALTER TABLE stages DROP COLUMN horizon;"
+                         "PRAGMA user_version = 2",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  const std::string before = read_file(file, 1 << 24);
+  {
+    const ResultsDb old = ResultsDb::open_read_only(file);
+    EXPECT_EQ(old.run().budget, (Budget{.steps = 10}));
+    EXPECT_EQ(old.stage("search")->budget.steps, 10);
+    EXPECT_EQ(old.stage("search")->budget.effort, 0);
+  }
+  EXPECT_EQ(read_file(file, 1 << 24), before) << "looking changes nothing";
+  EXPECT_EQ(ResultsDb::open(file).stage("search")->budget.steps, 10);
+  EXPECT_EQ(ResultsDb::open(file).run().budget, (Budget{.steps = 10})) << "and once more";
 }
 
 TEST(ResultsDb, SurvivesTruncationAndBitFlipsWithAnError) {

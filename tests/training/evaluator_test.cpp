@@ -2,6 +2,9 @@
 // A whole search over a phantom with real trainings: select, search, retrain, compare, deliver;
 // killed and resumed.
 #include <gmock/gmock.h>
+#include <atomic>
+#include <map>
+#include <vector>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -18,6 +21,8 @@
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"
 #include "nas/core/threads.h"
+#include "nas/search/trial_request.h"
+#include "nas/core/stopwatch.h"
 #include "nas/jobs/search_job.h"
 #include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"
@@ -48,7 +53,7 @@ TEST(SearchCases, InnerValidationIsDrawnFromTheTrainingCasesAlone) {
   all.insert(cases.inner_validation.begin(), cases.inner_validation.end());
   EXPECT_EQ(all, std::set<std::string>(fold.train.begin(), fold.train.end()));
   EXPECT_EQ(cases.held_out, fold.val);
-  EXPECT_EQ(select_cases(fold, 0.5, 1).inner_validation.size(), 12u) << "scoring must stay cheap";
+  EXPECT_EQ(select_cases(fold, 0.5, 1).inner_validation.size(), 20u);
   EXPECT_EQ(select_cases(fold, 0.2, 1), cases);
   EXPECT_NE(select_cases(fold, 0.2, 2), cases);
   EXPECT_EQ(case_selection_from_json(to_json(cases), "test"), cases);
@@ -56,8 +61,26 @@ TEST(SearchCases, InnerValidationIsDrawnFromTheTrainingCasesAlone) {
   EXPECT_THROW(select_cases({{"a", "b"}, {}}, 0.2, 1), Error);
 }
 
-SearchJobOptions tiny_job(const std::filesystem::path& folder) {
+/// A race over trainings that are continued, where the folder has a file "race".
+SearchJobOptions tiny_race(const std::filesystem::path& folder) {
   SearchJobOptions job;
+  job.data = folder / "data";
+  job.run_folder = folder / "run";
+  job.budget.effort = 40;
+  job.recipe = "auto";
+  job.compare = "yes";
+  job.trials = 4;
+  job.threads = 2;
+  job.show_progress = false;
+  job.command = "voxnas search data --effort 40 -o run";
+  job.code_version = "test";
+  return job;
+}
+
+SearchJobOptions tiny_job(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / "race")) return tiny_race(folder);
+  SearchJobOptions job;
+  job.recipe = "random";
   job.data = folder / "data";
   job.run_folder = folder / "run";
   job.budget.steps = 4;
@@ -88,8 +111,8 @@ TEST(SearchJob, Child) {
   }
 }
 
-TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
-  test::TempFolder straight, killed;
+/// Runs the same job in two folders: once straight, once killed and stopped again and again.
+void run_straight_and_killed(const test::TempFolder& straight, const test::TempFolder& killed) {
   setenv("VOXNAS_DATA_CACHE", (straight / "cache").c_str(), 1);
   set_log_sink([](LogLevel, const std::string&) {});
   make_tiny_data(straight.path());
@@ -133,6 +156,99 @@ TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
   EXPECT_EQ(results_table(a), results_table(b));
   EXPECT_EQ(read_file(straight / "run" / "model" / "weights.safetensors", 1 << 28),
             read_file(killed / "run" / "model" / "weights.safetensors", 1 << 28));
+}
+
+TEST(SearchJob, ARaceOfContinuedTrainingsKilledInAnyStateEndsAsTheStraightOne) {
+  test::TempFolder straight, killed;
+  write_file_atomic(straight / "race", "");
+  write_file_atomic(killed / "race", "");
+  run_straight_and_killed(straight, killed);
+  const std::filesystem::path run = straight / "run";
+  const ResultsDb db = ResultsDb::open_read_only(run / "results.sqlite");
+  const std::vector<Trial> trials = db.trials();
+  std::map<std::int64_t, const Trial*> by_id;
+  std::int64_t continued = 0;
+  double spent = 0;
+  for (const Trial& trial : trials) {
+    by_id[trial.id] = &trial;
+    EXPECT_EQ(trial.status, TrialStatus::Done) << trial.evaluation.message;
+    const TrialRequest request = trial_request(trial);
+    std::int64_t before = 0;
+    if (request.continues > 0) {
+      ++continued;
+      before = by_id.at(request.continues)->evaluation.steps;
+      EXPECT_EQ(by_id.at(request.continues)->genotype, trial.genotype);
+      EXPECT_GT(trial.steps, before) << "goes on";
+    }
+    EXPECT_EQ(trial.evaluation.steps, trial.steps) << "every trial does its planned compute";
+    const double cost = static_cast<double>(trial.macs) / static_cast<double>(trials[0].macs);
+    spent += cost * static_cast<double>(trial.steps - before);
+    EXPECT_FALSE(trial.purpose == TrialPurpose::Retrain &&
+                 std::abs(trial.evaluation.metrics.at("learning_rate_at_end")) > 1e-12);
+  }
+  EXPECT_GE(continued, 3) << "rungs and final trainings";
+  EXPECT_GT(spent, 20);
+  EXPECT_LT(spent, 45) << "about the effort; here counted in multiply-adds";
+  EXPECT_TRUE(trial_request(trials.back()).all_cases);
+  // Checkpoints of losers are gone.
+  std::int64_t left = 0;
+  for (const Trial& trial : trials) {
+    left += std::filesystem::exists(run / trial.checkpoint / "checkpoint.pt");
+  }
+  EXPECT_LE(left, 2);
+  const Json data = report_data(run);
+  EXPECT_EQ(data.at("delivered"), db.stage("race")->winner.genotype == trials[0].genotype
+                                      ? "baseline" : "best");
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, OnABusyMachineEveryRankedTrialDidItsComputeAndTheCommandEndsInTime) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(folder.path());
+  SearchJobOptions job = tiny_race(folder.path());
+  constexpr double kSeconds = 30;
+  job.budget = {.seconds = kSeconds};
+  // Both cores are taken for the middle third.
+  std::atomic<bool> over = false;
+  std::vector<std::thread> burners;
+  const Stopwatch watch;
+  for (int i = 0; i < 2 * processor_count(); ++i) {
+    burners.emplace_back([&] {
+      volatile double x = 1;
+      while (!over && watch.seconds() < 2 * kSeconds / 3) {
+        if (watch.seconds() < kSeconds / 3) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        } else {
+          for (int k = 0; k < 100000; ++k) x = x * 1.0000001;
+        }
+      }
+    });
+  }
+  EXPECT_EQ(start_search(job), SearchEnd::Finished);
+  EXPECT_LT(watch.seconds(), 1.15 * kSeconds) << "a machine that stands still may take longer";
+  over = true;
+  for (std::thread& burner : burners) burner.join();
+  std::int64_t ranked = 0;
+  for (const Trial& trial : ResultsDb::open_read_only(folder / "run/results.sqlite").trials()) {
+    if (trial.status != TrialStatus::Done) continue;
+    if (trial.purpose == TrialPurpose::Search) {
+      ++ranked;
+      EXPECT_EQ(trial.evaluation.steps, trial.steps);
+    } else {
+      EXPECT_NEAR(trial.evaluation.metrics.at("learning_rate_at_end"), 0, 1e-12);
+      EXPECT_FALSE(trial.evaluation.metrics.contains("stopped_by_time"));
+    }
+  }
+  EXPECT_GE(ranked, 2);
+  set_log_sink(nullptr);
+}
+
+TEST(SearchJob, WholeSearchDeliversAModelAndKilledItEndsAlike) {
+  test::TempFolder straight, killed;
+  run_straight_and_killed(straight, killed);
+  const std::vector<Trial> a = ResultsDb::open(straight / "run" / "results.sqlite").trials();
 
   // What the straight run left behind.
   const std::filesystem::path run = straight / "run";
