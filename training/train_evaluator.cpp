@@ -204,9 +204,17 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
     // Settings are those of the whole training, wherever it is paused.
     options = plan_training(configuration, cases, {.steps = request.horizon_steps}, {}, base);
     options.batch = kSmallestBatch;
-    options = trial.purpose == TrialPurpose::Search
-                  ? paused_at(options, trial.steps)
-                  : finished_at(options, trial.steps, done_before(request));
+    const std::int64_t done = done_before(request);
+    if (trial.purpose == TrialPurpose::Search) {
+      options = paused_at(options, trial.steps);
+    } else if (trial.steps > 0) {
+      options = finished_at(options, trial.steps, done);
+    } else {  // the clock decides when the decay begins; until then this is what is expected
+      const double training =
+          (trial.seconds_limit - evaluation_seconds(trial.genotype, trial.purpose)) * kStepMargin;
+      const double more = training / step_seconds(trial.genotype, kSmallestBatch);
+      options = paused_at(options, done + std::max<std::int64_t>(1, std::llround(more)));
+    }
   } else if (trial.steps > 0) {
     options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
   } else {

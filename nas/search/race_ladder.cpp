@@ -13,6 +13,11 @@ constexpr double kGrowth = 2;       // from level to level
 // each of them less; tuned by experiments/curves.
 constexpr double kContestants = 1.2;  // times the root of the effort
 constexpr std::int64_t kMostContestants = 24;
+// With a clock: what a trial takes besides training and scoring, the part of the stage that all of
+// it may take, and trials for each contestant (continuations included).
+constexpr double kTrialSeconds = 0.2;
+constexpr double kScoringPart = 0.2;
+constexpr double kTrialsPerContestant = 2;
 constexpr double kUnknownEffort = 20;  // of each contestant, where no budget says anything
 
 std::int64_t contestants_for(double effort) {
@@ -52,6 +57,18 @@ StageBudget race_budget(const BudgetQuestion& question) {
     if (effort <= 0) effort = result.seconds / question.baseline.step_seconds;
   }
   result.trials = asked > 0 ? asked : contestants_for(effort);
+  if (question.has_clock) {
+    // Beginning and scoring take their time too: a part of the stage, and no training has it.
+    const double each = question.baseline.evaluation_seconds + kTrialSeconds;
+    const double most = kScoringPart * result.seconds / (each * kTrialsPerContestant);
+    if (asked == 0) {
+      result.trials =
+          std::clamp<std::int64_t>(static_cast<std::int64_t>(most), kFewestTrials, result.trials);
+    }
+    const double scoring = std::min(
+        0.5 * result.seconds, static_cast<double>(result.trials) * kTrialsPerContestant * each);
+    result.effort = effort * (1 - scoring / result.seconds);
+  }
   result.rungs = std::ssize(race_ladder(result).levels);
   return result;
 }

@@ -115,7 +115,8 @@ void check_label(const Trial& trial, const std::string& where) {
   const std::vector<std::string>& known = kFinalRoles;
   if (trial.purpose == TrialPurpose::Retrain) {
     if (std::ranges::find(known, trial.label) != known.end()) return;
-  } else if (trial.label.size() <= kLongestName &&
+  } else if (trial.label.size() <= kLongestName && trial.label != "best" &&
+             trial.label != "control" &&
              std::ranges::none_of(trial.label, [](unsigned char c) { return c < ' '; })) {
     return;
   }

@@ -824,16 +824,23 @@ TEST(ResultsDb, ReadsTheVersionBefore) {
   const auto file = folder / "r.sqlite";
   {
     ResultsDb db = ResultsDb::create(file, toy_run({.steps = 10}));
-    db.start_stage({.name = "search", .status = "running", .budget = {.steps = 10}});
+    StageRecord stage;
+    stage.name = "search";
+    stage.status = "running";
+    stage.budget.steps = 10;
+    db.start_stage(stage);
   }
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
-  EXPECT_EQ(sqlite3_exec(db,
-                         "ALTER TABLE run DROP COLUMN budget_effort;"
-                         "ALTER TABLE stages DROP COLUMN effort; ALTER TABLE stages DROP COLUMN horizon;"
-                         "PRAGMA user_version = 2",
-                         nullptr, nullptr, nullptr),
-            SQLITE_OK);
+  EXPECT_EQ(
+      sqlite3_exec(db,
+                   "ALTER TABLE run DROP COLUMN budget_effort;"
+                   "ALTER TABLE stages DROP COLUMN effort; ALTER TABLE stages DROP COLUMN horizon;"
+                   "PRAGMA user_version = 2",
+                   nullptr,
+                   nullptr,
+                   nullptr),
+      SQLITE_OK);
   sqlite3_close(db);
   const std::string before = read_file(file, 1 << 24);
   {
