@@ -40,8 +40,8 @@ namespace fs = std::filesystem;
 struct TrainRun {
   std::string data;
   int fold = 0;  // -1: all cases train
-  std::string configuration, planner, orientation;
-  bool accept_misaligned = false;
+  std::string configuration;
+  DataOptions how;
   double budget_seconds = 0;
   TrainOptions options;
   Json transfer;     // weights to start from, and how many fitted; null without
@@ -50,19 +50,18 @@ struct TrainRun {
 };
 
 Json to_json(const TrainRun& run) {
-  return {{"format", "voxnas.training"},
+  Json json{{"format", "voxnas.training"},
           {"version", 1},
           {"data", run.data},
           {"fold", run.fold},
           {"configuration", run.configuration},
-          {"planner", run.planner},
-          {"orientation", run.orientation},
-          {"accept_misaligned", run.accept_misaligned},
           {"budget_seconds", run.budget_seconds},
           {"options", to_json(run.options)},
           {"transfer", run.transfer},
           {"mirroring", run.mirroring},
           {"data_record", run.data_record}};
+  add_data_options(json, run.how);
+  return json;
 }
 
 TrainRun read_run(const fs::path& file) {
@@ -76,11 +75,7 @@ TrainRun read_run(const fs::path& file) {
   run.data = reader.at("data").text();
   run.fold = static_cast<int>(reader.at("fold").integer(-1, 1 << 20));
   run.configuration = reader.at("configuration").text();
-  run.planner = reader.at("planner").text();
-  if (reader.has("orientation")) run.orientation = reader.at("orientation").text();
-  if (reader.has("accept_misaligned")) {
-    run.accept_misaligned = reader.at("accept_misaligned").boolean();
-  }
+  run.how = data_options_from_json(reader);
   run.budget_seconds = reader.at("budget_seconds").number();
   run.options = train_options_from_json(reader.at("options").json(), file.string() + ": options");
   if (reader.has("transfer")) run.transfer = reader.at("transfer").json();
@@ -95,9 +90,7 @@ TrainRun new_run(const TrainJob& job) {
   run.data = fs::absolute(job.data).lexically_normal().string();
   run.fold = job.fold;
   run.configuration = job.configuration;
-  run.planner = job.planner;
-  run.orientation = job.orientation;
-  run.accept_misaligned = job.accept_misaligned;
+  run.how = job.how;
   run.budget_seconds = job.budget_seconds;
   if (job.weights) {
     const fs::path file = fs::absolute(fs::path(job.network) / "weights.safetensors");
@@ -129,9 +122,7 @@ Prepared prepare(const TrainRun& run, const TrainJob& job, const RunFolder& fold
   const PrepareOptions options{.data = run.data,
                                .fold = run.fold,
                                .configuration = run.configuration,
-                               .planner = run.planner,
-                               .orientation = run.orientation,
-                               .accept_misaligned = run.accept_misaligned,
+                               .how = run.how,
                                .threads = job.base.threads};
   std::optional<Fingerprint> known;
   if (job.resume && fs::exists(folder.fingerprint())) {

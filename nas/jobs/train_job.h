@@ -8,6 +8,7 @@
 
 #include "nas/core/json.h"
 #include "nas/imaging/metrics.h"
+#include "search_spaces/planned_unet/data_options.h"
 #include "training/settings/options.h"
 
 namespace nas {
@@ -22,9 +23,7 @@ struct TrainJob {
   std::string network;               // graph file; "": the planned network
   bool weights = false;  // start from the weights of the model folder `network` where shapes agree
   std::string configuration = "3d_fullres";
-  std::string planner = "default";
-  std::string orientation;               // axis codes that images are turned to; "": the commonest
-  bool accept_misaligned = false;        // as `DataSet::accept_misaligned`
+  DataOptions how;
   std::string options;                   // JSON text of training options that overrule the rule
   std::string options_name = "options";  // where they come from, for errors
   bool resume = false;  // take everything from the run folder and go on; `data`: where the data set

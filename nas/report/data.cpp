@@ -225,6 +225,7 @@ Json report_data(const std::filesystem::path& run_folder) {
                  {"text", to_text(run.budget)}}},
                {"recipe", parse_json(run.recipe_json, where)},
                {"data", part(setup, "data").is_object() ? part(setup, "data") : Json::object()},
+               {"accept_misaligned", setup.is_object() && setup.value("accept_misaligned", false)},
                {"cases", part(setup, "cases")},
                {"forecast", part(setup, "forecast")},
                {"fingerprint", fingerprint_summary(part(setup, "fingerprint"))}};

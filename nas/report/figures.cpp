@@ -30,6 +30,9 @@ constexpr const char* kRungColors[] = {"#9ecae1", "#4292c6", "#08519c", "#08306b
 
 // ---- pictures ----
 
+/// Axis codes (x y z) in which SliceOptions' axes 0, 1 and 2 cut axial, coronal, sagittal slices.
+constexpr const char* kPlaneOrientation = "RAS";
+
 struct PickedCase {
   std::string rank, id;
   double dice = 0;
@@ -251,13 +254,18 @@ void add_pictures(Html& page,
   }
   page.raw("</p>\n");
   try {
-    const DataSet set = open_data_set(data.at("data_folder").get<std::string>());
+    DataSet set = open_data_set(data.at("data_folder").get<std::string>());
+    set.accept_misaligned = data.value("accept_misaligned", false);
+    // Whatever axes a file has, D H W are the patient's: across D lie the axial slices.
+    set.orientation = kPlaneOrientation;
     for (const PickedCase& c : picked) {
       const CaseFiles& files = set.find(c.id);
       const Image image = read_case_image(set, files);
       const LabelMap reference = read_case_label(set, files);
-      const LabelMap prediction =
+      LabelMap prediction =
           read_nifti_label(RunFolder(run_folder).predictions(label) / (c.id + ".nii.gz"));
+      const Turn turn = turn_to(prediction.geometry, kPlaneOrientation);
+      prediction = turned(std::move(prediction), turn);
       std::string caption = concat_text(c.rank, ": ", c.id, ", mean Dice ", fixed(c.dice, 4));
       for (const Json& k : *c.classes)
         caption += concat_text(", ", text_or(k, "label"), " ", fixed(number_or(k, "dice", NAN), 4));

@@ -18,8 +18,8 @@ std::string scatter_svg(const Json& comparison);
 /// The differences in order of size, and their mean with its interval.
 std::string difference_svg(const Json& comparison);
 
-/// Worst, median and best held-out case of the delivered network in three planes; a note where the
-/// files are gone.
+/// Worst, median and best held-out case of the delivered network in the three planes of the patient,
+/// however the files are stored; a note where they are gone.
 /// \param label of the delivered final training: its folder in RUN/predictions.
 void add_pictures(Html& page,
                   const std::filesystem::path& run_folder,
