@@ -27,8 +27,9 @@ Command doctor_command() {
           int threads = 0;
         };
         auto o = std::make_shared<Options>();
-        app.add_option(
-               "DATA", o->data, "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)")
+        app.add_option("DATA",
+                       o->data,
+                       "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)")
             ->required();
         app.add_flag("--write",
                      o->write,
@@ -48,18 +49,17 @@ Command doctor_command() {
             log_info("written: ", (std::filesystem::path(o->data) / "dataset.json").string());
           }
           std::unique_ptr<Progress> bar;
-          const auto findings =
-              examine(o->data,
-                      {.accept_misaligned = o->accept_misaligned,
-                       .progress =
-                           [&](std::int64_t done, std::int64_t total) {
-                             if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
-                             bar->set(done);
-                           },
-                       .threads = o->threads,
-                       .plan = [](const DataSet& data, const Fingerprint& sizes) {
-                         make_plan(sizes, planner_facts(data));
-                       }});
+          const auto findings = examine(
+              o->data,
+              {.accept_misaligned = o->accept_misaligned,
+               .progress =
+                   [&](std::int64_t done, std::int64_t total) {
+                     if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
+                     bar->set(done);
+                   },
+               .threads = o->threads,
+               .plan = [](const DataSet& data,
+                          const Fingerprint& sizes) { make_plan(sizes, planner_facts(data)); }});
           bar.reset();
           if (o->json) std::cout << to_json(findings).dump(2) << "\n";
           const auto count = [&](Severity s) {

@@ -138,8 +138,8 @@ int run(const Options& o) {
     fingerprint = fingerprint_from_json(read_json(o.fingerprint), o.fingerprint);
   }
   if (!o.write_fingerprint.empty()) write_json(o.write_fingerprint, to_json(fingerprint));
-  const Plan plan = make_plan(
-      fingerprint, facts, {.planner = o.how.planner, .gpu_memory_gb = o.gpu_memory_gb});
+  const Plan plan =
+      make_plan(fingerprint, facts, {.planner = o.how.planner, .gpu_memory_gb = o.gpu_memory_gb});
   if (o.json) {
     std::cout << nnunet_plans_json(plan).dump(2) << "\n";
   } else {
@@ -153,10 +153,9 @@ int run(const Options& o) {
 Command plan_command() {
   return {.name = "plan", .setup = [](CLI::App& app) -> std::function<int()> {
             auto o = std::make_shared<Options>();
-            app.add_option(
-                "DATA",
-                o->data,
-                "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)");
+            app.add_option("DATA",
+                           o->data,
+                           "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)");
             app.add_option("--fingerprint",
                            o->fingerprint,
                            "Plan from this dataset_fingerprint.json instead of DATA");

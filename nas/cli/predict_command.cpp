@@ -351,9 +351,8 @@ Command predict_command() {
                        "smoother")
             ->check(CLI::Range(1e-3, 1.0))
             ->capture_default_str();
-        app.add_option("--batch",
-                       a->options.batch,
-                       "Windows computed at once: more need more memory")
+        app.add_option(
+               "--batch", a->options.batch, "Windows computed at once: more need more memory")
             ->check(CLI::Range(1, 1024))
             ->capture_default_str();
         add_device(app, a->options.device, a->options.precision);

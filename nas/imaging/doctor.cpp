@@ -27,7 +27,7 @@ struct CaseReport {
   std::vector<Finding> findings;
   std::string voxel_hash;                       // of all channels; empty if one could not be read
   std::optional<Geometry> geometry;             // of the first readable channel
-  Extent3 cropped{0, 0, 0};  // shape of the box of voxels that are not 0
+  Extent3 cropped{0, 0, 0};                     // shape of the box of voxels that are not 0
   std::map<std::int64_t, std::int64_t> labels;  // value -> voxels
   bool label_read = false;
 };

@@ -29,15 +29,15 @@ const std::string kOwnNetwork = "network.json";
 
 Json folds_json(const TrainJob& job) {
   Json json{{"format", "voxnas.folds"},
-          {"version", 1},
-          {"data", job.data.string()},
-          {"budget_seconds", job.budget_seconds},
-          {"steps", job.steps},
-          {"network", job.network},
-          {"weights", job.weights},
-          {"configuration", job.configuration},
-          {"options", job.options},
-          {"base", to_json(job.base)}};
+            {"version", 1},
+            {"data", job.data.string()},
+            {"budget_seconds", job.budget_seconds},
+            {"steps", job.steps},
+            {"network", job.network},
+            {"weights", job.weights},
+            {"configuration", job.configuration},
+            {"options", job.options},
+            {"base", to_json(job.base)}};
   add_data_options(json, job.how);
   return json;
 }

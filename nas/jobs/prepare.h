@@ -21,7 +21,7 @@ struct PrepareOptions {
   std::int64_t fold = 0;       // whose validation cases are held out; -1: all cases train
   std::string configuration = "3d_fullres";
   DataOptions how;
-  int threads = 0;                 // 0: all
+  int threads = 0;  // 0: all
   bool show_progress = true;
 };
 

@@ -161,23 +161,22 @@ RunRecord make_record(const SearchJobOptions& options,
   run.recipe_json = to_json(bench.recipe).dump();
   run.plan_json = to_json(bench.prepared.plan).dump();
   run.space_json = bench.space->describe().dump();
-  Json setup{
-      {"cases", to_json(bench.cases)},
-      {"device", options.device},
-      {"precision", options.precision},
-      {"threads", options.threads},
-      {"processors", processor_count()},
-      {"cache_key", bench.prepared.cache.key()},
-      {"data",
-       {{"name", data.name},
-        {"layout", data.layout},
-        {"channels", data.channel_names},
-        {"labels", data.labels.names},
-        {"training_cases", data.training.size()},
-        {"splits", data.splits_source}}},
-      {"data_record", data_record(bench.prepared)},
-      {"fingerprint", to_json(bench.prepared.fingerprint)},
-      {"forecast", forecast}};
+  Json setup{{"cases", to_json(bench.cases)},
+             {"device", options.device},
+             {"precision", options.precision},
+             {"threads", options.threads},
+             {"processors", processor_count()},
+             {"cache_key", bench.prepared.cache.key()},
+             {"data",
+              {{"name", data.name},
+               {"layout", data.layout},
+               {"channels", data.channel_names},
+               {"labels", data.labels.names},
+               {"training_cases", data.training.size()},
+               {"splits", data.splits_source}}},
+             {"data_record", data_record(bench.prepared)},
+             {"fingerprint", to_json(bench.prepared.fingerprint)},
+             {"forecast", forecast}};
   add_data_options(setup, options.how);
   run.setup_json = setup.dump();
   run.budget = options.budget;

@@ -24,16 +24,16 @@ namespace fs = std::filesystem;
 /// What a repetition needs to know to begin its next seed after a kill.
 Json to_json(const SearchJobOptions& o) {
   Json json{{"data", fs::absolute(o.data).lexically_normal().string()},
-          {"fold", o.fold},
-          {"seconds", o.budget.seconds},
-          {"steps", o.budget.steps},
-          {"recipe", to_json(effective_recipe(o))},
-          {"seed", o.seed},
-          {"device", o.device},
-          {"precision", o.precision},
-          {"threads", o.threads},
-          {"command", o.command},
-          {"code_version", o.code_version}};
+            {"fold", o.fold},
+            {"seconds", o.budget.seconds},
+            {"steps", o.budget.steps},
+            {"recipe", to_json(effective_recipe(o))},
+            {"seed", o.seed},
+            {"device", o.device},
+            {"precision", o.precision},
+            {"threads", o.threads},
+            {"command", o.command},
+            {"code_version", o.code_version}};
   add_data_options(json, o.how);
   return json;
 }

@@ -51,15 +51,15 @@ struct TrainRun {
 
 Json to_json(const TrainRun& run) {
   Json json{{"format", "voxnas.training"},
-          {"version", 1},
-          {"data", run.data},
-          {"fold", run.fold},
-          {"configuration", run.configuration},
-          {"budget_seconds", run.budget_seconds},
-          {"options", to_json(run.options)},
-          {"transfer", run.transfer},
-          {"mirroring", run.mirroring},
-          {"data_record", run.data_record}};
+            {"version", 1},
+            {"data", run.data},
+            {"fold", run.fold},
+            {"configuration", run.configuration},
+            {"budget_seconds", run.budget_seconds},
+            {"options", to_json(run.options)},
+            {"transfer", run.transfer},
+            {"mirroring", run.mirroring},
+            {"data_record", run.data_record}};
   add_data_options(json, run.how);
   return json;
 }

@@ -33,8 +33,9 @@ struct PicturedRun {
   Json data;
 
   PicturedRun(const fs::path& folder, const std::string& codes) : folder(folder) {
-    write_phantom(folder / "data",
-                  {.cases = 2, .test_cases = 0, .size = {12, 14, 16}, .spacing_mm = {2.5, 1, 0.75}});
+    write_phantom(
+        folder / "data",
+        {.cases = 2, .test_cases = 0, .size = {12, 14, 16}, .spacing_mm = {2.5, 1, 0.75}});
     const DataSet set = open_data_set(folder / "data");
     image = set.find(kCase).images.front();
     label = set.find(kCase).label;
