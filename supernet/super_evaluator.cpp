@@ -12,7 +12,7 @@
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"
 #include "nas/core/stopwatch.h"
-#include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "nas/network/safetensors.h"
 #include "nas/search/budget.h"
 #include "supernet/inherited_scores.h"

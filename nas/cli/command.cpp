@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
@@ -53,18 +54,18 @@ void add_device(CLI::App& app, std::string& device, std::string& precision) {
 }
 
 void check_resume_options(const CLI::App& app, const std::vector<std::string>& taken) {
-  std::string found;
+  std::vector<std::string> found;
   for (const CLI::Option* option : app.get_options()) {
     if (option->count() == 0 || std::ranges::find(taken, option->get_name()) != taken.end()) {
       continue;
     }
-    found += (found.empty() ? "" : ", ") + option->get_name();
+    found.push_back(option->get_name());
   }
   NAS_CHECK_KIND(Usage,
                  found.empty(),
                  app.get_name(),
                  " --resume goes on with what the run was started with; leave out ",
-                 found,
+                 joined(found),
                  " (DATA may say where the data set lies now)");
 }
 

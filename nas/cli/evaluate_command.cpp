@@ -17,6 +17,7 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/metrics.h"
 #include "nas/imaging/nifti.h"

@@ -9,7 +9,7 @@
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
 #include "nas/jobs/folds_job.h"
 #include "nas/jobs/run_clock.h"

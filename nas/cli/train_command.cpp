@@ -8,7 +8,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/jobs/folds_job.h"
 #include "nas/jobs/train_job.h"
 

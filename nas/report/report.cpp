@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/report/figures.h"
 #include "nas/report/stories.h"
 #include "nas/report/tables.h"

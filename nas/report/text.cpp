@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/imaging/metrics.h"
 
 namespace nas {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -34,9 +35,12 @@ Json resolved(const JsonReader& all, const std::string& name) {
 Json find_configuration(const JsonReader& plans, const std::string& name) {
   const JsonReader all = plans.at("configurations");
   if (all.has(name)) return resolved(all, name);
-  std::string known;
-  for (const std::string& other : all.keys()) known += (known.empty() ? "" : ", ") + other;
-  fail(ErrorKind::Usage, plans.where(), ": no configuration '", name, "'; it has ", known);
+  fail(ErrorKind::Usage,
+       plans.where(),
+       ": no configuration '",
+       name,
+       "'; it has ",
+       joined(all.keys()));
 }
 
 std::string place(const std::string& where, const std::string& name) {

@@ -9,10 +9,12 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/dataset_json.h"
 #include "nas/imaging/intensity.h"
 #include "nas/imaging/resample.h"
+#include "nas/search/statistics.h"
 
 namespace nas {
 namespace {
@@ -47,12 +49,11 @@ const PlannerKind& find_planner(const std::string& name) {
   for (const PlannerKind& kind : kPlanners) {
     if (name == kind.name) return kind;
   }
-  const std::string nearest = nearest_word(name, planner_names());
   fail(ErrorKind::Usage,
        "planner \"",
        name,
        "\": expected default, resenc-m or resenc-l",
-       nearest.empty() ? "" : "; did you mean " + nearest + "?");
+       did_you_mean(name, planner_names(), ""));
 }
 
 /// Python's round: halves to even.
@@ -70,23 +71,6 @@ std::vector<double> axis_values(const std::vector<Vec3>& rows, std::size_t axis)
   values.reserve(rows.size());
   for (const Vec3& row : rows) values.push_back(row[axis]);
   return values;
-}
-
-/// NumPy's percentile (linear), including from which side it interpolates: last digits decide ties
-/// further on.
-double percentile(std::vector<double> values, double percent) {
-  std::ranges::sort(values);
-  const double at = static_cast<double>(values.size() - 1) * (percent / 100);
-  const auto below = static_cast<std::size_t>(std::floor(at));
-  const std::size_t above = std::min(below + 1, values.size() - 1);
-  const double t = at - std::floor(at), difference = values[above] - values[below];
-  return t >= 0.5 ? values[above] - difference * (1 - t) : values[below] + difference * t;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 std::vector<Vec3> as_reals(const std::vector<Extent3>& shapes) {
@@ -120,8 +104,8 @@ Vec3 target_spacing(const Fingerprint& fingerprint) {
   const std::vector<Vec3> sizes = as_reals(fingerprint.shapes_after_crop);
   Vec3 target{}, size{};
   for (std::size_t a = 0; a < 3; ++a) {
-    target[a] = percentile(axis_values(fingerprint.spacings, a), 50);
-    size[a] = percentile(axis_values(sizes, a), 50);
+    target[a] = quantile(axis_values(fingerprint.spacings, a), 0.5);
+    size[a] = quantile(axis_values(sizes, a), 0.5);
   }
   const std::size_t worst = first_largest(target);
   const std::size_t i = worst == 0 ? 1 : 0, j = worst == 2 ? 1 : 2;
@@ -129,7 +113,7 @@ Vec3 target_spacing(const Fingerprint& fingerprint) {
                other_size = std::min(size[i], size[j]);
   if (target[worst] > kAnisotropyThreshold * other_spacing &&
       size[worst] * kAnisotropyThreshold < other_size) {
-    const double fine = percentile(axis_values(fingerprint.spacings, worst), 10);
+    const double fine = quantile(axis_values(fingerprint.spacings, worst), 0.1);
     target[worst] = fine < other_spacing ? other_spacing + 1e-5 : fine;
   }
   return target;

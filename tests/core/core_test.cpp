@@ -26,8 +26,10 @@
 #include "nas/core/log.h"
 #include "nas/core/philox.h"
 #include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "tests/support/support.h"
 
 namespace nas {

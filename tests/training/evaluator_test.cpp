@@ -17,7 +17,7 @@
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"
-#include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "nas/jobs/search_job.h"
 #include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"

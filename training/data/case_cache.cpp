@@ -26,6 +26,7 @@
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "training/data/preprocessing.h"
 
 namespace nas {
