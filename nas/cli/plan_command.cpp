@@ -14,7 +14,7 @@
 
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/data_set_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
 

@@ -13,9 +13,11 @@
 #include "nas/core/error.h"
 #include "nas/core/hash.h"
 #include "nas/core/threads.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/case_headers.h"
+#include "nas/imaging/data_set_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/intensity.h"
+#include "nas/imaging/voxel_check.h"
 
 namespace nas {
 namespace {

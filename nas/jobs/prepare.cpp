@@ -9,7 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/data_set_check.h"
 #include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
