@@ -19,7 +19,7 @@
 #include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
 #include "search_spaces/network_file.h"
-#include "search_spaces/planned_unet/planner.h"
+#include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
 namespace {

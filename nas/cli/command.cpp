@@ -6,7 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
-#include "search_spaces/planned_unet/planner.h"
+#include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
 

@@ -17,6 +17,7 @@
 #include "nas/imaging/data_set_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
+#include "search_spaces/planned_unet/nnunet_plans.h"
 
 namespace nas {
 namespace {

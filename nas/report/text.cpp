@@ -23,6 +23,8 @@ std::string fixed(double value, int digits) {
   if (result[0] == '-' && result.find_first_not_of("-0.") == result.npos) return text + 1;
   return text;
 }
+Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
 std::string with_sign(double value, int digits) {
   return (value >= 0 ? "+" : "") + fixed(value, digits);
 }

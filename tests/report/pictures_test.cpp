@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/report/figures.h"
+#include "nas/report/pictures.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
