@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "nas/core/json.h"
 #include "search_spaces/planned_unet/data_options.h"
 #include "training/settings/options.h"
