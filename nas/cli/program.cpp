@@ -13,8 +13,8 @@
 #include "nas/core/exception_text.h"
 #include "nas/core/json.h"
 #include "nas/core/log.h"
-#include "nas/core/text.h"
 #include "nas/core/stop.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {

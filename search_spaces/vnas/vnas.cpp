@@ -280,12 +280,8 @@ VnasCode named_vnas_code(const std::string& name) {
     known.emplace_back(each.name);
   }
   const std::string near = did_you_mean(name, known, "\"");
-  NAS_CHECK_KIND(Usage,
-                 near.empty(),
-                 "V-NAS: no network is called \"",
-                 name.substr(0, 64),
-                 "\"",
-                 near);
+  NAS_CHECK_KIND(
+      Usage, near.empty(), "V-NAS: no network is called \"", name.substr(0, 64), "\"", near);
   return vnas_code_from_text(name);
 }
 

@@ -28,8 +28,8 @@
 #include "nas/core/progress.h"
 #include "nas/core/quantity.h"
 #include "nas/core/rng.h"
-#include "nas/core/threads.h"
 #include "nas/core/stop.h"
+#include "nas/core/threads.h"
 #include "tests/support/support.h"
 
 namespace nas {

@@ -25,8 +25,8 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
-#include "nas/core/threads.h"
 #include "nas/core/stop.h"
+#include "nas/core/threads.h"
 #include "training/data/preprocessing.h"
 
 namespace nas {
