@@ -57,6 +57,7 @@ lint: tools floors
 
 floors:
 	@scripts/floors.py
+	@scripts/lengths.py
 
 SECONDS_EACH ?= 60
 fuzz: tools

@@ -7,7 +7,8 @@
 #include <sstream>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
+#include "nas/core/text.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/report/text.h"
 #include "nas/search/forecast.h"
@@ -23,12 +24,6 @@ constexpr const char* kConfiguration = "3d_fullres";
 constexpr const char* kPanc = "c2fnas-panc";
 std::string triple(const Vec3& v, int digits) {
   return fixed(v[0], digits) + " x " + fixed(v[1], digits) + " x " + fixed(v[2], digits);
-}
-
-std::string words(const std::vector<std::string>& list) {
-  std::string text;
-  for (const std::string& word : list) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 std::string tflops(double per_second) {
@@ -157,13 +152,13 @@ std::string to_text(const DryRun& run) {
   std::ostringstream out;
   out << e.name << ": dry run, no image is read\n\n"
       << "data    " << e.dataset << ", " << e.facts.training_cases << " cases (a fold holds out "
-      << held_out << "), channels " << words(e.facts.channel_names) << ", classes "
-      << words(e.class_names) << "\n"
+      << held_out << "), channels " << joined(e.facts.channel_names) << ", classes "
+      << joined(e.class_names) << "\n"
       << "        fingerprint: " << e.source << "\n"
       << "plan    " << run.plan.planner << " for " << fixed(run.plan.gpu_memory_gb, 0)
       << " GB: spacing " << triple(c.spacing, 3) << " mm, median image "
       << triple(c.median_shape, 1) << ", patch " << to_text(c.patch) << ", batch " << c.batch
-      << "\n        normalisation " << words(c.normalization)
+      << "\n        normalisation " << joined(c.normalization)
       << (c.batch_dice ? ", Dice over the batch" : "") << "\n"
       << "        assumed: all training cases in the fingerprint; a fold's own leaves out its "
          "held-out ones\n"

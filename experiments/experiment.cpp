@@ -7,6 +7,7 @@
 
 #include "nas/core/embedded.h"
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 
 namespace nas {
 
@@ -29,13 +30,12 @@ const std::vector<std::string>& experiment_names() {
 Experiment load_experiment(const std::string& name) {
   const std::vector<std::string>& names = experiment_names();
   if (std::ranges::find(names, name) == names.end()) {
-    const std::string nearest = nearest_word(name, names);
+    const std::string near = did_you_mean(name, names, "");
     fail(ErrorKind::Usage,
          "experiment '",
          name,
          "' is unknown",
-         nearest.empty() ? "; expected task01_brain_tumour to task10_colon"
-                         : "; did you mean " + nearest + "?");
+         near.empty() ? "; expected task01_brain_tumour to task10_colon" : near);
   }
   const std::string folder = name + "/";
   const Json dataset = parse_json(embedded_text(experiment_files(), folder + "dataset.json"),

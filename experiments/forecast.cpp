@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/network/output_region.h"
+#include "nas/search/statistics.h"
 #include "search_spaces/planned_unet/unet.h"
 
 namespace nas {
@@ -24,12 +26,6 @@ PlannedCost planned_cost(const std::string& experiment) {
   const Plan plan = experiment_plan(load_experiment(experiment));
   const Configuration& c = plan.configuration("3d_fullres");
   return {training_flops(make_unet(c.architecture), c.patch), c.batch};
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t n = values.size();
-  return (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
 double h100_flops() {
@@ -123,9 +119,7 @@ Device find_device(const std::string& name) {
   for (std::size_t i = 0; i < devices.size(); ++i) {
     if (devices.at(i).at("name").text() == name) return read_device(devices, i);
   }
-  std::string known;
-  for (const std::string& device : device_names()) known += (known.empty() ? "" : ", ") + device;
-  fail(ErrorKind::Usage, "--gpu: expected one of ", known, ", got '", name, "'");
+  fail(ErrorKind::Usage, "--gpu: expected one of ", joined(device_names()), ", got '", name, "'");
 }
 
 NetworkForecast forecast_network(const std::string& name,

@@ -16,10 +16,10 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
 #include "search_spaces/network_file.h"
-#include "search_spaces/planned_unet/planner.h"
+#include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "experiments/dry_run.h"
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/report/text.h"
 #include "search_spaces/planned_unet/unet.h"
 

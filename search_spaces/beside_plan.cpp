@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "search_spaces/planned_unet/unet.h"
 
 namespace nas {
@@ -76,20 +77,17 @@ std::size_t BesidePlan::one_of(const std::string& option,
                                const std::vector<std::string>& known) const {
   const auto found = std::ranges::find(known, value);
   if (found != known.end()) return static_cast<std::size_t>(found - known.begin());
-  std::string all;
-  for (const std::string& each : known) all += (all.empty() ? "\"" : ", \"") + each + "\"";
-  const std::string near = nearest_word(value, known);
   fail(ErrorKind::Usage,
        "search space ",
        name(),
        ": ",
        option,
-       ": expected one of ",
-       all,
-       ", found \"",
+       ": expected one of \"",
+       joined(known, "\", \""),
+       "\", found \"",
        value.substr(0, 64),
        "\"",
-       near.empty() ? "" : "; did you mean \"" + near + "\"?");
+       did_you_mean(value, known, "\""));
 }
 
 double BesidePlan::count() const { return SearchSpace::count() / 2 + 1; }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/network/operations.h"
 #include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -155,15 +156,12 @@ NetworkFile load_network(const std::string& name, const NetworkFileOptions& opti
   fs::path file = name;
   if (!fs::exists(file)) {
     const std::vector<std::string> names = network_names();
-    std::string known;
-    for (const std::string& one : names) known += (known.empty() ? "" : ", ") + one;
-    const std::string near = nearest_word(name, names);
     fail(ErrorKind::Usage,
          name,
          ": neither a file or folder nor the name of a network or search space (",
-         known,
+         joined(names),
          ")",
-         near.empty() ? "" : "; did you mean '" + near + "'?");
+         did_you_mean(name, names));
   }
   if (fs::is_directory(file)) {
     NAS_CHECK(

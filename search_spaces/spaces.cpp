@@ -2,6 +2,7 @@
 #include "search_spaces/spaces.h"
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "search_spaces/c2fnas/c2fnas_space.h"
 #include "search_spaces/planned_unet/mixed_unet_space.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -33,15 +34,12 @@ const SpaceRow& row_of(const std::string& name) {
   for (const SpaceRow& row : kSpaces) {
     if (name == row.name) return row;
   }
-  const std::string near = nearest_word(name, space_names());
-  std::string known;
-  for (const std::string& each : space_names()) known += (known.empty() ? "" : ", ") + each;
   fail(ErrorKind::Usage,
        "unknown search space '",
        name.substr(0, 64),
        "'; expected one of ",
-       known,
-       near.empty() ? "" : "; did you mean '" + near + "'?");
+       joined(space_names()),
+       did_you_mean(name, space_names()));
 }
 
 }  // namespace

@@ -3,17 +3,13 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "supernet/search/decisions.h"
+#include "supernet/inherited_trials.h"
 #include "training/train_evaluator.h"
 
 namespace nas {
-
-/// One decision per gene that decides a choice of `network`; option o is the gene's value o.
-std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwork& network);
 
 /// Evaluates every purpose:
 ///   Search, Retrain  as TrainEvaluator does.
@@ -29,7 +25,6 @@ std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwor
 class SuperEvaluator : public Evaluator {
  public:
   explicit SuperEvaluator(TrainEvaluatorSetup setup);
-  ~SuperEvaluator() override;
 
   TrialCost describe(const Genotype& genotype) override;
   Probe probe(const Genotype& genotype, TrialPurpose purpose) override;
@@ -48,15 +43,12 @@ class SuperEvaluator : public Evaluator {
   static constexpr std::int64_t kScoringBatch = 48;  // trials; what a kill makes score again
 
  private:
-  struct Loaded;  // a trained super-network
   double super_step_seconds(const Genotype& fixed, const std::string& request, std::int64_t batch);
   double scoring_seconds(const Genotype& genotype, std::int64_t paths);
-  Evaluation train_super(const Trial& trial, const TrialContext& context);
-  std::vector<Evaluation> score(const std::vector<Trial>& trials, const TrialContext& context);
 
   TrainEvaluator train_;
   std::map<std::string, std::map<std::int64_t, double>> super_speeds_;  // by what and batch
-  std::unique_ptr<Loaded> loaded_;
+  InheritedTrials inherited_;
 };
 
 }  // namespace nas

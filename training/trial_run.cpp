@@ -8,6 +8,7 @@
 
 #include <torch/torch.h>
 
+#include "nas/core/cgroup.h"
 #include "nas/core/error.h"
 #include "nas/core/exception_text.h"
 #include "nas/core/progress.h"
@@ -21,12 +22,13 @@
 namespace nas {
 namespace {
 
-/// Bytes that the machine can still give away; 0 if unknown.
+/// Bytes that the machine can still give away, and no more than a control group leaves this process;
+/// 0 if unknown.
 std::int64_t available_bytes() {
   std::ifstream in("/proc/meminfo");
   std::string key, unit;
   for (std::int64_t kilobytes = 0; in >> key >> kilobytes; std::getline(in, unit)) {
-    if (key == "MemAvailable:") return kilobytes * 1024;
+    if (key == "MemAvailable:") return std::min(kilobytes * 1024, memory_limit_bytes());
   }
   return 0;
 }

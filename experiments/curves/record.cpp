@@ -19,6 +19,7 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/stopwatch.h"
+#include "nas/core/stop.h"
 #include "nas/core/threads.h"
 #include "nas/jobs/prepare.h"
 #include "nas/network/graph.h"

@@ -11,6 +11,7 @@
 #include "experiments/experiment.h"
 #include "experiments/forecast.h"
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
 #include "search_spaces/planned_unet/unet.h"
@@ -500,14 +501,12 @@ std::vector<PaperTable> paper_tables(const std::vector<std::string>& names,
   const std::vector<std::string> known = paper_table_names();
   for (const std::string& name : names) {
     if (std::ranges::find(known, name) != known.end()) continue;
-    const std::string nearest = nearest_word(name, known);
-    std::string all;
-    for (const std::string& k : known) all += (all.empty() ? "" : ", ") + k;
+    const std::string near = did_you_mean(name, known, "");
     fail(ErrorKind::Usage,
          "tables: '",
          name,
          "' is neither a table nor a run folder",
-         nearest.empty() ? "; tables: " + all : "; did you mean " + nearest + "?");
+         near.empty() ? "; tables: " + joined(known) : near);
   }
   Context context;
   for (const std::filesystem::path& folder : runs) {

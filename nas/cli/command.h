@@ -3,6 +3,9 @@
 
 #include <functional>
 #include <string>
+#include <vector>
+
+#include "search_spaces/planned_unet/data_options.h"
 
 namespace CLI {
 class App;
@@ -18,6 +21,19 @@ struct Command {
   /// code.
   std::function<std::function<int()>(CLI::App& app)> setup;
 };
+
+// Options that several verbs have, declared once.
+
+/// --planner, --orientation and --accept-misaligned.
+void add_data_options(CLI::App& app, DataOptions& options);
+void add_accept_misaligned(CLI::App& app, bool& accept, const std::string& help);
+void add_threads(CLI::App& app, int& threads);
+/// --device and --precision.
+void add_device(CLI::App& app, std::string& device, std::string& precision);
+
+/// A resumed run takes everything from its record. \param taken names of the options that go with
+/// --resume, as CLI11 calls them ("DATA", "--output"). \throws Error(Usage) naming the others that were given.
+void check_resume_options(const CLI::App& app, const std::vector<std::string>& taken);
 
 // One function per command file. main.cpp holds those that need no LibTorch, torch_main.cpp the
 // others.

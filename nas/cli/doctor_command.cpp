@@ -14,6 +14,7 @@
 #include "nas/core/progress.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/describe_folder.h"
+#include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 
@@ -26,16 +27,20 @@ Command doctor_command() {
           int threads = 0;
         };
         auto o = std::make_shared<Options>();
-        app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)")->required();
-        app.add_flag("--json", o->json, "Findings as JSON on stdout");
-        app.add_flag("--accept-misaligned",
-                     o->accept_misaligned,
-                     "Files of a case whose headers disagree about spacing or place are only told");
-        app.add_option("--threads", o->threads, "0: all processors")->check(CLI::Range(0, 1024));
+        app.add_option("DATA",
+                       o->data,
+                       "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)")
+            ->required();
         app.add_flag("--write",
                      o->write,
-                     "First write the dataset.json of a folder that has none: images and labels in "
-                     "imagesTr and labelsTr, images and labels, or one folder per patient");
+                     "First write the missing dataset.json of a folder of images and labels: in "
+                     "imagesTr and labelsTr, in images and labels, or in one folder per patient");
+        add_accept_misaligned(app,
+                              o->accept_misaligned,
+                              "Only warn where the files of a case disagree about voxel size or "
+                              "position");
+        add_threads(app, o->threads);
+        app.add_flag("--json", o->json, "Print the findings as JSON on stdout");
         return [o] {
           if (o->write) {
             for (const std::string& line : write_dataset_json(o->data, o->threads).words) {
@@ -44,15 +49,17 @@ Command doctor_command() {
             log_info("written: ", (std::filesystem::path(o->data) / "dataset.json").string());
           }
           std::unique_ptr<Progress> bar;
-          const auto findings =
-              examine(o->data,
-                      {.accept_misaligned = o->accept_misaligned,
-                       .progress =
-                           [&](std::int64_t done, std::int64_t total) {
-                             if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
-                             bar->set(done);
-                           },
-                       .threads = o->threads});
+          const auto findings = examine(
+              o->data,
+              {.accept_misaligned = o->accept_misaligned,
+               .progress =
+                   [&](std::int64_t done, std::int64_t total) {
+                     if (!bar) bar = std::make_unique<Progress>("doctor", total, "cases");
+                     bar->set(done);
+                   },
+               .threads = o->threads,
+               .plan = [](const DataSet& data,
+                          const Fingerprint& sizes) { make_plan(sizes, planner_facts(data)); }});
           bar.reset();
           if (o->json) std::cout << to_json(findings).dump(2) << "\n";
           const auto count = [&](Severity s) {

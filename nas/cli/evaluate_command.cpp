@@ -16,6 +16,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
+#include "nas/core/stop.h"
 #include "nas/core/threads.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/metrics.h"
@@ -300,22 +301,31 @@ Command evaluate_command() {
   return {
       .name = "evaluate", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<EvaluateArguments>();
-        app.add_option("PRED", a->prediction, "Predicted label file or folder")->required();
-        app.add_option("REF", a->reference, "Reference label file or folder; files match by name")
+        app.add_option("PRED", a->prediction, "Segmentation to score, or a folder of them")
+            ->required();
+        app.add_option("REF",
+                       a->reference,
+                       "Reference label file, or a folder of them; files of one name belong "
+                       "together")
             ->required();
         app.add_option("--labels",
                        a->labels,
-                       "Number of foreground labels; default: the dataset.json beside REF, else "
-                       "the largest label found")
+                       "Number of labels beside the background. Left out: what the dataset.json "
+                       "beside REF says, else the largest label found")
             ->check(CLI::Range(1, 32767));
-        app.add_option("--tolerance", a->tolerance_mm, "Of the surface Dice (NSD), mm")
-            ->check(CLI::Range(0.001, 1e6));
-        app.add_flag("--accept-misaligned",
-                     a->accept_misaligned,
-                     "Compare voxel by voxel where prediction and reference lie apart");
-        app.add_option("--threads", a->threads, "0: all processors")->check(CLI::Range(0, 1024));
-        app.add_flag("--json", a->json, "Metrics as JSON on stdout instead of the table");
-        app.add_option("-o,--output", a->output, "Write the metrics to this JSON file");
+        app.add_option("--tolerance",
+                       a->tolerance_mm,
+                       "Distance in mm within which surfaces count as the same (for the "
+                       "surface Dice, NSD)")
+            ->check(CLI::Range(0.001, 1e6))
+            ->capture_default_str();
+        add_accept_misaligned(app,
+                              a->accept_misaligned,
+                              "Compare voxel by voxel where a segmentation and its reference "
+                              "disagree about position");
+        add_threads(app, a->threads);
+        app.add_flag("--json", a->json, "Print the metrics as JSON on stdout instead of a table");
+        app.add_option("-o,--output", a->output, "Also write the metrics to this JSON file");
         return [a] { return run_evaluate(*a); };
       }};
 }

@@ -29,19 +29,21 @@ int run_export(const ExportArguments& arguments) {
 }  // namespace
 
 Command export_command() {
-  return {.name = "export", .setup = [](CLI::App& app) -> std::function<int()> {
-            auto a = std::make_shared<ExportArguments>();
-            std::string formats;
-            for (const ExportFormat& format : export_formats())
-              formats += "\n" + format.name + ": " + format.writes;
-            app.add_option("MODEL", a->model, "Model folder")->required();
-            app.add_option("--to", a->format, "Format:" + formats)->required();
-            app.add_option("-o,--out",
-                           a->out,
-                           "File or folder to write; default: the model's name in this folder");
-            app.add_flag("--json", a->json, "What was written, as JSON on stdout");
-            return [a] { return run_export(*a); };
-          }};
+  return {
+      .name = "export", .setup = [](CLI::App& app) -> std::function<int()> {
+        auto a = std::make_shared<ExportArguments>();
+        std::string formats;
+        for (const ExportFormat& format : export_formats())
+          formats += "\n" + format.name + ": " + format.writes;
+        app.add_option("MODEL", a->model, "Model folder, as train and search write it")->required();
+        app.add_option("--to", a->format, "Form to write:" + formats)->required();
+        app.add_option(
+            "-o,--out",
+            a->out,
+            "File or folder to write. Left out: the model's name, in the current folder");
+        app.add_flag("--json", a->json, "Also print what was written as JSON on stdout");
+        return [a] { return run_export(*a); };
+      }};
 }
 
 }  // namespace nas

@@ -60,20 +60,25 @@ Command import_command() {
   return {
       .name = "import", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<ImportArguments>();
-        app.add_option("FORMAT", a->format, "nnunet: a results folder of nnU-Net 2")
+        app.add_option("FORMAT", a->format, "What the model was trained with: nnunet (nnU-Net 2)")
             ->required()
             ->check(CLI::IsMember({"nnunet"}));
-        app.add_option("FOLDER",
-                       a->folder,
-                       "TRAINER__PLANS__CONFIGURATION with plans.json, dataset.json, fold_*")
+        app.add_option(
+               "FOLDER",
+               a->folder,
+               "Folder of nnU-Net's results, TRAINER__PLANS__CONFIGURATION, with plans.json, "
+               "dataset.json and fold_0, ...")
             ->required()
             ->check(CLI::ExistingDirectory);
-        app.add_option("-o,--out",
-                       a->out,
-                       "Model folder to write; several folds become OUT/fold_0/model, ...")
+        app.add_option(
+               "-o,--out",
+               a->out,
+               "Model folder to write. Several folds become OUT/fold_0/model, ..., which voxnas "
+               "predict OUT averages")
             ->required();
-        app.add_option("--checkpoint", a->checkpoint, "File of each fold")->capture_default_str();
-        app.add_flag("--json", a->json, "What was written, as JSON on stdout");
+        app.add_option("--checkpoint", a->checkpoint, "Name of the weights file in each fold")
+            ->capture_default_str();
+        app.add_flag("--json", a->json, "Also print what was written as JSON on stdout");
         return [a] { return run_import(*a); };
       }};
 }

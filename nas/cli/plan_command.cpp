@@ -14,9 +14,10 @@
 
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/data_set_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
+#include "search_spaces/planned_unet/nnunet_plans.h"
 
 namespace nas {
 namespace {
@@ -105,9 +106,10 @@ std::string plan_table(const Plan& plan, const PlannerFacts& facts) {
 }
 
 struct Options {
-  std::string data, fingerprint, dataset, write_fingerprint, orientation;
-  PlannerOptions planner;
-  bool json = false, accept_misaligned = false;
+  std::string data, fingerprint, dataset, write_fingerprint;
+  DataOptions how;
+  double gpu_memory_gb = 0;
+  bool json = false;
   int threads = 0;
 };
 
@@ -119,9 +121,9 @@ int run(const Options& o) {
                    o.fingerprint.empty() && o.dataset.empty(),
                    "plan: give either a data set folder or --fingerprint and --dataset, not both");
     DataSet data = open_data_set(o.data);
-    data.accept_misaligned = o.accept_misaligned;
+    data.accept_misaligned = o.how.accept_misaligned;
     check_before_training(data, o.threads);
-    use_orientation(data, o.orientation);
+    use_orientation(data, o.how.orientation);
     facts = planner_facts(data);
     fingerprint = compute_fingerprint(data, o.threads);
   } else {
@@ -129,7 +131,7 @@ int run(const Options& o) {
                    !o.fingerprint.empty() && !o.dataset.empty(),
                    "plan: expected a data set folder, or --fingerprint FILE and --dataset FILE");
     NAS_CHECK_KIND(Usage,
-                   o.orientation.empty(),
+                   o.how.orientation.empty(),
                    "--orientation goes with a data set folder; a fingerprint has its own");
     const std::filesystem::path dataset = std::filesystem::absolute(o.dataset);
     facts = planner_facts_from_json(
@@ -137,7 +139,8 @@ int run(const Options& o) {
     fingerprint = fingerprint_from_json(read_json(o.fingerprint), o.fingerprint);
   }
   if (!o.write_fingerprint.empty()) write_json(o.write_fingerprint, to_json(fingerprint));
-  const Plan plan = make_plan(fingerprint, facts, o.planner);
+  const Plan plan =
+      make_plan(fingerprint, facts, {.planner = o.how.planner, .gpu_memory_gb = o.gpu_memory_gb});
   if (o.json) {
     std::cout << nnunet_plans_json(plan).dump(2) << "\n";
   } else {
@@ -151,40 +154,27 @@ int run(const Options& o) {
 Command plan_command() {
   return {.name = "plan", .setup = [](CLI::App& app) -> std::function<int()> {
             auto o = std::make_shared<Options>();
-            app.add_option("DATA", o->data, "Data set folder (MSD or nnU-Net v2 raw)");
+            app.add_option("DATA",
+                           o->data,
+                           "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)");
             app.add_option("--fingerprint",
                            o->fingerprint,
                            "Plan from this dataset_fingerprint.json instead of DATA");
             app.add_option("--dataset",
                            o->dataset,
                            "The dataset.json (nnU-Net's form) that belongs to --fingerprint");
-            app.add_option("--orientation",
-                           o->orientation,
-                           "Axis codes that images are turned to (RAS, LPS, ...); default: the "
-                           "commonest of the data set");
             app.add_option(
                 "--write-fingerprint",
                 o->write_fingerprint,
                 "Also write the fingerprint to this file (nnU-Net's dataset_fingerprint.json)");
             app.add_option("--gpu-memory",
-                           o->planner.gpu_memory_gb,
-                           "GPU memory in GB that the plan may use (default: 8, with resenc-l 24)")
+                           o->gpu_memory_gb,
+                           "GPU memory in GB that a training may use. Left out: 8, with resenc-l "
+                           "24")
                 ->check(CLI::Range(0.001, 1e6));
-            app.add_option("--planner",
-                           o->planner.planner,
-                           "Rules that make the plan: default, resenc-m or resenc-l")
-                ->check(CLI::IsMember(planner_names()))
-                ->capture_default_str();
-            app.add_flag(
-                "--accept-misaligned",
-                o->accept_misaligned,
-                "Take files of a case voxel by voxel whose headers disagree about spacing or "
-                "place");
+            add_data_options(app, o->how);
             app.add_flag("--json", o->json, "Print the plan as nnU-Net's plans.json on stdout");
-            app.add_option("--threads",
-                           o->threads,
-                           "Compute threads; 0 takes all processors that this process may use")
-                ->check(CLI::Range(0, 1024));
+            add_threads(app, o->threads);
             return [o] { return run(*o); };
           }};
 }

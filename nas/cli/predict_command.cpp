@@ -16,8 +16,8 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/paths.h"
-#include "nas/core/progress.h"
-#include "nas/core/threads.h"
+#include "nas/core/quantity.h"
+#include "nas/core/stop.h"
 #include "nas/imaging/case_folder.h"
 #include "nas/imaging/case_names.h"
 #include "nas/imaging/dataset.h"
@@ -324,35 +324,44 @@ Command predict_command() {
         a->options.show_progress = true;
         app.add_option("MODEL",
                        a->model,
-                       "Model folder; several joined by commas, or a RUN with fold_0, fold_1, ...: "
-                       "their mean probability decides")
+                       "Model folder. Several, joined by commas, or a run with fold_0, fold_1, ... "
+                       "are averaged")
             ->required();
         app.add_option("IN",
                        a->in,
-                       "Image, folder of images (case.nii.gz, or case_0000.nii.gz, "
-                       "case_0001.nii.gz, ...), or the "
-                       "channels of one case joined by commas")
+                       "Image, or folder of images: case.nii.gz, or case_0000.nii.gz, "
+                       "case_0001.nii.gz, ... where a case has several channels. The channels of "
+                       "one case may also be joined by commas")
             ->required();
-        app.add_option("OUT", a->out, "Folder for case.nii.gz, or the file to write for one case")
+        app.add_option("OUT",
+                       a->out,
+                       "Folder to write a segmentation case.nii.gz per case to, or the file to "
+                       "write for a single case")
             ->required();
         app.add_option("--channels",
                        a->channels,
-                       "Further channels of the case IN, in order, joined by commas");
+                       "Further channels of the case IN, in the model's order, joined by commas");
         app.add_flag("--mirror",
                      a->options.mirror,
-                     "Average over the eight mirrored inputs (8 times the work)");
+                     "Average over the eight mirrored images: slower by eight times, sometimes "
+                     "more accurate");
+        app.add_option("--step",
+                       a->options.step,
+                       "How far the window moves, as a share of its size: smaller is slower and "
+                       "smoother")
+            ->check(CLI::Range(1e-3, 1.0))
+            ->capture_default_str();
         app.add_option(
-               "--step", a->options.step, "Distance of windows as a share of the patch, (0, 1]")
-            ->check(CLI::Range(1e-3, 1.0));
-        app.add_option("--batch", a->options.batch, "Windows at once")->check(CLI::Range(1, 1024));
-        app.add_option("--device", a->options.device, "auto, cpu, cuda or cuda:N");
-        app.add_option("--precision", a->options.precision, "auto, fp32, bf16, fp16");
-        app.add_option("--threads", a->options.threads, "0: all processors")
-            ->check(CLI::Range(0, 1024));
-        app.add_flag("--accept-misaligned",
-                     a->accept_misaligned,
-                     "Take channels voxel by voxel whose headers disagree about spacing or place");
-        app.add_flag("--json", a->json, "Report as JSON on stdout");
+               "--batch", a->options.batch, "Windows computed at once: more need more memory")
+            ->check(CLI::Range(1, 1024))
+            ->capture_default_str();
+        add_device(app, a->options.device, a->options.precision);
+        add_threads(app, a->options.threads);
+        add_accept_misaligned(app,
+                              a->accept_misaligned,
+                              "Go on where the channels of a case disagree about voxel size or "
+                              "position: they are laid on each other voxel by voxel");
+        app.add_flag("--json", a->json, "Also print what was done as JSON on stdout");
         return [a] { return run_predict(*a); };
       }};
 }

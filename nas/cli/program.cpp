@@ -13,15 +13,11 @@
 #include "nas/core/exception_text.h"
 #include "nas/core/json.h"
 #include "nas/core/log.h"
-#include "nas/core/threads.h"
+#include "nas/core/stop.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
-  const std::string near = nearest_word(word, known);
-  return near.empty() ? "" : "; did you mean " + near + "?";
-}
 
 /// The first word that is no option: the verb, which stands before its arguments.
 std::string first_word(int argc, char** argv) {
@@ -37,12 +33,11 @@ bool has_word(int argc, char** argv, std::string_view word) {
 
 const Verb& known_verb(const std::string& word) {
   std::vector<std::string> names;
-  std::string list;
   for (const Verb& verb : verbs()) {
     if (word == verb.name) return verb;
     names.emplace_back(verb.name);
-    list += (list.empty() ? "" : ", ") + names.back();
   }
+  const std::string list = joined(names);
   if (word.empty()) {
     fail(ErrorKind::Usage, "expected a verb: ", list, "; voxnas --help tells more");
   }
@@ -50,7 +45,7 @@ const Verb& known_verb(const std::string& word) {
   fail(ErrorKind::Usage,
        "unknown verb ",
        shown,
-       did_you_mean(shown, names),
+       did_you_mean(shown, names, ""),
        " (the verbs are ",
        list,
        ")");
@@ -70,7 +65,7 @@ std::string parse_complaint(const CLI::ParseError& error, const std::string& ver
   for (const std::string& extra : extras) {
     if (extra.size() < 2 || extra[0] != '-') continue;
     const std::string name = extra.substr(0, std::min<std::size_t>(extra.find('='), 64));
-    return concat_text(verb, ": unknown option ", name, did_you_mean(name, known), help);
+    return concat_text(verb, ": unknown option ", name, did_you_mean(name, known, ""), help);
   }
   if (!extras.empty() && dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) {
     return concat_text(

@@ -9,7 +9,7 @@
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
 #include "nas/jobs/folds_job.h"
 #include "nas/jobs/run_clock.h"
@@ -18,7 +18,6 @@
 #include "nas/report/report.h"
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
-#include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 namespace {
@@ -72,9 +71,9 @@ std::string command_of(const Arguments& a) {
     out << " --max-params-of-plan " << job.limits.parameters_of_plan;
   }
   if (job.trials != plain.trials) out << " --trials " << job.trials;
-  if (job.planner != plain.planner) out << " --planner " << job.planner;
-  if (!job.orientation.empty()) out << " --orientation " << job.orientation;
-  if (job.accept_misaligned) out << " --accept-misaligned";
+  if (job.how.planner != plain.how.planner) out << " --planner " << job.how.planner;
+  if (!job.how.orientation.empty()) out << " --orientation " << job.how.orientation;
+  if (job.how.accept_misaligned) out << " --accept-misaligned";
   if (job.device != plain.device) out << " --device " << job.device;
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
@@ -86,11 +85,6 @@ std::string command_of(const Arguments& a) {
 int run(Arguments& a) {
   SearchEnd end{};
   if (!a.resume.empty()) {
-    NAS_CHECK_KIND(
-        Usage,
-        a.run.empty() && a.budget.empty() && a.job.budget == Budget{},
-        "--resume RUN takes everything from the run; leave out --budget, --effort, --steps and -o "
-        "(DATA may say where the data set lies now)");
     const SearchResumeOptions resume{.run_folder = a.resume, .data = a.data};
     end = is_seeds_run(a.resume) ? resume_seeds(resume, process_age_seconds())
                                  : resume_search(resume, process_age_seconds());
@@ -145,90 +139,108 @@ Command search_command() {
   return {
       .name = "search", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<Arguments>();
-        app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
-        app.add_option("--budget", a->budget, "Time for everything: 90s, 20m, 2h, 1d");
         app.add_option(
-               "--effort",
-               a->job.budget.effort,
-               "Instead of a time: compute for everything, in training steps of the planned "
-               "network at batch 2; every network pays its own cost. The same on every "
-               "machine, repeatable to the last digit")
+            "DATA", a->data, "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)");
+        app.add_option("--budget",
+                       a->budget,
+                       "Time for everything, from reading images to the report: 90s, 20m, 2h, 1d");
+        app.add_option("--effort",
+                       a->job.budget.effort,
+                       "Instead of a time: compute for everything, in training steps of the planned "
+                       "network at batch 2, of which every network pays its own cost; the same on "
+                       "every machine, to the last digit")
             ->check(CLI::Range(1.0, 1e9));
-        app.add_option(
-               "--steps",
-               a->job.budget.steps,
-               "Instead of a time: steps of each final training; repeatable to the last digit")
+        app.add_option("--steps",
+                       a->job.budget.steps,
+                       "Instead of a time: steps of each final training; the same command then "
+                       "gives the same result to the last digit")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
-        app.add_option("-o,--output", a->run, "Run folder to write, new or empty");
+        app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
         app.add_flag("--folds",
                      a->folds,
-                     "Then train what was delivered on every fold, in RUN/folds, with the steps of "
-                     "the final training each; beyond the budget");
+                     "Afterwards train the delivered network on every fold, in RUN/folds, as long "
+                     "as its final training was; this takes time beyond the budget");
         app.add_option("--resume",
                        a->resume,
-                       "Go on with a run that was stopped or killed; DATA: where its data lie now");
-        app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
+                       "Go on with this run that was stopped or killed; give DATA only if the data "
+                       "set lies elsewhere now");
+        app.add_option("--fold",
+                       a->job.fold,
+                       "Keep the cases of this fold out of the search and score the final networks "
+                       "on them")
             ->capture_default_str();
         app.add_option("--recipe",
                        a->job.recipe,
-                       "auto, random, c2fnas, vnas, combined, or a recipe file (docs/formats.md)")
+                       "How to search: auto, random, c2fnas, vnas, combined, or a recipe file "
+                       "(docs/formats.md)")
             ->capture_default_str();
         app.add_option("--goal",
                        a->job.goal,
                        "What to deliver: the best network, or the smallest or fastest that is not "
                        "worse than the best by more than --margin")
             ->check(CLI::IsMember({"best", "smallest", "fastest"}));
-        app.add_option("--margin", a->job.margin, "Of --goal, in Dice (default 0.005)")
+        app.add_option("--margin", a->job.margin, "Of --goal, in Dice; 0.005 if left out")
             ->check(CLI::Range(0.0, 1.0));
         app.add_option("--compare",
                        a->job.compare,
-                       "Train the planned network to the same compute too, for a paired comparison: "
-                       "yes, no, or auto (where that costs less than 0.001 Dice)")
+                       "Train the planned network with the same compute too, for a paired "
+                       "comparison: yes, no, or auto (where that costs less than 0.001 Dice)")
             ->check(CLI::IsMember({"yes", "no", "auto"}));
-        app.add_option("--space", a->job.space, "Search space instead of the recipe's");
-        app.add_option("--control", a->control, "Retrain the best of a search of the same cost too")
+        app.add_option("--space",
+                       a->job.space,
+                       "Search among these networks instead of the recipe's, by the name of a "
+                       "search space");
+        app.add_option("--control",
+                       a->control,
+                       "With the word random: also search at random for the same cost and train "
+                       "what that finds, to see what the method adds")
             ->check(CLI::IsMember({"random"}));
-        app.add_option("--search", a->search, "Search the training options after the architecture")
+        app.add_option("--search",
+                       a->search,
+                       "With the word training: once the network is chosen, search for its "
+                       "training options too")
             ->check(CLI::IsMember({"training"}));
-        app.add_option("--max-params", a->max_parameters, "Limit of parameters: 4M, 750k");
+        app.add_option("--max-params",
+                       a->max_parameters,
+                       "Only networks of at most so many parameters: 4M, 750k");
         app.add_option("--max-params-of-plan",
                        a->job.limits.parameters_of_plan,
-                       "The same as a share of the planned network's: 0.5")
+                       "The same as a share of the planned network's parameters: 0.5")
             ->check(CLI::Range(1e-6, 1e6));
-        app.add_option("--max-macs", a->max_macs, "Limit of multiply-adds of a patch: 20G");
-        app.add_option("--max-memory", a->max_memory, "Limit of a training step's memory: 2GB");
-        app.add_option("--max-step-time", a->max_step_time, "Limit of a training step: 50ms, 2s");
+        app.add_option("--max-macs",
+                       a->max_macs,
+                       "Only networks of at most so many multiply-adds for one patch: 20G");
+        app.add_option("--max-memory",
+                       a->max_memory,
+                       "Only networks whose training step needs at most this memory: 2GB");
+        app.add_option("--max-step-time",
+                       a->max_step_time,
+                       "Only networks whose training step takes at most this time: 50ms, 2s");
         app.add_option("--trials",
                        a->job.trials,
-                       "Networks to train in the first stage, the planned one included (default: "
-                       "from the budget)")
+                       "Networks to try in the first stage, the planned one among them. Left out: "
+                       "as many as the budget buys")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
-        app.add_option("--planner", a->job.planner, "default, resenc-m, resenc-l")
-            ->check(CLI::IsMember(planner_names()))
+        add_data_options(app, a->job.how);
+        app.add_option("--seed",
+                       a->job.seed,
+                       "Number that all random choices follow from; the same one repeats them")
             ->capture_default_str();
-        app.add_option("--orientation",
-                       a->job.orientation,
-                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
-                       "commonest of the data set");
-        app.add_flag("--accept-misaligned",
-                     a->job.accept_misaligned,
-                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
-                     "place");
-        app.add_option("--seed", a->job.seed, "Same seed, same search")->capture_default_str();
         app.add_option("--seeds",
                        a->seeds,
-                       "Repeat the whole with that many seeds and report mean, deviation and tests")
+                       "Repeat the whole search with so many seeds and report means, deviations "
+                       "and tests")
             ->check(CLI::Range(1, 1000))
             ->capture_default_str();
-        app.add_option("--device", a->job.device, "auto, cpu, cuda, cuda:1")->capture_default_str();
-        app.add_option("--precision", a->job.precision, "auto, fp32, bf16, fp16")
-            ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
-            ->capture_default_str();
-        app.add_option("--threads", a->job.threads, "Compute threads, 0: all")
-            ->check(CLI::Range(0, 1024))
-            ->capture_default_str();
-        app.add_flag("--json", a->json, "Print the results as JSON on stdout");
-        return [a] { return run(*a); };
+        add_device(app, a->job.device, a->job.precision);
+        add_threads(app, a->job.threads);
+        app.add_flag("--json", a->json, "Also print the results as JSON on stdout");
+        return [a, &app] {
+          if (!a->resume.empty()) {
+            check_resume_options(app, {"DATA", "--resume", "--folds", "--json"});
+          }
+          return run(*a);
+        };
       }};
 }
 

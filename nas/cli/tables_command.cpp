@@ -12,6 +12,7 @@
 #include "nas/cli/command.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -47,25 +48,22 @@ int run(const Options& o) {
 }  // namespace
 
 Command tables_command() {
-  return {
-      .name = "tables", .setup = [](CLI::App& app) -> std::function<int()> {
-        auto o = std::make_shared<Options>();
-        std::string names;
-        for (const std::string& name : paper_table_names())
-          names += (names.empty() ? "" : ", ") + name;
-        app.add_option(
-            "WHAT",
-            o->what,
-            "Names of tables (default: all) and run folders whose results are put in: " + names);
-        auto* json = app.add_flag("--json", o->json, "Print the tables as JSON on stdout");
-        auto* markdown =
-            app.add_flag("--markdown", o->markdown, "Print the tables as Markdown on stdout");
-        auto* html = app.add_option(
-            "--html", o->html, "Write the tables to this file, a self-contained page");
-        json->excludes(markdown)->excludes(html);
-        markdown->excludes(html);
-        return [o] { return run(*o); };
-      }};
+  return {.name = "tables", .setup = [](CLI::App& app) -> std::function<int()> {
+            auto o = std::make_shared<Options>();
+            app.add_option(
+                "WHAT",
+                o->what,
+                "Names of tables (default: all) and run folders whose results are put in: " +
+                    joined(paper_table_names()));
+            auto* json = app.add_flag("--json", o->json, "Print the tables as JSON on stdout");
+            auto* markdown =
+                app.add_flag("--markdown", o->markdown, "Print the tables as Markdown on stdout");
+            auto* html = app.add_option(
+                "--html", o->html, "Write the tables to this file, a self-contained page");
+            json->excludes(markdown)->excludes(html);
+            markdown->excludes(html);
+            return [o] { return run(*o); };
+          }};
 }
 
 }  // namespace nas

@@ -8,10 +8,9 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/jobs/folds_job.h"
 #include "nas/jobs/train_job.h"
-#include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
 namespace {
@@ -48,63 +47,68 @@ Command train_command() {
   return {
       .name = "train", .setup = [](CLI::App& app) -> std::function<int()> {
         auto a = std::make_shared<TrainArguments>();
-        app.add_option("DATA", a->data, "Data set folder (MSD or nnU-Net v2 raw)");
-        app.add_option("-o,--output", a->run, "Run folder: model, metrics, checkpoint, event files")
+        app.add_option(
+            "DATA", a->data, "Folder of the data set, with a dataset.json (MSD or nnU-Net v2 raw)");
+        app.add_option("-o,--output",
+                       a->run,
+                       "Folder to write the run to: model, metrics, predictions, checkpoint")
             ->required();
-        app.add_option("--budget", a->budget, "Time for the whole command: 90s, 10m, 2h, 1d");
-        app.add_option("--steps", a->job.steps, "Instead of a time: optimiser steps (repeatable)")
+        app.add_option("--budget",
+                       a->budget,
+                       "Time for everything, from reading images to scoring: 90s, 10m, 2h, 1d");
+        app.add_option("--steps",
+                       a->job.steps,
+                       "Train this many steps instead of a time; the same command then gives the "
+                       "same network")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
-        auto* fold = app.add_option("--fold", a->job.fold, "Whose validation cases are held out")
+        auto* fold = app.add_option("--fold",
+                                    a->job.fold,
+                                    "Keep the cases of this fold out of the training and score "
+                                    "the network on them")
                          ->check(CLI::Range(0, 1 << 20))
                          ->capture_default_str();
-        auto* every = app.add_flag("--all", a->all, "Train on all cases; none is held out");
+        auto* every = app.add_flag("--all", a->all, "Train on all cases and keep none for scoring");
         every->excludes(fold);
         app.add_option("--folds",
                        a->folds,
-                       "all: one training per fold (RUN/fold_0, ...), each with an equal share of "
-                       "the budget; voxnas predict RUN averages them")
+                       "With the word all: train one network per fold (RUN/fold_0, ...), each for "
+                       "an equal share of the budget; voxnas predict RUN averages them")
             ->check(CLI::IsMember({"all"}))
             ->excludes(fold)
             ->excludes(every);
         app.add_option("--network",
                        a->job.network,
-                       "Instead of the planned network: a name (v-net, dints, ...), graph file, "
-                       "model folder or plan");
-        app.add_option(
-               "--configuration", a->job.configuration, "Of the plan: 3d_fullres or 3d_lowres")
+                       "Train this network instead of the planned one: a published network by "
+                       "name (v-net, dints, ...), a model folder, a graph file or a plan");
+        app.add_option("--configuration",
+                       a->job.configuration,
+                       "Resolution of the plan to train at: 3d_fullres or 3d_lowres")
             ->capture_default_str();
-        app.add_option("--planner", a->job.planner, "default, resenc-m or resenc-l")
-            ->check(CLI::IsMember(planner_names()))
-            ->capture_default_str();
-        app.add_option("--orientation",
-                       a->job.orientation,
-                       "Axis codes that images are turned to (RAS, LPS, ...); default: the "
-                       "commonest of the data set");
-        app.add_flag("--accept-misaligned",
-                     a->job.accept_misaligned,
-                     "Take files of a case voxel by voxel whose headers disagree about spacing or "
-                     "place");
+        add_data_options(app, a->job.how);
         app.add_flag("--weights",
                      a->job.weights,
-                     "Start from the weights of the model folder --network where shapes agree")
+                     "Start from the trained weights of the model folder given as --network, "
+                     "wherever their shapes fit")
             ->needs(app.get_option("--network"));
         app.add_option("--options",
                        a->options,
-                       "JSON file of training options that overrule the schedule rule");
+                       "JSON file of training options (docs/formats.md) that replace the chosen "
+                       "ones");
         app.add_flag("--resume",
                      a->job.resume,
-                     "Go on with a run that was stopped or killed; DATA: where its data lie now");
-        app.add_option("--seed", a->job.base.seed, "Same seed, same training")
+                     "Go on with the run in -o that was stopped or killed; give DATA only if the "
+                     "data set lies elsewhere now");
+        app.add_option("--seed",
+                       a->job.base.seed,
+                       "Number that all random choices follow from; the same one repeats them")
             ->capture_default_str();
-        app.add_option("--device", a->job.base.device, "auto, cpu, cuda or cuda:N")
-            ->capture_default_str();
-        app.add_option("--precision", a->job.base.precision, "auto, fp32, bf16 or fp16 (CUDA)")
-            ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
-            ->capture_default_str();
-        app.add_option("--threads", a->job.base.threads, "Compute threads, 0: all")
-            ->check(CLI::Range(0, 1024));
-        app.add_flag("--json", a->json, "Result as JSON on stdout");
-        return [a] { return run_train(*a); };
+        add_device(app, a->job.base.device, a->job.base.precision);
+        add_threads(app, a->job.base.threads);
+        app.add_flag("--json", a->json, "Also print the result as JSON on stdout");
+        return [a, &app] {
+          if (a->job.resume) check_resume_options(app, {"DATA", "--output", "--resume", "--json"});
+          return run_train(*a);
+        };
       }};
 }
 

@@ -57,7 +57,4 @@ class JsonReader {
   bool in_path_ = false;  // where_ already goes into the document: "file: key", not "file"
 };
 
-/// The known word with the smallest edit distance to `word` if that distance is small, else "".
-std::string nearest_word(std::string_view word, const std::vector<std::string>& known);
-
 }  // namespace nas

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <string>
 
+#include "nas/core/quantity.h"
+
 namespace nas {
 
 /// One line of progress on stderr: done / total, rate, time left and a note ("loss 0.31, waiting
@@ -30,14 +32,5 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_draw_;
   bool finished_ = false;
 };
-
-/// "1 h 02 min", "3 min 20 s", "12.3 s".
-std::string format_duration(double seconds);
-/// "1.23 GB", "640 MB" (decimal).
-std::string format_bytes(double bytes);
-/// "5.66 M", "12.3 k".
-std::string format_count(double count);
-/// Seconds from "90", "90s", "20m", "2h", "1d", "1h30m". \throws Error(Usage) naming the text.
-double parse_duration(const std::string& text);
 
 }  // namespace nas

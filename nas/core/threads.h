@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "nas/core/stop.h"
+
 namespace nas {
 
 /// Calls body(i) for i in [0, count) on `threads` threads (0: all processors). The first exception
@@ -15,11 +17,5 @@ void parallel_for(std::int64_t count,
 /// Processors this process may use: those it may run on (taskset), or fewer if a control group
 /// (container) gives it a smaller share.
 int processor_count();
-
-/// Set by SIGINT / SIGTERM once `install_stop_handler()` was called; long work polls it, saves and
-/// returns. A second signal ends the process at once.
-void install_stop_handler();
-bool stop_requested();
-void request_stop(bool value = true);  // for tests and for embedding
 
 }  // namespace nas

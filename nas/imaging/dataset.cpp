@@ -12,6 +12,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/core/text.h"
 #include "nas/imaging/case_names.h"
 #include "nas/imaging/dataset_json.h"
 #include "nas/imaging/nifti.h"
@@ -352,13 +353,7 @@ const CaseFiles& DataSet::find(const std::string& id) const {
   for (const auto* list : {&training, &test}) {
     for (const CaseFiles& one : *list) ids.push_back(one.id);
   }
-  const std::string near = nearest_word(id, ids);
-  fail(ErrorKind::Input,
-       folder.string(),
-       ": no case \"",
-       id,
-       "\"",
-       near.empty() ? "" : " (did you mean \"" + near + "\"?)");
+  fail(ErrorKind::Input, folder.string(), ": no case \"", id, "\"", did_you_mean(id, ids, "\""));
 }
 
 std::vector<std::string> prediction_names(const CaseFiles& files) {

@@ -59,7 +59,7 @@ void use_orientation(DataSet& data, const std::string& asked);
 
 /// All channels of a case as one image in the orientation of the data set; channels stored in
 /// another axis order than the first are turned onto it. Its files are checked as doctor does.
-/// \throws Error(Input) with the first fatal finding's sentence (case_check.h): damaged files,
+/// \throws Error(Input) with the first fatal finding's sentence (case_headers.h): damaged files,
 /// other grids, NaN, no contrast.
 Image read_case_image(const DataSet& data, const CaseFiles& files);
 /// Labels of a case, checked to be integers in [0, labels.values()), turned as its image is; the

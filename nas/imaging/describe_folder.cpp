@@ -15,10 +15,10 @@
 
 #include "nas/core/error.h"
 #include "nas/core/threads.h"
-#include "nas/imaging/case_check.h"
 #include "nas/imaging/case_names.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/voxel_check.h"
 
 namespace nas {
 namespace {

@@ -13,8 +13,11 @@
 #include "nas/core/error.h"
 #include "nas/core/hash.h"
 #include "nas/core/threads.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/case_headers.h"
+#include "nas/imaging/data_set_check.h"
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/intensity.h"
+#include "nas/imaging/voxel_check.h"
 
 namespace nas {
 namespace {
@@ -26,6 +29,7 @@ struct CaseReport {
   std::vector<Finding> findings;
   std::string voxel_hash;                       // of all channels; empty if one could not be read
   std::optional<Geometry> geometry;             // of the first readable channel
+  Extent3 cropped{0, 0, 0};                     // shape of the box of voxels that are not 0
   std::map<std::int64_t, std::int64_t> labels;  // value -> voxels
   bool label_read = false;
 };
@@ -58,6 +62,7 @@ CaseReport examine_case(const DataSet& data, const CaseFiles& files, bool test) 
   }
   if (image) {
     add(check_image(files, *image));
+    report.cropped = nonzero_box(*image).shape;
     report.voxel_hash = Hasher()
                             .add(to_text(image->geometry.shape))
                             .add({reinterpret_cast<const char*>(image->voxels.data()),
@@ -201,6 +206,33 @@ void check_across(const DataSet& data,
   }
 }
 
+/// What the planner says to the sizes of the training cases, all of which could be read.
+void check_plan(DataSet data,
+                const std::vector<CaseReport>& reports,
+                const DoctorOptions& options,
+                std::vector<Finding>& out) {
+  data.orientation = choose_orientation(data, "").codes;
+  Fingerprint sizes;
+  sizes.orientation = data.orientation;
+  for (std::size_t i = 0; i < data.training.size(); ++i) {
+    const Geometry& grid = reports[i].geometry.value();
+    const Turn turn = turn_to(grid, data.orientation);
+    sizes.spacings.push_back(turned_values(grid.spacing_mm, turn));
+    sizes.shapes_after_crop.push_back(turned_values(reports[i].cropped, turn));
+  }
+  try {
+    options.plan(data, sizes);
+  } catch (const Error& error) {
+    out.push_back({Severity::Fatal,
+                   "no-plan",
+                   "",
+                   data.folder,
+                   "images that a 3D network can be planned for",
+                   error.what(),
+                   "check voxel sizes and sizes of the images; crop them less"});
+  }
+}
+
 }  // namespace
 
 std::vector<Finding> examine(const fs::path& folder, const DoctorOptions& options) {
@@ -234,6 +266,7 @@ std::vector<Finding> examine(const fs::path& folder, const DoctorOptions& option
     for (CaseReport& report : reports) {
       std::move(report.findings.begin(), report.findings.end(), std::back_inserter(findings));
     }
+    if (options.plan && !any_fatal(findings)) check_plan(data, reports, options, findings);
   } catch (const Error& error) {
     const fs::path file = folder / "dataset.json";
     std::string message = error.what();  // begins with the file, which the finding names itself

@@ -12,9 +12,9 @@
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
 #include "nas/core/threads.h"
-#include "nas/imaging/case_check.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/intensity.h"
+#include "nas/imaging/voxel_check.h"
 
 namespace nas {
 namespace {

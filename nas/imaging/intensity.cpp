@@ -141,15 +141,10 @@ template Volume<std::int16_t> crop_volume(const Volume<std::int16_t>&,
                                           const Extent3&,
                                           const Extent3&);
 
-CroppedCase crop_to_nonzero(const Image& image, const LabelMap* label) {
-  const Extent3& full = image.geometry.shape;
-  NAS_CHECK_KIND(Shape,
-                 label == nullptr || label->geometry.shape == full,
-                 "label of ",
-                 to_text(label->geometry.shape),
-                 " for an image of ",
-                 to_text(full));
-  const std::vector<std::uint8_t> mask = nonzero_mask(image);
+namespace {
+
+/// Around what is set in the mask; the whole grid if nothing is.
+Box box_of(const std::vector<std::uint8_t>& mask, const Extent3& full) {
   Extent3 low = full, high{-1, -1, -1};
   for (std::int64_t z = 0; z < full[0]; ++z) {
     for (std::int64_t y = 0; y < full[1]; ++y) {
@@ -166,12 +161,26 @@ CroppedCase crop_to_nonzero(const Image& image, const LabelMap* label) {
       }
     }
   }
-  Extent3 shape = full;
-  if (high[0] < 0) {
-    low = {0, 0, 0};
-  } else {
-    for (std::size_t a = 0; a < 3; ++a) shape[a] = high[a] - low[a] + 1;
-  }
+  if (high[0] < 0) return {{0, 0, 0}, full};
+  Box box{low, full};
+  for (std::size_t a = 0; a < 3; ++a) box.shape[a] = high[a] - low[a] + 1;
+  return box;
+}
+
+}  // namespace
+
+Box nonzero_box(const Image& image) { return box_of(nonzero_mask(image), image.geometry.shape); }
+
+CroppedCase crop_to_nonzero(const Image& image, const LabelMap* label) {
+  const Extent3& full = image.geometry.shape;
+  NAS_CHECK_KIND(Shape,
+                 label == nullptr || label->geometry.shape == full,
+                 "label of ",
+                 to_text(label->geometry.shape),
+                 " for an image of ",
+                 to_text(full));
+  const std::vector<std::uint8_t> mask = nonzero_mask(image);
+  const auto [low, shape] = box_of(mask, full);
   CroppedCase result;
   result.begin = low;
   result.image = crop_volume(image, low, shape);

@@ -28,6 +28,13 @@ inline constexpr std::int16_t kOutsideLabel = -1;
 /// joins to the border).
 std::vector<std::uint8_t> nonzero_mask(const Image& image);
 
+/// A part of a grid, in voxels.
+struct Box {
+  Extent3 begin{0, 0, 0}, shape{0, 0, 0};
+};
+/// The smallest box around all voxels that are not 0 in some channel; all of an image of zeros.
+Box nonzero_box(const Image& image);
+
 /// An image cropped to the bounding box of its non-zero mask.
 struct CroppedCase {
   Image image;  // geometry.shape is the crop's; affine as given

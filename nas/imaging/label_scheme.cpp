@@ -84,6 +84,27 @@ bool LabelScheme::holds(std::int64_t k, std::int64_t value) const {
   return std::ranges::binary_search(regions[static_cast<std::size_t>(k)], value);
 }
 
+std::string difference(const LabelScheme& then, const LabelScheme& now) {
+  if (then.names != now.names) return "other label names";
+  if (then.has_ignore != now.has_ignore) {
+    return then.has_ignore ? "no label is ignored any more" : "a label to ignore is new";
+  }
+  if (then.has_regions() != now.has_regions()) {
+    return then.has_regions() ? "regions then, classes now" : "classes then, regions now";
+  }
+  for (std::size_t k = 0; k < then.regions.size(); ++k) {
+    if (then.regions[k] != now.regions[k]) {
+      return concat_text("region ",
+                         then.names[k + 1],
+                         " held labels ",
+                         Json(then.regions[k]).dump(),
+                         ", now ",
+                         Json(now.regions[k]).dump());
+    }
+  }
+  return then == now ? "" : "other regions_class_order";
+}
+
 std::string to_text(const LabelScheme& scheme) {
   const std::int64_t count = scheme.foreground();
   std::string text =

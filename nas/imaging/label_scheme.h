@@ -43,6 +43,10 @@ struct LabelScheme {
   bool holds(std::int64_t k, std::int64_t value) const;
 };
 
+/// What of `then` is no longer so `now`, for people: "label names", "region core held labels 2 3, now
+/// 2", ...; "" if they are equal.
+std::string difference(const LabelScheme& then, const LabelScheme& now);
+
 /// "3 classes", "3 regions of 4 labels, label 4 ignored": one line for people.
 std::string to_text(const LabelScheme& scheme);
 

@@ -6,9 +6,10 @@
 
 #include "nas/core/error.h"
 #include "nas/core/log.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/case_headers.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/nifti.h"
+#include "nas/imaging/voxel_check.h"
 
 namespace nas {
 

@@ -12,16 +12,12 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
-  const std::string near = nearest_word(word, known);
-  return near.empty() ? "" : " (did you mean \"" + near + "\"?)";
-}
 
 std::vector<Split> read_splits(const std::vector<std::string>& ids, const fs::path& file) {
   const Json json = read_json(file);

@@ -28,19 +28,18 @@ namespace fs = std::filesystem;
 const std::string kOwnNetwork = "network.json";
 
 Json folds_json(const TrainJob& job) {
-  return {{"format", "voxnas.folds"},
-          {"version", 1},
-          {"data", job.data.string()},
-          {"budget_seconds", job.budget_seconds},
-          {"steps", job.steps},
-          {"network", job.network},
-          {"weights", job.weights},
-          {"configuration", job.configuration},
-          {"planner", job.planner},
-          {"orientation", job.orientation},
-          {"accept_misaligned", job.accept_misaligned},
-          {"options", job.options},
-          {"base", to_json(job.base)}};
+  Json json{{"format", "voxnas.folds"},
+            {"version", 1},
+            {"data", job.data.string()},
+            {"budget_seconds", job.budget_seconds},
+            {"steps", job.steps},
+            {"network", job.network},
+            {"weights", job.weights},
+            {"configuration", job.configuration},
+            {"options", job.options},
+            {"base", to_json(job.base)}};
+  add_data_options(json, job.how);
+  return json;
 }
 
 /// The recorded job; what is not in the record comes from `asked`.
@@ -58,11 +57,7 @@ TrainJob read_folds_job(const fs::path& record, const TrainJob& asked) {
   job.network = reader.at("network").text();
   job.weights = reader.has("weights") && reader.at("weights").boolean();
   job.configuration = reader.at("configuration").text();
-  job.planner = reader.at("planner").text();
-  if (reader.has("orientation")) job.orientation = reader.at("orientation").text();
-  if (reader.has("accept_misaligned")) {
-    job.accept_misaligned = reader.at("accept_misaligned").boolean();
-  }
+  job.how = data_options_from_json(reader);
   job.options = reader.at("options").text();
   job.options_name = record.string() + ": options";
   job.base = train_options_from_json(reader.at("base").json(), record.string() + ": base");
@@ -113,11 +108,11 @@ TrainJob winner_job(const fs::path& search_run) {
   job.resume = is_folds_run(job.run_folder);
   if (job.resume) return job;
   job.data = run.data_folder;
-  job.accept_misaligned = accepts_misaligned(reader);
+  job.how = data_options_from_json(reader);
   job.network = (folder.model() / kOwnNetwork).string();
   const Plan plan = plan_from_json(parse_json(run.plan_json, where), where);
-  job.planner = plan.planner;
-  job.orientation = plan.orientation;
+  job.how.planner = plan.planner;
+  job.how.orientation = plan.orientation;
   job.steps = winner->steps;
   job.options = winner->settings;
   job.options_name = concat_text(where, ": settings of trial ", winner->id);

@@ -9,7 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
-#include "nas/imaging/case_check.h"
+#include "nas/imaging/data_set_check.h"
 #include "search_spaces/planned_unet/planner.h"
 
 namespace nas {
@@ -70,7 +70,7 @@ void check_can_be_split(const DataSet& data) {
 Prepared open_fold(const PrepareOptions& options) {
   Prepared prepared;
   prepared.data = open_data_set(options.data);
-  prepared.data.accept_misaligned = options.accept_misaligned;
+  prepared.data.accept_misaligned = options.how.accept_misaligned;
   check_before_training(prepared.data, options.threads);
   prepared.split = split_of(prepared.data, options.fold);
   return prepared;
@@ -82,13 +82,13 @@ void plan_fold(Prepared& prepared,
   if (known) {
     prepared.data.orientation = known->orientation;
   } else {
-    use_orientation(prepared.data, options.orientation);
+    use_orientation(prepared.data, options.how.orientation);
   }
   const DataSet seen = without_held_out(prepared.data, prepared.split);
   prepared.fingerprint =
       known ? *known : compute_fingerprint(seen, options.threads, options.show_progress);
   prepared.plan =
-      make_plan(prepared.fingerprint, planner_facts(seen), {.planner = options.planner});
+      make_plan(prepared.fingerprint, planner_facts(seen), {.planner = options.how.planner});
 }
 
 void open_cache(Prepared& prepared, const PrepareOptions& options) {
@@ -102,7 +102,10 @@ void open_cache(Prepared& prepared, const PrepareOptions& options) {
 }
 
 Json data_record(const Prepared& prepared) {
+  Json labels = Json::object();
+  add_label_scheme(labels, prepared.data.labels);
   return {{"channels", prepared.data.channel_names},
+          {"label_scheme", std::move(labels)},
           {"labels", prepared.data.labels.names},
           {"train", prepared.split.train},
           {"held_out", prepared.split.val},
@@ -120,7 +123,12 @@ void check_same_data(const Json& record, const DataSet& data, std::int64_t fold,
          "; give the unchanged data set, or start a new run");
   };
   if (reader.at("channels").texts() != data.channel_names) differs("other channel names");
-  if (reader.at("labels").texts() != data.labels.names) differs("other label names");
+  LabelScheme then = data.labels;
+  then.names = reader.at("labels").texts();
+  if (reader.has("label_scheme")) {  // not in the records of before
+    then = label_scheme_from_json(reader.at("label_scheme"));
+  }
+  if (const auto what = difference(then, data.labels); !what.empty()) differs(what);
 
   const auto now = content_hashes(default_cache_root(), data, threads);
   const JsonReader contents = reader.at("contents");
@@ -156,14 +164,10 @@ void check_same_data(const Json& record, const DataSet& data, std::int64_t fold,
   }
 }
 
-bool accepts_misaligned(const JsonReader& setup) {
-  return setup.has("accept_misaligned") && setup.at("accept_misaligned").boolean();
-}
-
 Prepared open_same_data(const PrepareOptions& options, const Json& record) {
   Prepared prepared;
   prepared.data = open_data_set(options.data);
-  prepared.data.accept_misaligned = options.accept_misaligned;
+  prepared.data.accept_misaligned = options.how.accept_misaligned;
   check_same_data(record, prepared.data, options.fold, options.threads);
   const JsonReader reader(record, "data_record");
   prepared.split = {reader.at("train").texts(), reader.at("held_out").texts()};

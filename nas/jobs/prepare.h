@@ -9,6 +9,7 @@
 #include "nas/core/json.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
+#include "search_spaces/planned_unet/data_options.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "training/data/preprocessing.h"
 
@@ -19,10 +20,8 @@ struct PrepareOptions {
   std::filesystem::path data;  // data set folder
   std::int64_t fold = 0;       // whose validation cases are held out; -1: all cases train
   std::string configuration = "3d_fullres";
-  std::string planner = "default";
-  std::string orientation = {};    // axis codes that images are turned to; "": the commonest
-  bool accept_misaligned = false;  // as `DataSet::accept_misaligned`
-  int threads = 0;                 // 0: all
+  DataOptions how;
+  int threads = 0;  // 0: all
   bool show_progress = true;
 };
 
@@ -57,16 +56,13 @@ void plan_fold(Prepared& prepared,
 /// Preprocessing of the planned configuration, and the cache of the preprocessed cases.
 void open_cache(Prepared& prepared, const PrepareOptions& options);
 
-/// What a run begins with, for its record: names of channels and labels, the fold's cases, and the
-/// content hashes of the files of every case. Nothing of it says where the data set lies.
+/// What a run begins with, for its record: names of channels and labels, what label values mean, the
+/// fold's cases, and the content hashes of the files of every case. Nothing of it says where the data set lies.
 Json data_record(const Prepared& prepared);
 
 /// Whether a run that began with `record` may go on with `data`. \throws Error(Input) that says
 /// what differs: names, the cases of the fold, or the first case and file whose content does.
 void check_same_data(const Json& record, const DataSet& data, std::int64_t fold, int threads);
-
-/// What the record of a search says of PrepareOptions::accept_misaligned; false in those of before.
-bool accepts_misaligned(const JsonReader& setup);
 
 /// open_fold of a run that goes on: the data set, wherever it lies now, must be that of `record`.
 Prepared open_same_data(const PrepareOptions& options, const Json& record);

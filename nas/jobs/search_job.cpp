@@ -161,25 +161,24 @@ RunRecord make_record(const SearchJobOptions& options,
   run.recipe_json = to_json(bench.recipe).dump();
   run.plan_json = to_json(bench.prepared.plan).dump();
   run.space_json = bench.space->describe().dump();
-  run.setup_json = Json{
-      {"cases", to_json(bench.cases)},
-      {"device", options.device},
-      {"precision", options.precision},
-      {"accept_misaligned", options.accept_misaligned},
-      {"threads", options.threads},
-      {"processors", processor_count()},
-      {"cache_key", bench.prepared.cache.key()},
-      {"data",
-       {{"name", data.name},
-        {"layout", data.layout},
-        {"channels", data.channel_names},
-        {"labels", data.labels.names},
-        {"training_cases", data.training.size()},
-        {"splits", data.splits_source}}},
-      {"data_record", data_record(bench.prepared)},
-      {"fingerprint", to_json(bench.prepared.fingerprint)},
-      {"forecast",
-       forecast}}.dump();
+  Json setup{{"cases", to_json(bench.cases)},
+             {"device", options.device},
+             {"precision", options.precision},
+             {"threads", options.threads},
+             {"processors", processor_count()},
+             {"cache_key", bench.prepared.cache.key()},
+             {"data",
+              {{"name", data.name},
+               {"layout", data.layout},
+               {"channels", data.channel_names},
+               {"labels", data.labels.names},
+               {"training_cases", data.training.size()},
+               {"splits", data.splits_source}}},
+             {"data_record", data_record(bench.prepared)},
+             {"fingerprint", to_json(bench.prepared.fingerprint)},
+             {"forecast", forecast}};
+  add_data_options(setup, options.how);
+  run.setup_json = setup.dump();
   run.budget = options.budget;
   run.seed = options.seed;
   run.code_version = options.code_version;
@@ -256,9 +255,7 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
   choose_device(options.device);  // a wrong name fails before any work
   const PrepareOptions prepare{.data = options.data,
                                .fold = options.fold,
-                               .planner = options.planner,
-                               .orientation = options.orientation,
-                               .accept_misaligned = options.accept_misaligned,
+                               .how = options.how,
                                .threads = options.threads,
                                .show_progress = options.show_progress};
   NAS_CHECK_KIND(Usage, options.fold >= 0, "--fold: expected 0 or more, found ", options.fold);
@@ -323,7 +320,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
   check_data_is_there(run.data_folder, "voxnas search DATA --resume " + folder.text());
   const PrepareOptions prepare{.data = run.data_folder,
                                .fold = run.fold,
-                               .accept_misaligned = accepts_misaligned(reader),
+                               .how = data_options_from_json(reader),
                                .threads = base.threads,
                                .show_progress = options.show_progress};
   bench.prepared = reader.has("data_record")

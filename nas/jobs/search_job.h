@@ -11,6 +11,7 @@
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
+#include "search_spaces/planned_unet/data_options.h"
 
 namespace nas {
 
@@ -30,9 +31,7 @@ struct SearchJobOptions {
   bool random_control = false;    // add_random_control
   bool search_training = false;   // add_training_search
   std::uint64_t seed = 1;
-  std::string planner = "default";
-  std::string orientation;         // axis codes that images are turned to; "": the commonest
-  bool accept_misaligned = false;  // as `DataSet::accept_misaligned`
+  DataOptions how;
   std::string device = "auto", precision = "auto";
   int threads = 0;      // 0: all
   std::string command;  // as typed, to repeat it

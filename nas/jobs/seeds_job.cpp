@@ -23,21 +23,20 @@ namespace fs = std::filesystem;
 
 /// What a repetition needs to know to begin its next seed after a kill.
 Json to_json(const SearchJobOptions& o) {
-  return {{"data", fs::absolute(o.data).lexically_normal().string()},
-          {"fold", o.fold},
-          {"seconds", o.budget.seconds},
-          {"steps", o.budget.steps},
-          {"effort", o.budget.effort},
-          {"recipe", to_json(effective_recipe(o))},
-          {"seed", o.seed},
-          {"planner", o.planner},
-          {"orientation", o.orientation},
-          {"accept_misaligned", o.accept_misaligned},
-          {"device", o.device},
-          {"precision", o.precision},
-          {"threads", o.threads},
-          {"command", o.command},
-          {"code_version", o.code_version}};
+  Json json{{"data", fs::absolute(o.data).lexically_normal().string()},
+            {"fold", o.fold},
+            {"seconds", o.budget.seconds},
+            {"steps", o.budget.steps},
+            {"effort", o.budget.effort},
+            {"recipe", to_json(effective_recipe(o))},
+            {"seed", o.seed},
+            {"device", o.device},
+            {"precision", o.precision},
+            {"threads", o.threads},
+            {"command", o.command},
+            {"code_version", o.code_version}};
+  add_data_options(json, o.how);
+  return json;
 }
 
 SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_file) {
@@ -49,11 +48,7 @@ SearchJobOptions job_from_json(const JsonReader& reader, const fs::path& recipe_
   if (reader.has("effort")) o.budget.effort = reader.at("effort").number();
   o.recipe = recipe_file.string();
   o.seed = static_cast<std::uint64_t>(reader.at("seed").integer());
-  o.planner = reader.at("planner").text();
-  if (reader.has("orientation")) o.orientation = reader.at("orientation").text();
-  if (reader.has("accept_misaligned")) {
-    o.accept_misaligned = reader.at("accept_misaligned").boolean();
-  }
+  o.how = data_options_from_json(reader);
   o.device = reader.at("device").text();
   o.precision = reader.at("precision").text();
   o.threads = static_cast<int>(reader.at("threads").integer(0, 4096));

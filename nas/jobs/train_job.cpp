@@ -11,20 +11,15 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
+#include "nas/core/stop.h"
 #include "nas/core/stopwatch.h"
-#include "nas/core/threads.h"
-#include "nas/jobs/mirroring.h"
+#include "nas/jobs/plan_training_run.h"
 #include "nas/jobs/prepare.h"
 #include "nas/jobs/run_lock.h"
-#include "nas/network/output_region.h"
-#include "search_spaces/network_file.h"
-#include "search_spaces/planned_unet/unet.h"
 #include "training/data/tensorboard.h"
-#include "training/data/time_model.h"
 #include "training/fit/fit.h"
-#include "training/fit/probe.h"
 #include "training/inference/evaluate_cases.h"
 #include "training/inference/predict.h"
 #include "training/model/device.h"
@@ -36,68 +31,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Everything that a run needs to go on: RUN/training.json.
-struct TrainRun {
-  std::string data;
-  int fold = 0;  // -1: all cases train
-  std::string configuration, planner, orientation;
-  bool accept_misaligned = false;
-  double budget_seconds = 0;
-  TrainOptions options;
-  Json transfer;     // weights to start from, and how many fitted; null without
-  Json mirroring;    // how it was decided (MirrorCheck); null where there was nothing to decide
-  Json data_record;  // what the data set was (data_record()); null in runs of before
-};
-
-Json to_json(const TrainRun& run) {
-  return {{"format", "voxnas.training"},
-          {"version", 1},
-          {"data", run.data},
-          {"fold", run.fold},
-          {"configuration", run.configuration},
-          {"planner", run.planner},
-          {"orientation", run.orientation},
-          {"accept_misaligned", run.accept_misaligned},
-          {"budget_seconds", run.budget_seconds},
-          {"options", to_json(run.options)},
-          {"transfer", run.transfer},
-          {"mirroring", run.mirroring},
-          {"data_record", run.data_record}};
-}
-
-TrainRun read_run(const fs::path& file) {
-  const Json json = read_json(file);
-  const JsonReader reader(json, file.string());
-  NAS_CHECK(reader.at("version").integer() == 1,
-            file.string(),
-            ": expected version 1, found ",
-            reader.at("version").integer());
-  TrainRun run;
-  run.data = reader.at("data").text();
-  run.fold = static_cast<int>(reader.at("fold").integer(-1, 1 << 20));
-  run.configuration = reader.at("configuration").text();
-  run.planner = reader.at("planner").text();
-  if (reader.has("orientation")) run.orientation = reader.at("orientation").text();
-  if (reader.has("accept_misaligned")) {
-    run.accept_misaligned = reader.at("accept_misaligned").boolean();
-  }
-  run.budget_seconds = reader.at("budget_seconds").number();
-  run.options = train_options_from_json(reader.at("options").json(), file.string() + ": options");
-  if (reader.has("transfer")) run.transfer = reader.at("transfer").json();
-  if (reader.has("mirroring")) run.mirroring = reader.at("mirroring").json();
-  if (reader.has("data_record")) run.data_record = reader.at("data_record").json();
-  return run;
-}
-
 TrainRun new_run(const TrainJob& job) {
   choose_precision(job.base.precision, choose_device(job.base.device));  // fails before any work
   TrainRun run;
   run.data = fs::absolute(job.data).lexically_normal().string();
   run.fold = job.fold;
   run.configuration = job.configuration;
-  run.planner = job.planner;
-  run.orientation = job.orientation;
-  run.accept_misaligned = job.accept_misaligned;
+  run.how = job.how;
   run.budget_seconds = job.budget_seconds;
   if (job.weights) {
     const fs::path file = fs::absolute(fs::path(job.network) / "weights.safetensors");
@@ -118,7 +58,7 @@ TrainRun resumed_run(const TrainJob& job, const RunFolder& folder) {
                  folder.training_record().string(),
                  ": expected the record of a run to go on with, found nothing");
   check_resumed_training(job);
-  TrainRun run = read_run(folder.training_record());
+  TrainRun run = read_train_run(folder.training_record());
   if (!job.data.empty()) run.data = fs::absolute(job.data).lexically_normal().string();
   check_data_is_there(run.data, "voxnas train DATA --resume -o " + folder.text());
   return run;
@@ -129,9 +69,7 @@ Prepared prepare(const TrainRun& run, const TrainJob& job, const RunFolder& fold
   const PrepareOptions options{.data = run.data,
                                .fold = run.fold,
                                .configuration = run.configuration,
-                               .planner = run.planner,
-                               .orientation = run.orientation,
-                               .accept_misaligned = run.accept_misaligned,
+                               .how = run.how,
                                .threads = job.base.threads};
   std::optional<Fingerprint> known;
   if (job.resume && fs::exists(folder.fingerprint())) {
@@ -143,78 +81,6 @@ Prepared prepare(const TrainRun& run, const TrainJob& job, const RunFolder& fold
   if (!known) write_json(folder.fingerprint(), to_json(prepared.fingerprint));
   open_cache(prepared, options);
   return prepared;
-}
-
-struct ChosenNetwork {
-  Graph graph;
-  Extent3 patch{0, 0, 0};  // voxels
-};
-
-/// The network called `name` (empty: the planned one) for the data set's channels and classes, and
-/// its patch: `asked` if given, else the planned one, enlarged where the network does not take it.
-ChosenNetwork choose_network(const std::string& name,
-                             const Configuration& planned,
-                             const DataSet& data,
-                             const std::optional<Extent3>& asked,
-                             const std::string& options_name) {
-  ChosenNetwork chosen{{}, asked.value_or(planned.patch)};
-  NetworkFileOptions options{.configuration = planned.name,
-                             .channels = static_cast<std::int64_t>(data.channel_names.size()),
-                             .classes = data.labels.outputs(),
-                             .patch = chosen.patch,
-                             .adapt = true};
-  bool adapted = false;
-  const auto load = [&] {
-    if (name.empty()) {
-      chosen.graph = make_unet(planned.architecture);
-      return;
-    }
-    NetworkFile loaded = load_network(name, options);
-    adapted = loaded.adapted;
-    chosen.graph = std::move(loaded.graph);
-  };
-  load();
-  if (!asked) {
-    chosen.patch = fitting_patch(chosen.graph, planned.patch);
-    if (chosen.patch != planned.patch) {
-      log_info(name,
-               " does not take the planned patch of ",
-               to_text(planned.patch),
-               " voxels; trained with ",
-               to_text(chosen.patch));
-      options.patch = chosen.patch;
-      load();  // layers may depend on the patch
-    }
-  }
-  if (adapted) {
-    log_info(name,
-             ": first and last layers adapted to ",
-             options.channels,
-             options.channels == 1 ? " channel and " : " channels and ",
-             options.classes,
-             " classes");
-  }
-  if (const auto fits = asked ? fitting_patch(chosen.graph, *asked) : chosen.patch;
-      fits != chosen.patch) {
-    fail(ErrorKind::Usage,
-         options_name,
-         ": patch: expected a size that ",
-         name.empty() ? "the planned network" : name,
-         " takes, as ",
-         to_text(fits),
-         ", found ",
-         to_text(chosen.patch));
-  }
-  output_region(chosen.graph, chosen.patch);  // refuses what cannot be trained
-  return chosen;
-}
-
-/// The patch that the given options ask for.
-std::optional<Extent3> asked_patch(const TrainJob& job) {
-  if (job.options.empty()) return std::nullopt;
-  const Json json = parse_json(job.options, job.options_name);
-  if (!JsonReader(json, job.options_name).has("patch")) return std::nullopt;
-  return train_options_from_json(json, job.options_name).patch;
 }
 
 void log_task(const Prepared& prepared, const Graph& graph, const Extent3& patch) {
@@ -230,107 +96,6 @@ void log_task(const Prepared& prepared, const Graph& graph, const Extent3& patch
            format_count(static_cast<double>(cost.macs)),
            " MACs a patch of ",
            to_text(patch));
-}
-
-/// The options of a new run, the seconds that are kept back for scoring, and how mirroring was
-/// decided (null: there was nothing to decide).
-struct PlannedTraining {
-  TrainOptions options;
-  double reserve = 0;
-  Json mirroring;
-};
-
-/// `planned` with what the user asks for.
-TrainOptions with_asked(const TrainJob& job, const TrainOptions& planned) {
-  if (job.options.empty()) return planned;
-  return train_options_from_json(
-      parse_json(job.options, job.options_name), job.options_name, planned);
-}
-
-/// The training cases divided for a look at mirroring; empty if there are fewer than two.
-InnerSplit inner_split(const Split& split, std::uint64_t seed) {
-  constexpr double kShare = 0.2;
-  if (split.train.size() < 2) return {};
-  return draw_inner_validation(split.train, kShare, seed);
-}
-
-PlannedTraining plan_run(const TrainJob& job,
-                         const Prepared& prepared,
-                         const Configuration& configuration,
-                         const Graph& graph,
-                         const Stopwatch& watch) {
-  PlannedTraining planned;
-  TrainBudget budget{.seconds = 0, .steps = job.steps};
-  std::function<double(std::int64_t)> seconds_per_step;
-  ProbeResult measured;
-  if (job.budget_seconds > 0) {
-    TrainOptions options = job.base;
-    options.patch = configuration.patch;
-    options.batch = kSmallestBatch;
-    options.optimizer = kShortOptimizer;
-    measured = probe(graph, options, prepared.data.labels);
-    planned.reserve = unmeasured_scoring_seconds(
-        scoring_work(
-            prepared.cache, prepared.split.val, output_region(graph, configuration.patch).size),
-        measured.seconds_per_forward);
-    const double left = job.budget_seconds - watch.seconds() - planned.reserve;
-    budget.seconds = kShareOfProbedTime * left;
-    NAS_CHECK_KIND(Usage,
-                   budget.seconds > measured.seconds_per_step,
-                   "a budget of ",
-                   format_duration(job.budget_seconds),
-                   " buys no training: preparing took ",
-                   format_duration(watch.seconds()),
-                   ", scoring will take ",
-                   format_duration(planned.reserve),
-                   ", a step takes ",
-                   format_duration(measured.seconds_per_step));
-    seconds_per_step = [measured](std::int64_t batch) {
-      return step_seconds_at_batch({{kSmallestBatch, measured.seconds_per_step}}, batch);
-    };
-    log_info("measured: ",
-             format_duration(measured.seconds_per_step),
-             " a step of batch ",
-             kSmallestBatch,
-             ", ",
-             format_bytes(static_cast<double>(measured.peak_bytes)),
-             " of memory");
-  }
-  const auto plan = [&] {
-    return with_asked(job,
-                      plan_training(configuration,
-                                    static_cast<std::int64_t>(prepared.split.train.size()),
-                                    budget,
-                                    seconds_per_step,
-                                    job.base));
-  };
-  planned.options = plan();
-  const bool asked =
-      !job.options.empty() && parse_json(job.options, job.options_name).contains("mirror");
-  if (!planned.options.mirror || asked) return planned;
-
-  const InnerSplit inner = inner_split(prepared.split, job.base.seed);
-  const Extent3 tile = output_region(graph, configuration.patch).size;
-  const double before = watch.seconds();
-  const MirrorCheck check = decide_mirroring(
-      {.graph = &graph,
-       .cache = &prepared.cache,
-       .cases = inner,
-       .configuration = configuration,
-       .planned = planned.options,
-       .base = job.base,
-       .adjust = [&](const TrainOptions& options) { return with_asked(job, options); },
-       .seconds = budget.seconds,
-       .step_seconds = seconds_per_step,
-       .scoring_seconds = inner_scoring_seconds(
-           scoring_work(prepared.cache, inner.validation, tile), measured.seconds_per_forward)});
-  if (budget.seconds > 0) {  // what the look at it took is part of the budget
-    budget.seconds -= watch.seconds() - before;
-    planned.options = plan();
-  }
-  planned.options.mirror = check.mirror;
-  planned.mirroring = to_json(check);
-  return planned;
 }
 
 void log_options(const TrainOptions& options, const Split& split) {
@@ -452,8 +217,7 @@ TrainOutcome train_network(const TrainJob& job) {
     log_task(prepared, graph, configuration.patch);
     write_json(folder.training_record(), to_json(run));  // where the data lie now
   } else {
-    ChosenNetwork chosen = choose_network(
-        job.network, configuration, prepared.data, asked_patch(job), job.options_name);
+    ChosenNetwork chosen = choose_network(job, configuration, prepared.data);
     graph = std::move(chosen.graph);
     configuration.patch = chosen.patch;
     write_graph(folder.network().string(), graph);

@@ -1,36 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "nas/core/json.h"
 #include "nas/imaging/metrics.h"
-#include "training/settings/options.h"
+#include "nas/jobs/train_record.h"
 
 namespace nas {
-
-/// What `voxnas train` was asked for.
-struct TrainJob {
-  std::filesystem::path data;        // data set folder
-  std::filesystem::path run_folder;  // new; with `resume` one that holds a run
-  int fold = 0;                      // whose validation cases are held out; -1: all cases train
-  double budget_seconds = 0;         // for everything, preparation and scoring included; or
-  std::int64_t steps = 0;            // optimiser steps
-  std::string network;               // graph file; "": the planned network
-  bool weights = false;  // start from the weights of the model folder `network` where shapes agree
-  std::string configuration = "3d_fullres";
-  std::string planner = "default";
-  std::string orientation;               // axis codes that images are turned to; "": the commonest
-  bool accept_misaligned = false;        // as `DataSet::accept_misaligned`
-  std::string options;                   // JSON text of training options that overrule the rule
-  std::string options_name = "options";  // where they come from, for errors
-  bool resume = false;  // take everything from the run folder and go on; `data`: where the data set
-                        // lies now, empty: where it lay
-  TrainOptions base;    // seed, device, precision, threads
-};
 
 struct TrainOutcome {
   bool stopped = false;               // by the user; go on with `resume`

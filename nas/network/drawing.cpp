@@ -16,7 +16,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/network/operations.h"
 #include "nas/network/summary.h"
 

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -596,14 +597,13 @@ const Operation& operation(const Node& node) {
   if (row) return *row;
   std::vector<std::string> names;
   for (const Operation& known : operations()) names.push_back(known.name);
-  const std::string near = nearest_word(std::string_view(node.op).substr(0, 64), names);
   fail(ErrorKind::Input,
        "node ",
        node.name.substr(0, 256),
        ": unknown operation '",
        node.op.substr(0, 64),
        "'",
-       near.empty() ? "" : "; did you mean '" + near + "'?");
+       did_you_mean(node.op, names));
 }
 
 std::int64_t attribute_int(const Node& node, std::string_view name) {
@@ -635,13 +635,12 @@ void canonicalize_attributes(Node& node) {
     if (spec == row.attributes.end()) {
       std::vector<std::string> names;
       for (const AttributeSpec& known : row.attributes) names.push_back(known.name);
-      const std::string near = nearest_word(std::string_view(name).substr(0, 64), names);
       fail(ErrorKind::Input,
            node_label(node),
            ": unknown attribute '",
            name.substr(0, 64),
            "'",
-           near.empty() ? "" : "; did you mean '" + near + "'?");
+           did_you_mean(name, names));
     }
     auto converted = coerced(*spec, value);
     NAS_CHECK(converted.has_value(),
@@ -653,9 +652,7 @@ void canonicalize_attributes(Node& node) {
               ", got ",
               value_text(value));
     if (!in_range(*spec, *converted)) {
-      std::string expected;
-      for (const std::string& allowed : spec->words)
-        expected += (expected.empty() ? "" : ", ") + allowed;
+      std::string expected = joined(spec->words);
       if (spec->words.empty()) expected = concat_text("in [", spec->low, ", ", spec->high, "]");
       fail(ErrorKind::Input,
            node_label(node),

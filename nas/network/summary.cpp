@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/network/operations.h"
 
 namespace nas {

@@ -208,26 +208,9 @@ class Unpickler {
     }
   }
 
-  void step(unsigned char code) {
+  /// Constants, numbers and texts. \returns false, like the next three, on a code that is another's.
+  bool value_step(unsigned char code) {
     switch (code) {
-      case 0x80:  // PROTO
-        if (const auto version = number(1); version > 5) damaged("protocol ", version);
-        break;
-      case 0x95:  // FRAME
-        number(8);
-        break;
-      case '(':
-        marks_.push_back(stack_.size());
-        break;
-      case '0':
-        pop();
-        break;
-      case '1':
-        pop_to_mark();
-        break;
-      case '2':
-        stack_.push_back(top());
-        break;
       case 'N':
         push(Kind::None);
         break;
@@ -280,6 +263,15 @@ class Unpickler {
         take(number(code == 'C' ? 1 : code == 'B' ? 4 : 8));
         push_text(Kind::Opaque, "bytes");
         break;
+      default:
+        return false;
+    }
+    return true;
+  }
+
+  /// Lists, tuples, dictionaries and sets.
+  bool collection_step(unsigned char code) {
+    switch (code) {
       case ']':
         push(Kind::List);
         break;
@@ -333,6 +325,15 @@ class Unpickler {
       case 0x87:
         tuple(code - 0x84U);
         break;
+      default:
+        return false;
+    }
+    return true;
+  }
+
+  /// Globals, calls of them, and storages.
+  bool object_step(unsigned char code) {
+    switch (code) {
       case 'c': {
         const std::string module = line();
         push_text(Kind::Global, module + " " + line());
@@ -359,6 +360,33 @@ class Unpickler {
       case 'Q':
         push_storage(*pop());
         break;
+      default:
+        return false;
+    }
+    return true;
+  }
+
+  /// The frame, the stack and the memo.
+  bool stack_step(unsigned char code) {
+    switch (code) {
+      case 0x80:  // PROTO
+        if (const auto version = number(1); version > 5) damaged("protocol ", version);
+        break;
+      case 0x95:  // FRAME
+        number(8);
+        break;
+      case '(':
+        marks_.push_back(stack_.size());
+        break;
+      case '0':
+        pop();
+        break;
+      case '1':
+        pop_to_mark();
+        break;
+      case '2':
+        stack_.push_back(top());
+        break;
       case 'q':
         remember(number(1));
         break;
@@ -375,8 +403,14 @@ class Unpickler {
         recall(number(4));
         break;
       default:
-        damaged("operation ", static_cast<int>(code), " is not one that torch.save uses");
+        return false;
     }
+    return true;
+  }
+
+  void step(unsigned char code) {
+    if (value_step(code) || collection_step(code) || object_step(code) || stack_step(code)) return;
+    damaged("operation ", static_cast<int>(code), " is not one that torch.save uses");
   }
 
   std::span<const std::byte> bytes_;

@@ -3,13 +3,12 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 #include <vector>
 
 #include "nas/core/error.h"
 #include "nas/core/run_folder.h"
-#include "nas/report/paired_dice.h"
+#include "nas/report/comparison.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
 #include "nas/search/results_db.h"
@@ -19,8 +18,6 @@
 
 namespace nas {
 namespace {
-
-Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 /// For people; as it is stored where the space is of another version.
 std::string network_text(const SearchSpace* space, const std::string& genotype) {
@@ -82,117 +79,6 @@ Json fingerprint_summary(const Json& fingerprint) {
   return result;
 }
 
-/// Means per class and overall of one final training.
-Json class_means(const Json& details) {
-  Json result = Json::array();
-  for (const Json& mean : part(details, "mean")) result.push_back(mean);
-  return result;
-}
-
-Json compare(const Json& best, const Json& baseline, std::uint64_t seed) {
-  std::map<std::string, const Json*> other;
-  for (const Json& c : part(baseline, "cases")) other[text_or(c, "id")] = &c;
-  std::vector<double> best_scores, baseline_scores, differences;
-  Json cases = Json::array();
-  for (const Json& c : part(best, "cases")) {
-    const auto found = other.find(text_or(c, "id"));
-    if (found == other.end()) continue;
-    const Json &own = part(c, "classes"), &theirs = part(*found->second, "classes");
-    const double a = case_dice(own), b = case_dice(theirs);
-    if (std::isfinite(a)) best_scores.push_back(a);
-    if (std::isfinite(b)) baseline_scores.push_back(b);
-    if (std::isfinite(a - b)) differences.push_back(a - b);
-    cases.push_back({{"id", text_or(c, "id")},
-                     {"best", finite(a)},
-                     {"baseline", finite(b)},
-                     {"difference", finite(a - b)},
-                     {"best_classes", own},
-                     {"baseline_classes", theirs}});
-  }
-  const PairedDice dice(cases);
-  std::vector<std::size_t> all(dice.size());
-  std::iota(all.begin(), all.end(), std::size_t{0});
-  const auto difference = [&](std::span<const std::size_t> some) { return dice.difference(some); };
-  const PairedComparison c =
-      compare_paired(static_cast<std::int64_t>(dice.size()), difference, differences, seed);
-  return {{"cases", std::move(cases)},
-          {"pairs", c.pairs},
-          {"best_mean", finite(dice.best(all))},
-          {"baseline_mean", finite(dice.baseline(all))},
-          {"best_sd", finite(standard_deviation(best_scores))},
-          {"baseline_sd", finite(standard_deviation(baseline_scores))},
-          {"mean_difference", finite(c.difference)},
-          {"interval", {finite(c.interval.low), finite(c.interval.high)}},
-          {"wilcoxon_p", c.wilcoxon.p_value},
-          {"wilcoxon_pairs", c.wilcoxon.pairs},
-          {"wilcoxon_exact", c.wilcoxon.exact},
-          {"verdict", c.verdict},
-          {"best_classes", class_means(best)},
-          {"baseline_classes", class_means(baseline)}};
-}
-
-std::string verdict_sentence(const Json& data) {
-  const Json& final_trials = data.at("final");
-  const bool has_best = final_trials.contains("best"),
-             has_baseline = final_trials.contains("baseline");
-  if (data.contains("comparison")) {
-    const Json& c = data.at("comparison");
-    const std::string verdict = c.at("verdict");
-    const std::size_t cases = c.at("cases").size();
-    if (cases == 1) {
-      return concat_text("On the only held-out case the searched network has a Dice of ",
-                         fixed(number_or(c, "best_mean", NAN), 4),
-                         ", the planned baseline ",
-                         fixed(number_or(c, "baseline_mean", NAN), 4),
-                         ": not distinguishable, since one case allows no verdict.");
-    }
-    std::string text = concat_text(
-        "On the ",
-        cases,
-        " held-out cases the searched network (mean Dice ",
-        fixed(number_or(c, "best_mean", NAN), 4),
-        ") is ",
-        verdict == "not distinguishable" ? "not distinguishable from" : verdict + " than",
-        " the planned baseline (",
-        fixed(number_or(c, "baseline_mean", NAN), 4),
-        "): mean difference ",
-        with_sign(number_or(c, "mean_difference", NAN), 4));
-    if (c.at("interval")[0].is_number()) {
-      text += concat_text(", 95 % interval ",
-                          interval_text(c.at("interval"), 4),
-                          ", Wilcoxon ",
-                          p_text(c.at("wilcoxon_p").get<double>()));
-    }
-    return text + "." +
-           (c.at("pairs").get<std::int64_t>() < 5 ? " Fewer than five cases allow no verdict."
-                                                  : "");
-  }
-  if (!has_best && !has_baseline) {
-    return concat_text("The search is not finished: ", data.at("trials").size(), " trials so far.");
-  }
-  const Json& only = has_best ? final_trials.at("best") : final_trials.at("baseline");
-  const std::string score = fixed(number_or(only, "score", NAN), 4);
-  if (has_best) {
-    return concat_text("The searched network reaches a mean Dice of ",
-                       score,
-                       " on the held-out cases. The planned baseline was not trained to the end "
-                       "(--compare yes does that), so there is nothing to compare.");
-  }
-  if (data.at("best_is_baseline").get<bool>()) {
-    return concat_text(
-        "The search found nothing better than the planned network on the inner validation cases, "
-        "so the planned "
-        "network is delivered: mean Dice ",
-        score,
-        " on the held-out cases.");
-  }
-  return concat_text(
-      "The final training of the searched network did not finish; the planned network is "
-      "delivered: mean Dice ",
-      score,
-      " on the held-out cases.");
-}
-
 /// Puts "alternatives", the texts of the gene that it is named after, to each decision of a
 /// super-network.
 void name_alternatives(Json& details, const SearchSpace& space) {
@@ -202,6 +88,46 @@ void name_alternatives(Json& details, const SearchSpace& space) {
       if (gene.name == text_or(decision, "name")) decision["alternatives"] = gene.values;
     }
   }
+}
+
+/// Each stage with its kind, budget, winner and story.
+Json stages_json(const ResultsDb& db, const Json& recipe, const SearchSpace* space) {
+  const std::string where = db.file().string();
+  Json stages = Json::array();
+  std::map<std::string, const Json*> specs;
+  for (const Json& spec : part(recipe, "stages")) specs[text_or(spec, "name")] = &spec;
+  for (const StageRecord& s : db.stages()) {
+    Json winner;
+    if (s.winner.found) {
+      const std::string text =
+          space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump();
+      winner = {{"genotype", text},
+                {"network", network_text(space, text)},
+                {"score", finite(s.winner.score)},
+                {"how", s.winner.how}};
+    }
+    Json story = parse_json(s.story, where);
+    if (part(story, "scores").is_array()) {
+      for (Json& score : story["scores"]) {
+        score["network"] = network_text(space, text_or(score, "genotype"));
+      }
+    }
+    const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;
+    stages.push_back({{"name", s.name},
+                      {"kind", spec ? text_or(*spec, "kind") : ""},
+                      {"control", spec != nullptr && spec->value("control", false)},
+                      {"winner", winner},
+                      {"story", story},
+                      {"status", s.status},
+                      {"seconds", s.budget.seconds},
+                      {"steps", s.budget.steps},
+                      {"effort", s.budget.effort},
+                      {"trials", s.budget.trials},
+                      {"rungs", s.budget.rungs},
+                      {"started", s.started},
+                      {"ended", s.ended}});
+  }
+  return stages;
 }
 
 }  // namespace
@@ -226,6 +152,7 @@ Json report_data(const std::filesystem::path& run_folder) {
                  {"text", to_text(run.budget)}}},
                {"recipe", parse_json(run.recipe_json, where)},
                {"data", part(setup, "data").is_object() ? part(setup, "data") : Json::object()},
+               {"accept_misaligned", setup.is_object() && setup.value("accept_misaligned", false)},
                {"cases", part(setup, "cases")},
                {"forecast", part(setup, "forecast")},
                {"fingerprint", fingerprint_summary(part(setup, "fingerprint"))}};
@@ -239,9 +166,6 @@ Json report_data(const std::filesystem::path& run_folder) {
                     {"spacing", c.spacing},
                     {"normalization", c.normalization}};
   }
-  data["stages"] = Json::array();
-  std::map<std::string, const Json*> specs;
-  for (const Json& spec : part(data.at("recipe"), "stages")) specs[text_or(spec, "name")] = &spec;
   std::unique_ptr<SearchSpace> space;
   if (const Json described = parse_json(run.space_json, where); described.is_object()) {
     try {
@@ -250,37 +174,7 @@ Json report_data(const std::filesystem::path& run_folder) {
       // A space of another version: genotypes are shown as numbers.
     }
   }
-  for (const StageRecord& s : db.stages()) {
-    Json winner;
-    if (s.winner.found) {
-      const std::string text =
-          space ? space->to_text(s.winner.genotype) : Json(s.winner.genotype.values).dump();
-      winner = {{"genotype", text},
-                {"network", network_text(space.get(), text)},
-                {"score", finite(s.winner.score)},
-                {"how", s.winner.how}};
-    }
-    Json story = parse_json(s.story, where);
-    if (part(story, "scores").is_array()) {
-      for (Json& score : story["scores"]) {
-        score["network"] = network_text(space.get(), text_or(score, "genotype"));
-      }
-    }
-    const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;
-    data["stages"].push_back({{"name", s.name},
-                              {"kind", spec ? text_or(*spec, "kind") : ""},
-                              {"control", spec != nullptr && spec->value("control", false)},
-                              {"winner", winner},
-                              {"story", story},
-                              {"status", s.status},
-                              {"seconds", s.budget.seconds},
-                              {"steps", s.budget.steps},
-                              {"effort", s.budget.effort},
-                              {"trials", s.budget.trials},
-                              {"rungs", s.budget.rungs},
-                              {"started", s.started},
-                              {"ended", s.ended}});
-  }
+  data["stages"] = stages_json(db, data.at("recipe"), space.get());
   data["trials"] = Json::array();
   data["final"] = Json::object();
   std::map<std::string, Json> details;

@@ -6,8 +6,9 @@
 #include <sstream>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/report/figures.h"
+#include "nas/report/pictures.h"
 #include "nas/report/stories.h"
 #include "nas/report/tables.h"
 #include "nas/report/text.h"
@@ -54,14 +55,9 @@ summary { cursor: pointer; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } details { display: block; } }
 )css";
 
-}  // namespace
-
-const char* report_style() { return kStyle; }
-
-std::string html_report(const std::filesystem::path& run_folder, const ReportOptions& options) {
-  const Json data = report_data(run_folder);
+/// Title, verdict and the figures of what was delivered.
+void add_head(Html& page, const Json& data) {
   const std::string name = text_or(data.at("data"), "name");
-  Html page;
   page.raw(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width\">\n");
@@ -80,9 +76,8 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
                            " · seed ",
                            data.at("seed").dump()),
                "class=\"sub\"");
-  const bool compared = data.contains("comparison");
   const std::string verdict =
-      compared ? data.at("comparison").at("verdict").get<std::string>() : "";
+      data.contains("comparison") ? data.at("comparison").at("verdict").get<std::string>() : "";
   page.element("p",
                data.at("verdict").get<std::string>(),
                verdict == "better"  ? "class=\"verdict better\""
@@ -113,28 +108,42 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
                               : "steps of training");
     page.raw("</div>\n");
   }
+}
 
-  if (compared) {
-    const Json& c = data.at("comparison");
-    page.element("h2", "Searched network against the planned baseline");
-    std::string how =
-        "Both were trained on the same cases, those of the fold without the inner validation "
-        "cases, with equal shares of the budget, and compared case by case.";
-    if (c.at("interval")[0].is_number()) {
-      how += concat_text(" Mean difference ",
-                         with_sign(number_or(c, "mean_difference", NAN), 4),
-                         " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
-                         "signed-rank test over ",
-                         c.at("wilcoxon_pairs").dump(),
-                         " pairs that differ, two-sided, ",
-                         c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
-                         ": ",
-                         p_text(c.at("wilcoxon_p").get<double>()),
-                         ".");
-    }
-    page.element("p", how);
-    page.raw(scatter_svg(c)).raw(difference_svg(c));
+/// The searched network against the baseline, in words and two plots.
+void add_comparison(Html& page, const Json& c) {
+  const Json& c = data.at("comparison");
+  page.element("h2", "Searched network against the planned baseline");
+  std::string how =
+      "Both were trained on the same cases, those of the fold without the inner validation "
+      "cases, with equal shares of the budget, and compared case by case.";
+  if (c.at("interval")[0].is_number()) {
+    how += concat_text(" Mean difference ",
+                       with_sign(number_or(c, "mean_difference", NAN), 4),
+                       " (shaded: 95 % interval by paired bootstrap over cases); Wilcoxon "
+                       "signed-rank test over ",
+                       c.at("wilcoxon_pairs").dump(),
+                       " pairs that differ, two-sided, ",
+                       c.at("wilcoxon_exact").get<bool>() ? "exact" : "normal approximation",
+                       ": ",
+                       p_text(c.at("wilcoxon_p").get<double>()),
+                       ".");
   }
+  page.element("p", how);
+  page.raw(scatter_svg(c)).raw(difference_svg(c));
+}
+
+}  // namespace
+
+const char* report_style() { return kStyle; }
+
+std::string html_report(const std::filesystem::path& run_folder, const ReportOptions& options) {
+  const Json data = report_data(run_folder);
+  const bool compared = data.contains("comparison");
+  const std::string delivered = data.at("delivered");
+  Html page;
+  add_head(page, data);
+  if (compared) add_comparison(page, data.at("comparison"));
   auto section = [&](const char* title, const Table& table) {
     if (!table.rows.empty()) page.element("h2", title).table(table);
   };

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/report/plot.h"
 #include "nas/search/strategy_kind.h"
 

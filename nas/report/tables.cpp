@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/search/statistics.h"
 
 namespace nas {

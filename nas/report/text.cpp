@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/imaging/metrics.h"
 
 namespace nas {
@@ -23,6 +23,8 @@ std::string fixed(double value, int digits) {
   if (result[0] == '-' && result.find_first_not_of("-0.") == result.npos) return text + 1;
   return text;
 }
+Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
 std::string with_sign(double value, int digits) {
   return (value >= 0 ? "+" : "") + fixed(value, digits);
 }

@@ -17,6 +17,8 @@ namespace nas {
 /// "–" for what is not finite; never "-0.00".
 std::string fixed(double value, int digits);
 std::string with_sign(double value, int digits);
+/// Null for what is not finite: JSON has no NaN.
+Json finite(double value);
 std::string p_text(double p);
 /// "[-0.0016, +0.0031]"; "–" for an interval that is missing or not finite.
 std::string interval_text(const Json& interval, int digits);

@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -23,8 +24,6 @@ std::vector<std::string> searched_groups(const SearchSpace& space, const StageSp
   if (stage.groups.empty()) return known;
   for (const std::string& group : stage.groups) {
     if (std::find(known.begin(), known.end(), group) != known.end()) continue;
-    std::string text;
-    for (const std::string& name : known) text += (text.empty() ? "" : ", ") + name;
     fail(ErrorKind::Usage,
          "stage \"",
          stage.name,
@@ -33,7 +32,7 @@ std::vector<std::string> searched_groups(const SearchSpace& space, const StageSp
          "\" has no genes of group \"",
          group,
          "\"; it has ",
-         text);
+         joined(known));
   }
   return stage.groups;
 }

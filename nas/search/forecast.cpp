@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 
 namespace nas {
 

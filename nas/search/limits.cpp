@@ -1,44 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/limits.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <span>
-#include <string_view>
 
 #include "nas/core/error.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 
 namespace nas {
-namespace {
-
-struct Unit {
-  std::string_view name;
-  double factor;
-};
-
-/// The number times its unit's factor, in (0, 9e18).
-double parse_with_units(const std::string& text,
-                        const std::string& what,
-                        std::span<const Unit> units,
-                        const char* forms) {
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
-  const std::string_view rest(end);
-  for (const Unit& unit : units) {
-    if (end == text.c_str() || rest != unit.name) continue;
-    const double value = number * unit.factor;
-    if (value > 0 && value < 9e18) return value;
-  }
-  fail(ErrorKind::Usage, what, ": expected a number such as ", forms, ", found '", text, "'");
-}
-
-std::int64_t whole(double value) { return std::max<std::int64_t>(1, std::llround(value)); }
-
-}  // namespace
 
 std::string broken_limit(const Limits& limits, const TrialCost& cost, const TrialCost& plan) {
   const auto over = [](double value, double limit) { return limit > 0 && value > limit; };
@@ -72,28 +40,6 @@ std::string broken_limit(const Limits& limits, const TrialCost& cost, const Tria
         "step time", format_duration(cost.step_seconds), format_duration(limits.max_step_seconds));
   }
   return "";
-}
-
-std::int64_t parse_count(const std::string& text, const std::string& what) {
-  constexpr std::array kUnits{
-      Unit{"", 1}, Unit{"k", 1e3}, Unit{"K", 1e3}, Unit{"M", 1e6}, Unit{"G", 1e9}, Unit{"T", 1e12}};
-  return whole(parse_with_units(text, what, kUnits, "750k, 4M or 2.5G"));
-}
-
-std::int64_t parse_bytes(const std::string& text, const std::string& what) {
-  constexpr std::array kUnits{Unit{"B", 1},
-                              Unit{"kB", 1e3},
-                              Unit{"MB", 1e6},
-                              Unit{"GB", 1e9},
-                              Unit{"KiB", 1024},
-                              Unit{"MiB", 1024.0 * 1024},
-                              Unit{"GiB", 1024.0 * 1024 * 1024}};
-  return whole(parse_with_units(text, what, kUnits, "512MB, 2GB or 1.5GiB"));
-}
-
-double parse_step_time(const std::string& text, const std::string& what) {
-  constexpr std::array kUnits{Unit{"ms", 1e-3}, Unit{"s", 1}, Unit{"us", 1e-6}};
-  return parse_with_units(text, what, kUnits, "50ms or 0.2s");
 }
 
 Json to_json(const Limits& limits) {

@@ -24,13 +24,6 @@ struct Limits {
 /// \param plan cost of individual 0. A step time of 0 (unknown) breaks nothing.
 std::string broken_limit(const Limits& limits, const TrialCost& cost, const TrialCost& plan);
 
-/// "4M", "750k", "2G" -> a count (powers of 1000); "2GB", "512MB", "1GiB" -> bytes.
-/// \throws Error(Usage) naming `what` and the forms that are known.
-std::int64_t parse_count(const std::string& text, const std::string& what);
-std::int64_t parse_bytes(const std::string& text, const std::string& what);
-/// "50ms", "0.2s" -> seconds. \throws Error(Usage) likewise.
-double parse_step_time(const std::string& text, const std::string& what);
-
 Json to_json(const Limits& limits);
 Limits limits_from_json(const Json& value, const std::string& where);  // \throws Error(Usage|Input)
 

@@ -7,7 +7,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/log.h"
-#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 
 namespace nas {
 namespace {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/search/random_search.h"
 #include "nas/search/strategy_kind.h"
 
@@ -14,12 +15,6 @@ namespace nas {
 namespace {
 
 const std::vector<std::string> kGroups = {"topology", "operations", "scale", "training"};
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
 
 StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) {
   const std::string name = reader.at("name").text();
@@ -197,14 +192,13 @@ Recipe load_recipe(const std::string& name_or_file, const StrategyKinds& kinds) 
     return recipe_from_json(parse_json(recipe.text, where), where, kinds);
   }
   if (!std::filesystem::is_regular_file(name_or_file)) {
-    const std::string nearest = nearest_word(name_or_file, recipe_names());
     fail(ErrorKind::Usage,
          "recipe \"",
          name_or_file,
          "\" is neither built in (",
          joined(recipe_names()),
          ") nor a file",
-         nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?");
+         did_you_mean(name_or_file, recipe_names(), "\""));
   }
   return recipe_from_json(read_json(name_or_file, 1 << 20), name_or_file, kinds);
 }

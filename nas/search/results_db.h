@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "nas/search/budget.h"
 #include "nas/search/evaluator.h"
+#include "nas/search/results_records.h"
 #include "nas/search/strategy.h"
 
 namespace nas {
@@ -17,45 +17,6 @@ namespace nas {
 namespace sqlite {
 class Connection;
 }
-
-inline constexpr int kResultsVersion = 3;  // schema version (SQLite's user_version)
-
-/// The one row about the whole run. Texts ending in _json are JSON.
-struct RunRecord {
-  std::string command;  // what the user typed, to repeat it
-  std::string data_folder;
-  std::int64_t fold = 0;
-  std::string recipe_json;  // Recipe
-  std::string plan_json;    // Plan: individual 0
-  std::string space_json;   // SearchSpace::describe()
-  std::string
-      setup_json;  // everything else that is fixed: cases, device, precision, data fingerprint
-  Budget budget;
-  std::uint64_t seed = 1;
-  std::string code_version;
-  std::int64_t created_unix = 0;  // wall clock, informative only
-  bool operator==(const RunRecord&) const = default;
-};
-
-/// One stage with its recorded budget and the state of its strategy.
-struct StageRecord {
-  std::string name;
-  std::string status;  // "running", "done"
-  StageBudget budget;
-  std::string strategy;           // Strategy::save()
-  double started = 0, ended = 0;  // seconds on the run's clock
-  Winner winner = {};             // once done
-  std::string story = "{}";       // Strategy::story(), once done
-  bool operator==(const StageRecord&) const = default;
-};
-
-struct EventRecord {
-  std::int64_t id = 0;
-  double at = 0;           // seconds on the run's clock
-  std::int64_t trial = 0;  // 0: of the run
-  std::string kind;        // "resumed", "best improved", "stage ended"
-  std::string text;
-};
 
 /// The results database, which is also the queue: RUN/results.sqlite (SQLite, WAL). Every trial is
 /// a row before it runs. Each write is one immediate transaction under flock on "<file>.lock": fair
@@ -66,8 +27,8 @@ class ResultsDb {
  public:
   /// \throws Error(Usage) if the file exists.
   static ResultsDb create(const std::filesystem::path& file, const RunRecord& run);
-  /// Checks that it is an intact results database of this version; one of version 2 becomes this
-  /// one (it had no budgets in effort). \throws Error(Input) saying what was found.
+  /// Checks that it is an intact results database of this version. \throws Error(Input) saying what
+  /// was found.
   static ResultsDb open(const std::filesystem::path& file);
   /// To look at a run: needs no right to write and writes nothing, also beside the file. Checks as
   /// open(); members that write throw Error(Io).

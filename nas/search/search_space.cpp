@@ -9,6 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/hash.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -30,14 +31,13 @@ std::vector<std::size_t> genes_in(const SearchSpace& space,
       continue;
     std::vector<std::string> known;
     for (const Gene& gene : space.genes()) known.push_back(gene.group);
-    const std::string near = nearest_word(group, known);
     fail(ErrorKind::Usage,
          "space ",
          space.name(),
          ": no gene is in group '",
          group,
          "'",
-         near.empty() ? "" : "; did you mean '" + near + "'?");
+         did_you_mean(group, known));
   }
   return found;
 }
@@ -273,10 +273,6 @@ Genotype SearchSpace::from_text(const std::string& text) const {
   Genotype genotype = text.find_first_not_of(" \t\n") == std::string::npos ? baseline() : start();
   std::vector<char> seen(genes().size(), 0);
   std::istringstream words(text);
-  const auto suggestion = [](const std::string& word, const std::vector<std::string>& known) {
-    const std::string near = nearest_word(word, known);
-    return near.empty() ? std::string() : "; did you mean '" + near + "'?";
-  };
   for (std::string word; words >> word;) {
     const std::size_t equals = word.find('=');
     NAS_CHECK_KIND(Usage,
@@ -296,24 +292,22 @@ Genotype SearchSpace::from_text(const std::string& text) const {
            " has no gene '",
            gene_name.substr(0, 64),
            "'",
-           suggestion(gene_name, known));
+           did_you_mean(gene_name, known));
     }
     const auto index = static_cast<std::size_t>(gene - genes().begin());
     NAS_CHECK_KIND(Usage, !seen[index], "genotype: gene ", gene_name, " is given twice");
     seen[index] = 1;
     const auto found = std::ranges::find(gene->values, value);
     if (found == gene->values.end()) {
-      std::string known;
-      for (const std::string& each : gene->values) known += (known.empty() ? "" : ", ") + each;
       fail(ErrorKind::Usage,
            "genotype: gene ",
            gene_name,
            " must be one of ",
-           known,
+           joined(gene->values),
            ", got '",
            value.substr(0, 64),
            "'",
-           suggestion(value, gene->values));
+           did_you_mean(value, gene->values));
     }
     genotype.values[index] = static_cast<int>(found - gene->values.begin());
   }

@@ -11,7 +11,7 @@
 
 #include "nas/core/files.h"
 
-/// SQLite for results_db.cpp alone. Everything throws Error(Io|Input) naming the file.
+/// SQLite for the results database alone. Everything throws Error(Io|Input) naming the file.
 namespace nas::sqlite {
 
 /// An open file and the lock that its writers share.

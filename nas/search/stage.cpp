@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/search/strategy_kind.h"
 
 namespace nas {
@@ -29,17 +30,14 @@ double number_in(const JsonReader& value, const NumberRange& range) {
 std::string word_of(const JsonReader& value, const std::vector<std::string>& words) {
   const std::string word = value.text();
   if (std::ranges::find(words, word) != words.end()) return word;
-  std::string list;
-  for (const std::string& known : words) list += (list.empty() ? "" : ", ") + known;
-  const std::string nearest = nearest_word(word, words);
   fail(ErrorKind::Usage,
        value.where(),
        ": expected ",
-       list,
+       joined(words),
        "; found \"",
        word,
        "\"",
-       nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?");
+       did_you_mean(word, words, "\""));
 }
 
 StageOption count_option(std::string name,

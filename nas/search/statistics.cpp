@@ -26,7 +26,9 @@ double quantile_of_sorted(const std::vector<double>& values, double q) {
   const double place = q * static_cast<double>(values.size() - 1);
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, values.size() - 1);
-  return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
+  const double t = place - static_cast<double>(below), difference = values[above] - values[below];
+  // From the nearer side, as NumPy: in the planner last digits decide ties.
+  return t >= 0.5 ? values[above] - difference * (1 - t) : values[below] + difference * t;
 }
 
 /// Probability that the sum of doubled ranks of a random set of signs is at most `limit`.
@@ -63,7 +65,12 @@ double standard_deviation(std::span<const double> values) {
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
-double median(std::span<const double> values) { return quantile(values, 0.5); }
+double median(std::span<const double> values) {
+  if (values.empty()) return kNothing;
+  const std::vector<double> ordered = sorted(values);
+  const std::size_t middle = ordered.size() / 2;
+  return ordered.size() % 2 == 1 ? ordered[middle] : (ordered[middle - 1] + ordered[middle]) / 2;
+}
 
 double quantile(std::span<const double> values, double q) {
   NAS_CHECK_KIND(Internal, q >= 0 && q <= 1, "quantile: q must be in [0, 1], got ", q);

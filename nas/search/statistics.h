@@ -13,7 +13,8 @@ namespace nas {
 double mean(std::span<const double> values);                // NaN if empty
 double standard_deviation(std::span<const double> values);  // n - 1; 0 for one value, NaN if empty
 double median(std::span<const double> values);              // NaN if empty
-/// Linear interpolation between order statistics (R's type 7). \param q in [0, 1].
+/// Linear interpolation between order statistics (R's type 7), to the last digit as NumPy's. NaN if
+/// empty. \param q in [0, 1].
 double quantile(std::span<const double> values, double q);
 
 struct Interval {

@@ -5,6 +5,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/core/text.h"
 #include "search_spaces/alternatives.h"
 
 namespace nas {
@@ -41,12 +42,11 @@ const std::vector<OperationSet> kSets = {
 const OperationSet& set_of(const std::string& name) {
   const auto found = std::ranges::find(kSets, name, &OperationSet::name);
   if (found != kSets.end()) return *found;
-  const std::string near = nearest_word(name, cell_operation_sets());
   fail(ErrorKind::Usage,
        "operations: expected \"paper\" or \"slides\", found \"",
        name.substr(0, 64),
        "\"",
-       near.empty() ? "" : "; did you mean \"" + near + "\"?");
+       did_you_mean(name, cell_operation_sets(), "\""));
 }
 
 ConvChain chain_of(const CellOperation& op, std::size_t axis) {

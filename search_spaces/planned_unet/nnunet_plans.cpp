@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
+#include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
 namespace {
@@ -34,9 +36,12 @@ Json resolved(const JsonReader& all, const std::string& name) {
 Json find_configuration(const JsonReader& plans, const std::string& name) {
   const JsonReader all = plans.at("configurations");
   if (all.has(name)) return resolved(all, name);
-  std::string known;
-  for (const std::string& other : all.keys()) known += (known.empty() ? "" : ", ") + other;
-  fail(ErrorKind::Usage, plans.where(), ": no configuration '", name, "'; it has ", known);
+  fail(ErrorKind::Usage,
+       plans.where(),
+       ": no configuration '",
+       name,
+       "'; it has ",
+       joined(all.keys()));
 }
 
 std::string place(const std::string& where, const std::string& name) {
@@ -198,6 +203,91 @@ void check_nnunet_preprocessing(const Json& plans,
             "grid), found ",
             reader.substr(0, 64));
   if (all.has("label_manager")) expect(all, "label_manager", "LabelManager");
+}
+
+Json nnunet_plans_json(const Plan& plan) {
+  const PlannerKind& kind = find_planner(plan.planner);
+  const auto resampling = [](bool labels, int order) {
+    return Json{
+        {"is_seg", labels}, {"order", order}, {"order_z", 0}, {"force_separate_z", nullptr}};
+  };
+  const std::string function = "resample_data_or_seg_to_shape";
+
+  Json configurations = Json::object();
+  for (const Configuration& c : plan.configurations) {
+    const UnetArchitecture& unet = c.architecture;
+    Json arguments{{"n_stages", unet.features.size()},
+                   {"features_per_stage", unet.features},
+                   {"conv_op", "torch.nn.modules.conv.Conv3d"},
+                   {"kernel_sizes", unet.kernels},
+                   {"strides", unet.strides},
+                   {unet.residual ? "n_blocks_per_stage" : "n_conv_per_stage", unet.blocks},
+                   {"n_conv_per_stage_decoder", unet.decoder_convs},
+                   {"conv_bias", true},
+                   {"norm_op", "torch.nn.modules.instancenorm.InstanceNorm3d"},
+                   {"norm_op_kwargs", {{"eps", 1e-5}, {"affine", true}}},
+                   {"dropout_op", nullptr},
+                   {"dropout_op_kwargs", nullptr},
+                   {"nonlin", "torch.nn.LeakyReLU"},
+                   {"nonlin_kwargs", {{"inplace", true}}}};
+    const bool full = c.name == "3d_fullres";
+    Json median = Json::array();  // the low-resolution shape is rounded to integers, the other may
+                                  // hold halves
+    for (const double size : c.median_shape) {
+      median.push_back(full ? Json(size) : Json(static_cast<std::int64_t>(std::llround(size))));
+    }
+    // ResEnc planners share the full-resolution data of the default one.
+    const std::string owner = full ? "nnUNetPlans" : kind.plans_name;
+    Json entry{
+        {"data_identifier", owner + "_" + c.name},
+        {"preprocessor_name", "DefaultPreprocessor"},
+        {"batch_size", c.batch},
+        {"patch_size", c.patch},
+        {"median_image_size_in_voxels", std::move(median)},
+        {"spacing", c.spacing},
+        {"normalization_schemes", c.normalization},
+        {"use_mask_for_norm", c.use_mask_for_norm},
+        {"resampling_fn_data", function},
+        {"resampling_fn_seg", function},
+        {"resampling_fn_data_kwargs", resampling(false, 3)},
+        {"resampling_fn_seg_kwargs", resampling(true, 1)},
+        {"resampling_fn_probabilities", function},
+        {"resampling_fn_probabilities_kwargs", resampling(false, 1)},
+        {"architecture",
+         {{"network_class_name",
+           std::string("dynamic_network_architectures.architectures.unet.") +
+               (unet.residual ? "ResidualEncoderUNet" : "PlainConvUNet")},
+          {"arch_kwargs", std::move(arguments)},
+          {"_kw_requires_import", Json::array({"conv_op", "norm_op", "dropout_op", "nonlin"})}}},
+        {"batch_dice", c.batch_dice}};
+    if (!c.previous_stage.empty()) entry["previous_stage"] = c.previous_stage;
+    if (!c.next_stage.empty()) entry["next_stage"] = c.next_stage;
+    configurations[c.name] = std::move(entry);
+  }
+  if (configurations.contains("3d_lowres") && configurations.contains("3d_fullres")) {
+    configurations["3d_cascade_fullres"] = {{"inherits_from", "3d_fullres"},
+                                            {"previous_stage", "3d_lowres"}};
+  }
+
+  Json intensity = Json::object();
+  for (std::size_t c = 0; c < plan.intensity.size(); ++c)
+    intensity[std::to_string(c)] = to_json(plan.intensity[c]);
+  Json shape = Json::array();
+  for (const double size : plan.original_median_shape)
+    shape.push_back(static_cast<std::int64_t>(std::nearbyint(size)));
+  Json plans{{"dataset_name", plan.dataset_name},
+             {"plans_name", kind.plans_name},
+             {"original_median_spacing_after_transp", plan.original_median_spacing},
+             {"original_median_shape_after_transp", std::move(shape)},
+             {"image_reader_writer", "SimpleITKIO"},
+             {"transpose_forward", plan.transpose_forward},
+             {"transpose_backward", plan.transpose_backward},
+             {"experiment_planner_used", kind.class_name},
+             {"label_manager", "LabelManager"},
+             {"foreground_intensity_properties_per_channel", std::move(intensity)},
+             {"configurations", std::move(configurations)}};
+  write_orientation(plans, plan.orientation);  // nnU-Net passes over keys that it does not know
+  return plans;
 }
 
 }  // namespace nas

@@ -25,4 +25,8 @@ void check_nnunet_preprocessing(const Json& plans,
                                 const std::string& where,
                                 const std::string& name);
 
+/// The structure of nnU-Net's plans.json with the 3D configurations and the cascade (2D is not
+/// planned), and our "orientation" where it is known.
+Json nnunet_plans_json(const Plan& plan);
+
 }  // namespace nas

@@ -13,6 +13,8 @@
 #include "nas/imaging/dataset_json.h"
 #include "nas/imaging/intensity.h"
 #include "nas/imaging/resample.h"
+#include "nas/search/statistics.h"
+#include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
 namespace {
@@ -26,34 +28,6 @@ constexpr std::int64_t kMinBatch = 2;
 constexpr double kLowresThreshold = 0.25;  // share of the median image that a patch should see
 constexpr double kLowresSpacingStep = 1.03;
 constexpr double kMaskForNormBelow = 0.75;  // median relative size after cropping
-
-/// What distinguishes the planners.
-struct PlannerKind {
-  const char* name;
-  bool residual;
-  double reference_elements;  // feature map elements that a patch may have ...
-  double reference_gb;        // ... on a GPU of this memory
-  double max_dataset_share;   // of all voxels in one batch
-  const char* class_name;     // experiment_planner_used
-  const char* plans_name;
-};
-constexpr std::array<PlannerKind, 3> kPlanners{{
-    {"default", false, 560000000, 8, 0.05, "ExperimentPlanner", "nnUNetPlans"},
-    {"resenc-m", true, 680000000, 8, 1, "nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans"},
-    {"resenc-l", true, 2100000000, 24, 1, "nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans"},
-}};
-
-const PlannerKind& find_planner(const std::string& name) {
-  for (const PlannerKind& kind : kPlanners) {
-    if (name == kind.name) return kind;
-  }
-  const std::string nearest = nearest_word(name, planner_names());
-  fail(ErrorKind::Usage,
-       "planner \"",
-       name,
-       "\": expected default, resenc-m or resenc-l",
-       nearest.empty() ? "" : "; did you mean " + nearest + "?");
-}
 
 /// Python's round: halves to even.
 std::int64_t round_half_even(double value, const char* what) {
@@ -70,23 +44,6 @@ std::vector<double> axis_values(const std::vector<Vec3>& rows, std::size_t axis)
   values.reserve(rows.size());
   for (const Vec3& row : rows) values.push_back(row[axis]);
   return values;
-}
-
-/// NumPy's percentile (linear), including from which side it interpolates: last digits decide ties
-/// further on.
-double percentile(std::vector<double> values, double percent) {
-  std::ranges::sort(values);
-  const double at = static_cast<double>(values.size() - 1) * (percent / 100);
-  const auto below = static_cast<std::size_t>(std::floor(at));
-  const std::size_t above = std::min(below + 1, values.size() - 1);
-  const double t = at - std::floor(at), difference = values[above] - values[below];
-  return t >= 0.5 ? values[above] - difference * (1 - t) : values[below] + difference * t;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 std::vector<Vec3> as_reals(const std::vector<Extent3>& shapes) {
@@ -120,8 +77,8 @@ Vec3 target_spacing(const Fingerprint& fingerprint) {
   const std::vector<Vec3> sizes = as_reals(fingerprint.shapes_after_crop);
   Vec3 target{}, size{};
   for (std::size_t a = 0; a < 3; ++a) {
-    target[a] = percentile(axis_values(fingerprint.spacings, a), 50);
-    size[a] = percentile(axis_values(sizes, a), 50);
+    target[a] = quantile(axis_values(fingerprint.spacings, a), 0.5);
+    size[a] = quantile(axis_values(sizes, a), 0.5);
   }
   const std::size_t worst = first_largest(target);
   const std::size_t i = worst == 0 ? 1 : 0, j = worst == 2 ? 1 : 2;
@@ -129,7 +86,7 @@ Vec3 target_spacing(const Fingerprint& fingerprint) {
                other_size = std::min(size[i], size[j]);
   if (target[worst] > kAnisotropyThreshold * other_spacing &&
       size[worst] * kAnisotropyThreshold < other_size) {
-    const double fine = percentile(axis_values(fingerprint.spacings, worst), 10);
+    const double fine = quantile(axis_values(fingerprint.spacings, worst), 0.1);
     target[worst] = fine < other_spacing ? other_spacing + 1e-5 : fine;
   }
   return target;
@@ -388,12 +345,6 @@ PlannerFacts planner_facts_from_json(const Json& value,
   return facts;
 }
 
-std::vector<std::string> planner_names() {
-  std::vector<std::string> names;
-  for (const PlannerKind& kind : kPlanners) names.emplace_back(kind.name);
-  return names;
-}
-
 double feature_map_elements(const UnetArchitecture& unet, const Extent3& patch) {
   double total = 0;
   std::vector<double> voxels;  // per stage
@@ -535,91 +486,6 @@ Plan make_plan(const Fingerprint& fingerprint,
     if (facts.outputs > 0) configuration.architecture.classes = facts.outputs;
   }
   return plan;
-}
-
-Json nnunet_plans_json(const Plan& plan) {
-  const PlannerKind& kind = find_planner(plan.planner);
-  const auto resampling = [](bool labels, int order) {
-    return Json{
-        {"is_seg", labels}, {"order", order}, {"order_z", 0}, {"force_separate_z", nullptr}};
-  };
-  const std::string function = "resample_data_or_seg_to_shape";
-
-  Json configurations = Json::object();
-  for (const Configuration& c : plan.configurations) {
-    const UnetArchitecture& unet = c.architecture;
-    Json arguments{{"n_stages", unet.features.size()},
-                   {"features_per_stage", unet.features},
-                   {"conv_op", "torch.nn.modules.conv.Conv3d"},
-                   {"kernel_sizes", unet.kernels},
-                   {"strides", unet.strides},
-                   {unet.residual ? "n_blocks_per_stage" : "n_conv_per_stage", unet.blocks},
-                   {"n_conv_per_stage_decoder", unet.decoder_convs},
-                   {"conv_bias", true},
-                   {"norm_op", "torch.nn.modules.instancenorm.InstanceNorm3d"},
-                   {"norm_op_kwargs", {{"eps", 1e-5}, {"affine", true}}},
-                   {"dropout_op", nullptr},
-                   {"dropout_op_kwargs", nullptr},
-                   {"nonlin", "torch.nn.LeakyReLU"},
-                   {"nonlin_kwargs", {{"inplace", true}}}};
-    const bool full = c.name == "3d_fullres";
-    Json median = Json::array();  // the low-resolution shape is rounded to integers, the other may
-                                  // hold halves
-    for (const double size : c.median_shape) {
-      median.push_back(full ? Json(size) : Json(static_cast<std::int64_t>(std::llround(size))));
-    }
-    // ResEnc planners share the full-resolution data of the default one.
-    const std::string owner = full ? "nnUNetPlans" : kind.plans_name;
-    Json entry{
-        {"data_identifier", owner + "_" + c.name},
-        {"preprocessor_name", "DefaultPreprocessor"},
-        {"batch_size", c.batch},
-        {"patch_size", c.patch},
-        {"median_image_size_in_voxels", std::move(median)},
-        {"spacing", c.spacing},
-        {"normalization_schemes", c.normalization},
-        {"use_mask_for_norm", c.use_mask_for_norm},
-        {"resampling_fn_data", function},
-        {"resampling_fn_seg", function},
-        {"resampling_fn_data_kwargs", resampling(false, 3)},
-        {"resampling_fn_seg_kwargs", resampling(true, 1)},
-        {"resampling_fn_probabilities", function},
-        {"resampling_fn_probabilities_kwargs", resampling(false, 1)},
-        {"architecture",
-         {{"network_class_name",
-           std::string("dynamic_network_architectures.architectures.unet.") +
-               (unet.residual ? "ResidualEncoderUNet" : "PlainConvUNet")},
-          {"arch_kwargs", std::move(arguments)},
-          {"_kw_requires_import", Json::array({"conv_op", "norm_op", "dropout_op", "nonlin"})}}},
-        {"batch_dice", c.batch_dice}};
-    if (!c.previous_stage.empty()) entry["previous_stage"] = c.previous_stage;
-    if (!c.next_stage.empty()) entry["next_stage"] = c.next_stage;
-    configurations[c.name] = std::move(entry);
-  }
-  if (configurations.contains("3d_lowres") && configurations.contains("3d_fullres")) {
-    configurations["3d_cascade_fullres"] = {{"inherits_from", "3d_fullres"},
-                                            {"previous_stage", "3d_lowres"}};
-  }
-
-  Json intensity = Json::object();
-  for (std::size_t c = 0; c < plan.intensity.size(); ++c)
-    intensity[std::to_string(c)] = to_json(plan.intensity[c]);
-  Json shape = Json::array();
-  for (const double size : plan.original_median_shape)
-    shape.push_back(static_cast<std::int64_t>(std::nearbyint(size)));
-  Json plans{{"dataset_name", plan.dataset_name},
-             {"plans_name", kind.plans_name},
-             {"original_median_spacing_after_transp", plan.original_median_spacing},
-             {"original_median_shape_after_transp", std::move(shape)},
-             {"image_reader_writer", "SimpleITKIO"},
-             {"transpose_forward", plan.transpose_forward},
-             {"transpose_backward", plan.transpose_backward},
-             {"experiment_planner_used", kind.class_name},
-             {"label_manager", "LabelManager"},
-             {"foreground_intensity_properties_per_channel", std::move(intensity)},
-             {"configurations", std::move(configurations)}};
-  write_orientation(plans, plan.orientation);  // nnU-Net passes over keys that it does not know
-  return plans;
 }
 
 }  // namespace nas

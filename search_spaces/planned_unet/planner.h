@@ -32,10 +32,9 @@ PlannerFacts planner_facts_from_json(const Json& value,
                                      const std::string& where);
 
 struct PlannerOptions {
-  std::string planner = "default";  // "default", "resenc-m", "resenc-l"
+  std::string planner = "default";  // one of planner_names() (planner_kinds.h)
   double gpu_memory_gb = 0;         // target; 0: the planner's own (8, 8, 24)
 };
-std::vector<std::string> planner_names();
 
 /// nnU-Net's planning rules: target spacing, transposition, patch, topology, batch and
 /// normalisation of 3d_fullres and, where a full-resolution patch sees less than a quarter of the
@@ -50,9 +49,5 @@ Plan make_plan(const Fingerprint& fingerprint,
 /// Elements of all feature maps that convolutions write in one forward pass of one patch: nnU-Net's
 /// stand-in for memory.
 double feature_map_elements(const UnetArchitecture& architecture, const Extent3& patch);
-
-/// The structure of nnU-Net's plans.json with the 3D configurations and the cascade (2D is not
-/// planned), and our "orientation" where it is known.
-Json nnunet_plans_json(const Plan& plan);
 
 }  // namespace nas

@@ -9,6 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/core/text.h"
 #include "search_spaces/alternatives.h"
 
 namespace nas {
@@ -278,14 +279,9 @@ VnasCode named_vnas_code(const std::string& name) {
     if (name == each.name) return vnas_code_from_text(each.code);
     known.emplace_back(each.name);
   }
-  const std::string near = nearest_word(name, known);
-  NAS_CHECK_KIND(Usage,
-                 near.empty(),
-                 "V-NAS: no network is called \"",
-                 name.substr(0, 64),
-                 "\"; did you mean \"",
-                 near,
-                 "\"?");
+  const std::string near = did_you_mean(name, known, "\"");
+  NAS_CHECK_KIND(
+      Usage, near.empty(), "V-NAS: no network is called \"", name.substr(0, 64), "\"", near);
   return vnas_code_from_text(name);
 }
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import gzip
 import json
 import shutil
 
@@ -30,6 +31,22 @@ class Evaluate(VerbTest):
         done = self.run_verb(some, labels)
         self.assertEqual(done.code, 1, done)
         self.assertIn("phantom_003", done.err)
+
+    def test_a_damaged_reference_is_a_failed_case(self):
+        """The others are scored, metrics.json says which one is not and why, and the exit code is not 0."""
+        labels, damaged = data_set() / "labelsTr", fresh("damaged_labels")
+        shutil.copytree(labels, damaged)
+        file = damaged / "phantom_002.nii.gz"
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-100]))
+        metrics = fresh("damaged_metrics.json")
+        done = self.run_verb(labels, damaged, "--labels", 2, "-o", metrics)
+        self.assertEqual(done.code, 1, done)
+        self.assertIn("phantom_002", done.err)
+        written = json.loads(metrics.read_text())
+        self.assertEqual([case["id"] for case in written["failed"]], ["phantom_002"])
+        self.assertIn("phantom_002.nii.gz", written["failed"][0]["reason"])
+        self.assertEqual(written["missing"], [])
+        self.assertEqual(len(written["cases"]), 5)
 
     def test_wrong_use(self):
         labels = data_set() / "labelsTr"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 
-from support import VerbTest, data_set, fresh
+from support import Done, VerbTest, data_set, fresh
 
 
 class Plan(VerbTest):
@@ -26,6 +27,19 @@ class Plan(VerbTest):
         again = self.json("--fingerprint", file, "--dataset", facts / "dataset.json")
         straight = self.json(data_set())
         self.assertEqual(again["configurations"], straight["configurations"])
+
+    def test_doctor_says_what_plan_stops_at(self):
+        """Images too small for a network with one pooling pass every check of the files."""
+        folder = fresh("too_small")
+        made = Done(["phantom", folder, "--cases", 6, "--size", "8x8x8", "--spacing", "1x3x9",
+                     "--size-jitter", 0, "--name", "small"])
+        self.assertEqual(made.code, 0, made)
+        done = self.failed(folder, says="too small for a U-Net")
+        reason = re.search(r"planner: .*", done.err).group()
+        examined = Done(["doctor", folder])
+        self.assertEqual(examined.code, 1, examined)
+        self.assertIn("fatal no-plan", examined.err)
+        self.assertIn(reason, examined.err)
 
     def test_wrong_use(self):
         self.wrong(says="--fingerprint")

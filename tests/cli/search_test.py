@@ -20,6 +20,8 @@ class Search(VerbTest):
         self.wrong(data_set(), "--steps", 2, "--space", "unett", "-o", run, says=["unett", "mixed-unet", "'unet'"])
         self.wrong(data_set(), "--steps", 2, "--recipe", "vnass", "-o", run, says="vnas")
         self.wrong(data_set(), "--steps", 2, "--max-params", "few", "-o", run, says="--max-params")
-        self.wrong("--resume", run, "--steps", 2, says="--resume")
+        self.wrong("--resume", run, "--steps", 2, says=["--resume", "--steps"])
+        self.wrong("--resume", run, "--orientation", "RAS", "--planner", "default", "--max-params", "4M",
+                   says=["leave out", "--orientation", "--planner", "--max-params"])
         self.wrong(data_set(), "--trails", 2, says="did you mean --trials?")
         self.failed("nowhere", "--steps", 2, "-o", run, says="nowhere")

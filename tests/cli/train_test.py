@@ -44,5 +44,7 @@ class Train(VerbTest):
         self.wrong(data_set(), "--steps", 2, "--fold", 99, "-o", run, says="--fold")
         self.wrong(data_set(), "--budget", "soon", "-o", run, says="soon")
         self.wrong("--resume", "-o", run, says=str(run))
+        self.wrong("--resume", "-o", run, "--orientation", "RAS", "--planner", "resenc-m", "--accept-misaligned",
+                   "--seed", 3, says=["leave out", "--orientation", "--planner", "--accept-misaligned", "--seed"])
         self.failed("nowhere", "--steps", 2, "-o", run, says="nowhere")
         self.assertFalse(run.exists(), "wrong use leaves nothing behind")

@@ -26,7 +26,10 @@
 #include "nas/core/log.h"
 #include "nas/core/philox.h"
 #include "nas/core/progress.h"
+#include "nas/core/quantity.h"
 #include "nas/core/rng.h"
+#include "nas/core/stop.h"
+#include "nas/core/text.h"
 #include "nas/core/threads.h"
 #include "tests/support/support.h"
 
@@ -453,6 +456,16 @@ TEST(Json, NearestWordFindsTyposOnly) {
   EXPECT_EQ(nearest_word("pooling", known), "");
   EXPECT_EQ(nearest_word("", known), "");
   EXPECT_EQ(nearest_word(std::string(1 << 20, 'a'), known), "");
+  EXPECT_EQ(did_you_mean("cnov", known), "; did you mean 'conv'?");
+  EXPECT_EQ(did_you_mean("cnov", known, ""), "; did you mean conv?");
+  EXPECT_EQ(did_you_mean("pooling", known), "");
+}
+
+TEST(Text, JoinsWords) {
+  EXPECT_EQ(joined({}), "");
+  EXPECT_EQ(joined({"a"}), "a");
+  EXPECT_EQ(joined({"a", "", "c"}), "a, , c");
+  EXPECT_EQ(joined({"a", "b"}, "\", \""), "a\", \"b");
 }
 
 TEST(Json, WritesCanonicallyAndReadsBack) {

@@ -21,6 +21,7 @@
 #include "nas/core/files.h"
 #include "nas/report/report.h"
 #include "nas/search/results_db.h"
+#include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
 

@@ -885,6 +885,33 @@ TEST(Labels, RegionsInTheOrderOfTheFile) {
       scheme);
 }
 
+TEST(LabelSchemes, SayWhatDiffersBetweenTwo) {
+  const LabelScheme classes{.names = {"background", "liver", "tumour"}};
+  const LabelScheme regions{
+      .names = {"background", "whole", "core"}, .regions = {{1, 2}, {2}}, .region_labels = {1, 2}};
+  for (const LabelScheme& same : {classes, regions}) EXPECT_EQ(difference(same, same), "");
+  const auto changed = [](LabelScheme scheme, const auto& change) {
+    LabelScheme now = scheme;
+    change(now);
+    return difference(scheme, now);
+  };
+  EXPECT_THAT(changed(classes, [](LabelScheme& s) { s.names[2] = "cyst"; }), HasSubstr("names"));
+  EXPECT_THAT(changed(classes, [](LabelScheme& s) { s.has_ignore = true; }), HasSubstr("ignore"));
+  EXPECT_THAT(changed(regions, [](LabelScheme& s) { s.regions[1] = {1}; }),
+              AllOf(HasSubstr("core"), HasSubstr("[2]"), HasSubstr("[1]")));
+  EXPECT_THAT(changed(regions,
+                      [](LabelScheme& s) {
+                        s.region_labels = {2, 1};
+                      }),
+              HasSubstr("regions_class_order"));
+  EXPECT_THAT(changed(regions,
+                      [](LabelScheme& s) {
+                        s.regions.clear();
+                        s.region_labels.clear();
+                      }),
+              HasSubstr("regions"));
+}
+
 TEST(Labels, AnIgnoredLabelLeavesTheClassesAsTheyAre) {
   const TempFolder folder;
   const LabelScheme scheme =

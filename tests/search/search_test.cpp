@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "nas/core/files.h"
+#include "nas/core/quantity.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/report/report.h"
 #include "nas/report/seeds.h"

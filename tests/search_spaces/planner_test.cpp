@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "search_spaces/planned_unet/nnunet_plans.h"
 #include "tests/support/support.h"
 
 namespace nas {

@@ -20,6 +20,7 @@
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"
+#include "nas/core/stop.h"
 #include "nas/core/stopwatch.h"
 #include "nas/core/threads.h"
 #include "nas/jobs/search_job.h"

@@ -49,7 +49,7 @@ TEST(TrainJob, AMixedDataSetTrainsTheModelOfTheStraightOne) {
     job.run_folder = temp / concat_text("run_", name);
     job.steps = 2;
     job.network = network.string();
-    job.orientation = "als";
+    job.how.orientation = "als";
     job.options = R"({"batch": 1, "patch": [16, 16, 16], "augmentation": 0})";
     job.base.device = "cpu";
     job.base.precision = "fp32";

@@ -25,6 +25,7 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/rng.h"
+#include "nas/core/stop.h"
 #include "nas/core/threads.h"
 #include "training/data/preprocessing.h"
 

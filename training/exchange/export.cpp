@@ -8,6 +8,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/core/text.h"
 #include "nas/network/torch_source.h"
 #include "training/exchange/monai_bundle.h"
 #include "training/exchange/nnunet.h"
@@ -97,16 +98,13 @@ const ExportFormat& export_format(const std::string& name) {
     if (format.name == name) return format;
     names.push_back(format.name);
   }
-  std::string known;
-  for (const std::string& text : names) known += (known.empty() ? "" : ", ") + text;
-  const std::string near = nearest_word(name.substr(0, 64), names);
   fail(ErrorKind::Usage,
        "export format: expected one of ",
-       known,
+       joined(names),
        "; found '",
        name.substr(0, 64),
        "'",
-       near.empty() ? "" : "; did you mean '" + near + "'?");
+       did_you_mean(name, names));
 }
 
 fs::path export_model(const fs::path& model_folder, const std::string& format, fs::path out) {

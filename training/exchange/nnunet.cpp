@@ -16,7 +16,6 @@
 #include "nas/imaging/dataset_json.h"
 #include "nas/network/torch_file.h"
 #include "search_spaces/planned_unet/nnunet_plans.h"
-#include "search_spaces/planned_unet/planner.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "training/exchange/torchscript.h"
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "nas/core/error.h"
-#include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "nas/network/operations.h"
 #include "nas/network/output_region.h"
 #include "training/data/sliding_window.h"

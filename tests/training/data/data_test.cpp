@@ -16,7 +16,7 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
-#include "nas/core/threads.h"
+#include "nas/core/stop.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/intensity.h"
 #include "nas/imaging/nifti.h"
