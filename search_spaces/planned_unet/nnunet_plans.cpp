@@ -7,6 +7,8 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "nas/imaging/intensity.h"
+#include "nas/imaging/orientation.h"
 #include "search_spaces/planned_unet/planner_kinds.h"
 
 namespace nas {
