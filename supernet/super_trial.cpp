@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/network/safetensors.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"

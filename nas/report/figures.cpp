@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/report/plot.h"
+#include "nas/report/text.h"
 
 namespace nas {
 namespace {

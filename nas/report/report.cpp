@@ -112,7 +112,6 @@ void add_head(Html& page, const Json& data) {
 
 /// The searched network against the baseline, in words and two plots.
 void add_comparison(Html& page, const Json& c) {
-  const Json& c = data.at("comparison");
   page.element("h2", "Searched network against the planned baseline");
   std::string how =
       "Both were trained on the same cases, those of the fold without the inner validation "
