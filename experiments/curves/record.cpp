@@ -251,7 +251,7 @@ void print_costs(const Recording& recording,
 
 int run(const Arguments& arguments) {
   const PrepareOptions options{
-      .data = arguments.data, .fold = arguments.fold, .threads = arguments.threads};
+      .data = arguments.data, .fold = arguments.fold, .how = {}, .threads = arguments.threads};
   Prepared prepared = open_fold(options);
   plan_fold(prepared, options);
   open_cache(prepared, options);

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 #include "nas/search/statistics.h"
 #include "nas/search/strategy.h"
 
