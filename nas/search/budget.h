@@ -31,6 +31,7 @@ struct StageBudget {
   std::int64_t steps = 0;   // with a budget in steps
   double effort = 0;        // in steps of the plan at batch 2; with a clock what its seconds bought
                             // when the stage began
+  double horizon = 0;       // effort of the winner's final training in all; 0: not known
   std::int64_t trials = 0;  // in the first rung
   std::int64_t rungs = 1;
   double ends_at = 0;     // seconds on the run's clock; 0 without a clock

@@ -94,6 +94,12 @@ std::string SearchSpace::malformed_reason(const Genotype& genotype) const {
   return "";
 }
 
+std::vector<Starter> SearchSpace::portfolio() const {
+  std::vector<Starter> starters{{"plan", baseline()}};
+  if (start() != baseline()) starters.push_back({"start", start()});
+  return starters;
+}
+
 SuperNetwork SearchSpace::super_network(const Genotype&) const {
   fail(ErrorKind::Usage,
        "space ",

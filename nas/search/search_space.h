@@ -58,6 +58,14 @@ struct LinkedGenes {
   std::vector<std::vector<int>> combinations;  // value indices of genes first, first + 1, ...
 };
 
+/// A network that a search tries before it draws any.
+struct Starter {
+  std::string name;  // "plan", "half width", ...
+  Genotype genotype;
+  std::string missing = {};  // why the space has none of this name, or ""
+  double shift = 0;  // what is known beforehand of its final score, against that of the others
+};
+
 /// A set of networks described by genes. Subclasses give the genes, validity and the graph; the
 /// rest comes free.
 class SearchSpace {
@@ -72,6 +80,9 @@ class SearchSpace {
   virtual Genotype baseline() const = 0;
   /// Where searches start: a genotype of the space's own kind (baseline() where that is one).
   virtual Genotype start() const { return baseline(); }
+  /// Networks that are worth trying first, the plan before all; names that the space cannot express
+  /// say why. Genotypes may repeat.
+  virtual std::vector<Starter> portfolio() const;
   /// Everything needed to make this space again (with make_space() of search_spaces/spaces.h).
   virtual Json describe() const = 0;
 

@@ -92,6 +92,8 @@ struct StrategyContext {
   Genotype baseline;                // individual 0
   Genotype control;                 // of a retrain stage: winner of the control stage, or empty
   std::int64_t max_parameters = 0;  // of the hard limits, for decoding a super-network; 0: none
+  /// Contestants of a race that come first, best known first; empty: the space's own.
+  std::vector<Starter> portfolio = {};
   bool start_found = false;         // `start` is a winner of a stage before
   bool has_clock = false;           // the budget is in seconds
 };

@@ -39,6 +39,7 @@ struct StrategyKind {
   /// recipe, and no other.
   bool final = false;
   bool needs_super_network = false;      // of the space
+  bool may_end_early = false;            // what it does not spend goes to the final trainings
   bool may_be_control = true;            // trains networks on their own
   bool counts_with_baseline = false;     // begins with the baseline, so its speed decides how many
                                          // trials go; else that of the stage's start

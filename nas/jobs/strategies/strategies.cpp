@@ -4,6 +4,7 @@
 #include "compound_scaling/scaling.h"
 #include "evolution/clustered.h"
 #include "evolution/regularized.h"
+#include "nas/search/race.h"
 #include "nas/search/random_search.h"
 #include "nas/search/retrain.h"
 #include "supernet/search/differentiable_search.h"
@@ -13,6 +14,7 @@ namespace nas {
 
 const StrategyKinds& strategy_kinds() {
   static const StrategyKinds kinds = {&random_kind(),
+                                      &race_kind(),
                                       &regularized_kind(),
                                       &clustered_kind(),
                                       &single_path_kind(),
