@@ -28,6 +28,10 @@ Genotype BesidePlan::baseline() const {
   return plan;
 }
 
+std::vector<Starter> BesidePlan::portfolio() const {
+  return {{"plan", baseline()}, {genes_[0].values[0] + " start", start_}};
+}
+
 std::string BesidePlan::invalid_reason(const Genotype& genotype) const {
   if (std::string reason = malformed_reason(genotype); !reason.empty()) return reason;
   if (!is_plan(genotype)) return invalid_network(genotype);

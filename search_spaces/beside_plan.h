@@ -18,6 +18,7 @@ class BesidePlan : public SearchSpace {
   const std::vector<Gene>& genes() const final { return genes_; }
   Genotype baseline() const final;  // the plan, built with its own names
   Genotype start() const final { return start_; }
+  std::vector<Starter> portfolio() const override;  // the plan and start()
   std::string invalid_reason(const Genotype& genotype) const final;
   Phenotype build(const Genotype& genotype) const final;
   bool has_super_network() const final { return true; }

@@ -80,6 +80,14 @@ Genotype TrainingGenesSpace::with_planned(Genotype inner) const {
   return inner;
 }
 
+std::vector<Starter> TrainingGenesSpace::portfolio() const {
+  std::vector<Starter> starters = inner_->portfolio();
+  for (Starter& starter : starters) {
+    if (starter.missing.empty()) starter.genotype = with_planned(starter.genotype);
+  }
+  return starters;
+}
+
 std::string TrainingGenesSpace::invalid_reason(const Genotype& genotype) const {
   if (std::string reason = malformed_reason(genotype); !reason.empty()) return reason;
   return inner_->invalid_reason(inner_part(genotype));

@@ -35,6 +35,7 @@ class TrainingGenesSpace : public SearchSpace {
   Phenotype build(const Genotype& genotype) const override;
   Genotype baseline() const override { return with_planned(inner_->baseline()); }
   Genotype start() const override { return with_planned(inner_->start()); }
+  std::vector<Starter> portfolio() const override;  // the inner space's, trained as planned
   Json describe() const override;
   bool has_super_network() const override { return inner_->has_super_network(); }
   SuperNetwork super_network(const Genotype& fixed) const override;

@@ -29,10 +29,8 @@ Json scores_to_json(const std::vector<double>& scores) {
 Json points_to_json(const std::vector<RecordedPoint>& points) {
   Json list = Json::array();
   for (const RecordedPoint& p : points) {
-    list.push_back({{"steps", p.steps},
-                    {"effort", p.effort},
-                    {"inner", scores_to_json(p.inner)},
-                    {"held_out", scores_to_json(p.held_out)}});
+    list.push_back({{"steps", p.steps}, {"effort", p.effort}, {"inner", scores_to_json(p.inner)}});
+    if (!p.held_out.empty()) list.back()["held_out"] = scores_to_json(p.held_out);
   }
   return list;
 }
@@ -78,6 +76,7 @@ std::vector<double> scores_from_json(const JsonReader& reader, std::size_t cases
 
 std::vector<RecordedPoint> points_from_json(const JsonReader& reader,
                                             std::size_t least,
+                                            bool held_out_needed,
                                             const CurveTable& table) {
   std::vector<RecordedPoint> points;
   for (std::size_t i = 0; i < bounded(reader, least, kMostPoints); ++i) {
@@ -87,13 +86,18 @@ std::vector<RecordedPoint> points_from_json(const JsonReader& reader,
     p.steps = positive(item.at("steps"));
     p.effort = positive(item.at("effort"));
     p.inner = scores_from_json(item.at("inner"), table.inner_cases.size());
-    p.held_out = scores_from_json(item.at("held_out"), table.held_out_cases.size());
+    if (held_out_needed || item.has("held_out")) {
+      p.held_out = scores_from_json(item.at("held_out"), table.held_out_cases.size());
+    }
     NAS_CHECK(points.empty() || p.effort > points.back().effort,
               item.where(),
               ".effort: expected more than ",
               points.empty() ? 0 : points.back().effort,
               " of the point before, found ",
               p.effort);
+    NAS_CHECK(points.empty() || p.held_out.empty() == points.front().held_out.empty(),
+              item.where(),
+              ": expected held_out in all points of a curve or in none");
     points.push_back(std::move(p));
   }
   return points;
@@ -189,7 +193,10 @@ CurveTable curve_table_from_json(const Json& value, const std::string& where) {
                      "plan",
                      "inner_cases",
                      "held_out_cases",
-                     "networks"});
+                     "networks",
+                     "patch",
+                     "seed",
+                     "training_cases"});
   CurveTable table;
   table.data = reader.at("data").text();
   table.command = reader.at("command").text();
@@ -199,18 +206,13 @@ CurveTable curve_table_from_json(const Json& value, const std::string& where) {
   table.held_out_cases = reader.at("held_out_cases").texts();
   const JsonReader networks = reader.at("networks");
   const std::size_t count = bounded(networks, 1, kMostNetworks);
-  table.plan = static_cast<std::size_t>(
-      reader.at("plan").integer(0, static_cast<std::int64_t>(count) - 1));
+  table.plan =
+      static_cast<std::size_t>(reader.at("plan").integer(0, static_cast<std::int64_t>(count) - 1));
   constexpr std::int64_t kMany = std::int64_t{1} << 60;
   for (std::size_t i = 0; i < count; ++i) {
     const JsonReader item = networks.at(i);
-    item.check_keys({"name",
-                     "genotype_text",
-                     "parameters",
-                     "macs",
-                     "relative_cost",
-                     "curve",
-                     "decayed"});
+    item.check_keys(
+        {"name", "genotype_text", "parameters", "macs", "relative_cost", "curve", "decayed"});
     RecordedNetwork n;
     n.name = item.at("name").text();
     n.genotype_text = item.at("genotype_text").text();

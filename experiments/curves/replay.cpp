@@ -27,8 +27,8 @@ class TableSpace : public SearchSpace {
       if (i != table.plan) others.push_back(i);
     }
     rng.shuffle(others);
-    others.resize(static_cast<std::size_t>(
-        std::ceil(kOffered * static_cast<double>(others.size()))));
+    others.resize(
+        static_cast<std::size_t>(std::ceil(kOffered * static_cast<double>(others.size()))));
     offered_ = std::move(others);
     offered_.insert(offered_.begin(), table.plan);
     Gene gene{"network_number", "topology", {}};
@@ -69,8 +69,7 @@ class Recorded {
   /// \param finished with a schedule of its own that ended, not with averaged weights on the way.
   double score(std::size_t network, double effort, bool finished) const {
     const double mean = mean_score(cases(network, effort));
-    const double score =
-        finished ? mean + inner_finish(table_.networks[network], effort) : mean;
+    const double score = finished ? mean + inner_finish(table_.networks[network], effort) : mean;
     return std::isfinite(score) ? score : 0;
   }
 
@@ -99,7 +98,7 @@ StrategyContext context_for(const TableSpace& space,
   context.rng = Rng(seed).split("stage");
   const double stage = effort * policy.share;
   // A second is a step of the plan: the rules with a clock are those that people use.
-  BudgetQuestion question{.stage = context.stage, .has_clock = true};
+  BudgetQuestion question{.stage = context.stage, .means = {}, .has_clock = true};
   question.means.seconds = question.means.ends_at = question.means.effort = stage;
   // The race's own part of the winner's training is not known before; the largest part is.
   question.means.horizon = effort - stage;
@@ -110,8 +109,8 @@ StrategyContext context_for(const TableSpace& space,
   question.baseline = {.step_seconds = 1, .evaluation_seconds = 0, .probe_seconds = 0};
   question.part = policy.share;
   context.budget = policy.kind->budget(question);
-  context.budget.trials = std::min(context.budget.trials,
-                                   static_cast<std::int64_t>(space.count_offered()));
+  context.budget.trials =
+      std::min(context.budget.trials, static_cast<std::int64_t>(space.count_offered()));
   context.cost = [&](const Genotype& g) {
     const RecordedNetwork& n = table.networks[space.network(g)];
     TrialCost cost;
@@ -144,8 +143,7 @@ Found drive(const TableSpace& space,
     NAS_CHECK_KIND(Internal, !proposals.empty(), "replay: the strategy waits for nothing");
     std::vector<Outcome> outcomes;
     for (const Proposal& p : proposals) {
-      const double before =
-          p.continues >= 0 ? efforts[static_cast<std::size_t>(p.continues)] : 0;
+      const double before = p.continues >= 0 ? efforts[static_cast<std::size_t>(p.continues)] : 0;
       const double effort = before + p.share * stage;
       efforts.push_back(effort);
       genotypes.push_back(p.genotype);

@@ -48,7 +48,7 @@ inline constexpr double kOffered = 0.7;
 struct ReplaySummary {
   std::string policy;
   double effort = 0;
-  std::int64_t seeds = 0;  // 0: the effort is too small for the policy
+  std::int64_t seeds = 0;                // 0: the effort is too small for the policy
   double regret = 0, low = 0, high = 0;  // mean and its 95 % interval (bootstrap over seeds)
   double delivered = 0, search_share = 0, relative_cost = 0, trials = 0;  // means
 };

@@ -17,7 +17,7 @@ constexpr double kNodes[] = {-2, -1, 0, 1, 2};
 // A curve that no power law explains (a training that collapsed) must not decide what the group is
 // taken for: its evidence has this floor for each point.
 constexpr double kOddEvidence = 0.01, kOddDensity = 0.5;
-constexpr double kUnknownCases = 10;   // where no case scores are known
+constexpr double kUnknownCases = 10;  // where no case scores are known
 constexpr double kTwoPi = 2 * M_PI;
 
 double log_normal_density(double distance, double variance) {
@@ -26,10 +26,10 @@ double log_normal_density(double distance, double variance) {
 
 /// One point of the grid of a curve given that of its group: what is known of c there.
 struct Place {
-  double weight = 0;    // log, then cumulative probability
+  double weight = 0;        // log, then cumulative probability
   double mean = 0, sd = 0;  // of c
-  double distance = 0;  // from c at the horizon
-  double slope = 0;     // there, by log effort
+  double distance = 0;      // from c at the horizon
+  double slope = 0;         // there, by log effort
 };
 
 /// A point of the grid of groups.
@@ -65,8 +65,8 @@ Fit fit_asymptote(const Observed& curve, double deficit, double exponent, double
   fit.variance = 1 / precision;
   fit.mean = sum / precision;
   // Density of the points given c, at its best, as a function of c a normal of this variance.
-  fit.log_evidence = -0.5 * (squares - sum * sum / precision + logs) +
-                     0.5 * std::log(kTwoPi * fit.variance);
+  fit.log_evidence =
+      -0.5 * (squares - sum * sum / precision + logs) + 0.5 * std::log(kTwoPi * fit.variance);
   return fit;
 }
 
@@ -90,8 +90,7 @@ void normalise(std::vector<Item>& items) {
 
 template <class Item>
 const Item& pick(const std::vector<Item>& items, double u) {
-  const auto found =
-      std::ranges::find_if(items, [u](const Item& item) { return u < item.weight; });
+  const auto found = std::ranges::find_if(items, [u](const Item& item) { return u < item.weight; });
   return found == items.end() ? items.back() : *found;
 }
 
@@ -143,8 +142,7 @@ void weigh(Group& group, const std::vector<Observed>& curves, const CurvePrior& 
     const double points = static_cast<double>(curve.score.size());
     const double floor = std::log(kOddEvidence) + points * std::log(kOddDensity);
     const double evidence = log_sum(places);
-    group.weight += std::max(evidence, floor) +
-                    std::log1p(std::exp(-std::abs(evidence - floor)));
+    group.weight += std::max(evidence, floor) + std::log1p(std::exp(-std::abs(evidence - floor)));
     normalise(places);
     group.places.push_back(std::move(places));
   }

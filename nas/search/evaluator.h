@@ -78,8 +78,8 @@ struct TrialCost {
   std::int64_t parameters = 0;
   std::int64_t macs = 0;          // one forward pass of one patch
   std::int64_t memory_bytes = 0;  // forecast of a training step
-  double relative_cost = 0;       // effort of a training step: 1 is the plan's; 0: unknown
   double step_seconds = 0;        // measured or estimated training step; 0: unknown
+  double relative_cost = 0;       // effort of a training step: 1 is the plan's; 0: unknown
 };
 
 /// What a network may be asked to keep small beside its score.

@@ -32,8 +32,8 @@ constexpr int kCostlyDraws = 50;
 struct Contestant {
   std::string name;
   Genotype genotype;
-  double shift = 0;          // known beforehand
-  double relative_cost = 1;  // effort of a step
+  double shift = 0;             // known beforehand
+  double relative_cost = 1;     // effort of a step
   std::int64_t left_wave = -1;  // when it was dropped
   // What the last comparison says of its score at the horizon, if it took part.
   bool compared = false;
@@ -49,9 +49,9 @@ struct Comparison {
 
 /// Where a contestant's training stands.
 struct Standing {
-  int level = -1;             // last complete one
-  std::int64_t number = -1;   // proposal that reached it
-  std::int64_t last = -1;     // last proposal
+  int level = -1;                            // last complete one
+  std::int64_t number = -1;                  // proposal that reached it
+  std::int64_t last = -1;                    // last proposal
   TrialStatus status = TrialStatus::Queued;  // of that
   bool failed() const {
     return last >= 0 && status != TrialStatus::Done && status != TrialStatus::Timeout &&
@@ -69,8 +69,7 @@ class Race : public LedgerStrategy {
         margin_(context.stage.number("margin")),
         confidence_(context.stage.number("confidence")) {
     choose_contestants();
-    const std::vector<std::int64_t> waves =
-        expected_waves(ladder_, std::ssize(contestants_));
+    const std::vector<std::int64_t> waves = expected_waves(ladder_, std::ssize(contestants_));
     planned_ = std::accumulate(waves.begin(), waves.end(), std::int64_t{0});
     for (std::size_t i = 0; i < contestants_.size(); ++i) propose(i, 0, -1);
   }
@@ -267,11 +266,8 @@ bool Race::compare() {
     curves[static_cast<std::size_t>(place - who.begin())].points.push_back(
         {effort, row.outcome.score, row.outcome.cases});
   }
-  const Extrapolation ahead = extrapolate(curves,
-                                          ladder_.horizon,
-                                          margin_,
-                                          CurvePrior{},
-                                          context_.rng.split("curves", ledger_.size()));
+  const Extrapolation ahead = extrapolate(
+      curves, ladder_.horizon, margin_, CurvePrior{}, context_.rng.split("curves", ledger_.size()));
   const std::vector<double> weights = this->weights(ahead.draws, who, ahead.best);
   weights_.assign(contestants_.size(), 0);
   const auto wave = std::ssize(comparisons_);
@@ -330,8 +326,8 @@ void Race::go_on() {
     if (racing(i, standing[i])) order.push_back(i);
   }
   if (order.size() < 2) return;
-  std::ranges::stable_sort(
-      order, [&](std::size_t a, std::size_t b) { return weights_[a] > weights_[b]; });
+  std::ranges::stable_sort(order,
+                           [&](std::size_t a, std::size_t b) { return weights_[a] > weights_[b]; });
   std::vector<std::size_t> wanted;
   double sum = 0;
   for (const std::size_t i : order) {
@@ -401,10 +397,10 @@ Winner Race::winner() const {
   effort = row.outcome.effort > 0 ? row.outcome.effort
                                   : ladder_.levels[static_cast<std::size_t>(row.proposal.rung)];
   Winner winner{true, c.genotype, row.outcome.score, ""};
-  const char* as = goal_ == "best"       ? "best expected score"
+  const char* as = goal_ == "best"          ? "best expected score"
                    : c.within < confidence_ ? "best expected score (no cheaper one is good enough)"
-                   : goal_ == "smallest" ? "smallest that is good enough"
-                                         : "fastest that is good enough";
+                   : goal_ == "smallest"    ? "smallest that is good enough"
+                                            : "fastest that is good enough";
   winner.how = concat_text(as,
                            " of ",
                            contestants_.size(),
@@ -435,10 +431,8 @@ std::string Race::why(std::size_t i, const Standing& s) const {
   if (s.failed()) return "failed: " + to_text(s.status);
   if (s.number < 0) return s.cut() ? "cut short by the clock" : "not trained";
   if (c.left_wave >= 0) {
-    return concat_text("dropped: worse than the best by more than ",
-                       margin_,
-                       " with ",
-                       percent(1 - c.within));
+    return concat_text(
+        "dropped: worse than the best by more than ", margin_, " with ", percent(1 - c.within));
   }
   if (choice() == i) return "chosen";
   return concat_text("rests: at most ", margin_, " below the best with ", percent(c.within));
@@ -454,14 +448,14 @@ std::string Race::story() const {
       if (!row.done() || row.proposal.genotype != c.genotype) continue;
       std::vector<double> cases = row.outcome.cases;
       std::erase_if(cases, [](double v) { return !std::isfinite(v); });
-      Json point = {{"trial", row.outcome.trial},
-                    {"level", row.proposal.rung},
-                    {"effort",
-                     row.outcome.effort > 0
-                         ? row.outcome.effort
-                         : ladder_.levels[static_cast<std::size_t>(row.proposal.rung)]},
-                    {"score", row.outcome.score},
-                    {"cases", cases.size()}};
+      Json point = {
+          {"trial", row.outcome.trial},
+          {"level", row.proposal.rung},
+          {"effort",
+           row.outcome.effort > 0 ? row.outcome.effort
+                                  : ladder_.levels[static_cast<std::size_t>(row.proposal.rung)]},
+          {"score", row.outcome.score},
+          {"cases", cases.size()}};
       if (!cases.empty()) point["cases_sd"] = standard_deviation(cases);
       curve.push_back(std::move(point));
     }
@@ -542,8 +536,7 @@ void Race::load(const std::string& state) {
     Contestant c;
     c.name = item.at("name").text();
     for (std::size_t g = 0; g < item.at("genotype").size(); ++g) {
-      c.genotype.values.push_back(
-          static_cast<int>(item.at("genotype").at(g).integer(0, kMany)));
+      c.genotype.values.push_back(static_cast<int>(item.at("genotype").at(g).integer(0, kMany)));
     }
     c.shift = item.at("shift").number();
     c.relative_cost =
@@ -594,10 +587,9 @@ const StrategyKind& race_kind() {
                   number_option("confidence", 0.9, {.low = 0.5, .high = 1, .high_open = true})},
       .may_end_early = true,
       .counts_with_baseline = true,
-      .measures_step_time =
-          [](const StageSpec& stage) { return stage.word("goal") == "fastest"; },
+      .measures_step_time = [](const StageSpec& stage) { return stage.word("goal") == "fastest"; },
       .budget = race_budget,
-      .least_trainings = least_trained_once,
+      .least_trainings = [](const StageSpec&, std::int64_t) { return 1.0; },
       .forecast = race_forecast,
       .make = [](const StrategyContext& context) -> std::unique_ptr<Strategy> {
         return std::make_unique<Race>(context);

@@ -46,8 +46,9 @@ StageBudget race_budget(const BudgetQuestion& question) {
   StageBudget result = question.means;
   double effort = result.effort > 0 ? result.effort : static_cast<double>(result.steps);
   if (question.has_clock) {
-    const double most = result.seconds / question.smallest_seconds;
-    if (most < static_cast<double>(kFewestTrials)) question.refuse(kFewestTrials);
+    // Contestants share it by their cost; less than one smallest training of the plan compares
+    // nothing.
+    if (result.seconds < question.smallest_seconds) question.refuse(1);
     if (effort <= 0) effort = result.seconds / question.baseline.step_seconds;
   }
   result.trials = asked > 0 ? asked : contestants_for(effort);

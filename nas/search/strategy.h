@@ -94,8 +94,8 @@ struct StrategyContext {
   std::int64_t max_parameters = 0;  // of the hard limits, for decoding a super-network; 0: none
   /// Contestants of a race that come first, best known first; empty: the space's own.
   std::vector<Starter> portfolio = {};
-  bool start_found = false;         // `start` is a winner of a stage before
-  bool has_clock = false;           // the budget is in seconds
+  bool start_found = false;  // `start` is a winner of a stage before
+  bool has_clock = false;    // the budget is in seconds
 };
 
 /// As the stage's kind makes it.

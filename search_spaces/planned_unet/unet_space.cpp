@@ -136,6 +136,61 @@ Phenotype UnetSpace::build(const Genotype& genotype) const {
 
 Genotype UnetSpace::baseline() const { return Genotype{std::vector<int>(genes_.size(), 0)}; }
 
+std::vector<Starter> UnetSpace::portfolio() const {
+  struct Row {
+    const char* name;
+    double width;  // of the plan's
+    bool other_kind;
+    int fewer_stages;
+  };
+  // Cheap ones early: a small budget sees the beginning of the list only.
+  constexpr Row kRows[] = {{"plan", 1, false, 0},
+                           {"half width", 0.5, false, 0},
+                           {"quarter width", 0.25, false, 0},
+                           {"residual", 1, true, 0},
+                           {"residual, half width", 0.5, true, 0},
+                           {"a stage less", 1, false, 1},
+                           {"double width", 2, false, 0}};
+  std::vector<Starter> starters;
+  for (const Row& row : kRows) {
+    Starter starter{row.name, baseline()};
+    std::vector<int>& values = starter.genotype.values;
+    const std::int64_t planned = planned_.architecture.features[0];
+    // The row of that factor, rounded as the gene's values are.
+    const std::int64_t wanted = feature_choices(planned, {row.width}).back();
+    const auto width = std::ranges::find(feature_values_, wanted);
+    values[place_of("features")] = static_cast<int>(width - feature_values_.begin());
+    const int stages = stage_values_[0] - row.fewer_stages;
+    const auto depth = std::ranges::find(stage_values_, stages);
+    values[place_of("stages")] = static_cast<int>(depth - stage_values_.begin());
+    if (row.other_kind) {
+      const Gene& kind = genes_[place_of("kind")];
+      values[place_of("kind")] = 1;
+      if (kind.values[1] == "plain")
+        starter.name.replace(0, std::string("residual").size(), "plain");
+      // A planned list of blocks belongs to the planned kind.
+      const std::vector<std::string>& blocks = genes_[place_of("blocks")].values;
+      if (blocks[0] == kPlannedList) {
+        values[place_of("blocks")] =
+            static_cast<int>(std::ranges::find(blocks, "2") - blocks.begin());
+      }
+    }
+    if (width == feature_values_.end() || (row.width != 1 && wanted == planned)) {
+      starter.missing = concat_text("the planned width of ", planned, " leaves no such width");
+    } else if (depth == stage_values_.end()) {
+      starter.missing = concat_text("the plan has ", stage_values_[0], " stages only");
+    }
+    if (!starter.missing.empty()) starter.genotype = {};
+    starters.push_back(std::move(starter));
+  }
+  for (const char* other : {"c2fnas", "mixed-unet"}) {
+    starters.push_back({concat_text(other, " start"),
+                        {},
+                        concat_text("space unet has no networks of space ", other)});
+  }
+  return starters;
+}
+
 Json UnetSpace::describe() const {
   return {{"space", name()}, {"configuration", to_json(planned_)}};
 }

@@ -30,6 +30,9 @@ class UnetSpace : public SearchSpace {
   std::string invalid_reason(const Genotype& genotype) const override;
   Phenotype build(const Genotype& genotype) const override;
   Genotype baseline() const override;
+  /// The plan; half and a quarter of its width; the other kind of block, also at half width; a
+  /// stage less; double width. The starts of other spaces say that this one lacks them.
+  std::vector<Starter> portfolio() const override;
   Json describe() const override;
 
   /// The network that `build` makes a graph of. \throws Error(Input) if invalid.

@@ -14,12 +14,12 @@ namespace nas {
 
 const StrategyKinds& strategy_kinds() {
   static const StrategyKinds kinds = {&random_kind(),
-                                      &race_kind(),
                                       &regularized_kind(),
                                       &clustered_kind(),
                                       &single_path_kind(),
                                       &differentiable_kind(),
                                       &scaling_kind(),
+                                      &race_kind(),
                                       &retrain_kind()};
   return kinds;
 }

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recorded curves: their file, what they say between points, and policies replayed on them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "experiments/curves/replay.h"
+#include "nas/core/files.h"
+#include "nas/jobs/strategies/strategies.h"
+#include "tests/support/support.h"
+#include "tests/support/synthetic_curves.h"
+
+namespace nas {
+namespace {
+
+using test::error_of;
+using test::synthetic_curves;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::filesystem::path kData = std::filesystem::path(NAS_SOURCE_DIR) / "tests/experiments";
+
+CurveTable small_table() {
+  return synthetic_curves(
+      {.networks = 10, .inner_cases = 6, .held_out_cases = 8, .most_effort = 600, .growth = 2},
+      Rng("committed"));
+}
+
+Json two_networks() {
+  return Json::parse(R"({"format": "voxnas.curves", "version": 1, "data": "d", "command": "c",
+    "plan": 0, "inner_cases": ["a", "b"], "held_out_cases": ["x"], "networks": [
+      {"name": "plan", "genotype_text": "", "parameters": 10, "macs": 100, "relative_cost": 1,
+       "curve": [{"steps": 10, "effort": 10, "inner": [0.4, null], "held_out": [0.5]},
+                 {"steps": 40, "effort": 40, "inner": [0.6, 0.8], "held_out": [0.7]}],
+       "decayed": [{"steps": 20, "effort": 20, "inner": [0.55, 0.75], "held_out": [0.62]}]}]})");
+}
+
+TEST(CurveTable, IsReadAsItIsWritten) {
+  const CurveTable table = curve_table_from_json(two_networks(), "curves.json");
+  EXPECT_EQ(table.networks[0].curve[1].inner[1], 0.8);
+  EXPECT_TRUE(std::isnan(table.networks[0].curve[0].inner[1]));
+  EXPECT_EQ(to_json(table), two_networks());
+}
+
+TEST(CurveTable, DamageIsAnErrorThatNamesThePlace) {
+  const auto message = [](auto&& damage) {
+    Json bad = two_networks();
+    damage(bad);
+    return error_of([&] { curve_table_from_json(bad, "curves.json"); });
+  };
+  const Json::json_pointer curve("/networks/0/curve");
+  EXPECT_THAT(message([](Json& j) { j["format"] = "other"; }), HasSubstr("voxnas.curves"));
+  EXPECT_THAT(message([](Json& j) { j["version"] = 2; }), HasSubstr("version"));
+  EXPECT_THAT(message([](Json& j) { j["plan"] = 1; }), HasSubstr("plan"));
+  EXPECT_THAT(message([](Json& j) { j["pln"] = 1; }), AllOf(HasSubstr("pln"), HasSubstr("plan")));
+  EXPECT_THAT(message([](Json& j) { j["networks"] = Json::array(); }), HasSubstr("networks"));
+  EXPECT_THAT(message([&](Json& j) { j[curve][1]["effort"] = 10; }),
+              HasSubstr("networks[0].curve[1].effort: expected more than 10"));
+  EXPECT_THAT(message([&](Json& j) { j[curve][1]["inner"] = {0.5}; }),
+              HasSubstr("inner: expected a list of 2 to 2 items"));
+  EXPECT_THAT(message([&](Json& j) { j[curve][0]["inner"][0] = nullptr; }), HasSubstr("only null"));
+  EXPECT_THAT(message([&](Json& j) { j[curve][0]["held_out"][0] = 1.5; }),
+              HasSubstr("held_out[0]: expected a score in [0, 1]"));
+  EXPECT_THAT(message([&](Json& j) { j[curve][0]["steps"] = 0; }), HasSubstr("steps"));
+  EXPECT_THAT(message([&](Json& j) { j[curve] = Json::array(); }), HasSubstr("curve"));
+  EXPECT_THAT(message([](Json& j) { j["networks"][0]["relative_cost"] = -1; }),
+              HasSubstr("relative_cost"));
+}
+
+TEST(CurveTable, BetweenPointsByTheLogarithmOfEffort) {
+  const CurveTable table = curve_table_from_json(two_networks(), "curves.json");
+  const RecordedNetwork& plan = table.networks[0];
+  EXPECT_NEAR(inner_scores(plan, 20)[0], 0.5, 1e-12) << "half way from 10 to 40";
+  EXPECT_NEAR(inner_scores(plan, 5)[0], 0.2, 1e-12);
+  EXPECT_NEAR(inner_scores(plan, 1000)[0], 0.6, 1e-12);
+  // Finished at 20 it had 0.62 where the curve has 0.6.
+  EXPECT_NEAR(delivered_score(plan, 20), 0.62, 1e-12);
+  EXPECT_NEAR(delivered_score(plan, 40), 0.72, 1e-12);
+}
+
+TEST(Replay, EveryPolicyKeepsToTheEffortAndIsAFunctionOfItsSeed) {
+  const CurveTable table = small_table();
+  for (const Policy& policy : replay_policies(strategy_kinds())) {
+    for (std::uint64_t seed = 0; seed < 5; ++seed) {
+      const Replayed r = replay(table, policy, 300, seed);
+      EXPECT_LE(r.search_effort, 300 * policy.share + 1e-6) << policy.name;
+      EXPECT_LE(r.final_effort, 300 + 1e-6) << policy.name;
+      EXPECT_GE(r.final_effort, 300 * (1 - policy.share) - 1e-6) << policy.name;
+      EXPECT_GE(r.regret, -0.01) << policy.name;
+      const Replayed again = replay(table, policy, 300, seed);
+      EXPECT_EQ(again.network, r.network);
+      EXPECT_EQ(again.regret, r.regret);
+    }
+  }
+  const Replayed plan = replay(table, replay_policies(strategy_kinds())[0], 300, 0);
+  EXPECT_EQ(plan.network, table.plan);
+  EXPECT_EQ(plan.delivered, delivered_score(table.networks[table.plan], 300));
+  EXPECT_THAT(error_of([] { policy_named(replay_policies(strategy_kinds()), "rcae"); }),
+              HasSubstr("did you mean \"race\""));
+}
+
+/// The table that lies beside this test; written anew with VOXNAS_WRITE_GOLDEN.
+TEST(Replay, GoldenTable) {
+  const CurveTable table = small_table();
+  const auto file = kData / "synthetic_curves.json", golden = kData / "synthetic_replay.md";
+  const bool write = std::getenv("VOXNAS_WRITE_GOLDEN") != nullptr;
+  if (write) write_file_atomic(file, to_json(table).dump() + "\n");
+  const CurveTable read = read_curve_table(file);
+  ASSERT_EQ(read.networks.size(), table.networks.size());
+  const auto summaries = replay_all(read, replay_policies(strategy_kinds()), {60, 250, 600}, 20);
+  const std::string markdown = replay_markdown(read, summaries);
+  if (write) write_file_atomic(golden, markdown);
+  EXPECT_EQ(markdown, read_file(golden, 1 << 20));
+  const std::string picture = replay_svg(read, summaries);
+  EXPECT_THAT(picture, AllOf(HasSubstr("<svg"), HasSubstr(">race<"), HasSubstr(">halving<")));
+}
+
+/// The policies are chosen by this: at every effort the race loses less than halving and than no
+/// rungs at all.
+TEST(Replay, TheRaceLosesLessThanHalvingAndRandomDo) {
+  const std::vector<Policy> all = replay_policies(strategy_kinds());
+  const std::vector<Policy> compared{
+      policy_named(all, "random"), policy_named(all, "halving"), policy_named(all, "race")};
+  for (const CurveTable& table : {small_table(), synthetic_curves({}, Rng("another"))}) {
+    const auto summaries = replay_all(table, compared, {200, 400, 800}, 60);
+    std::map<double, std::map<std::string, double>> regret;
+    for (const ReplaySummary& s : summaries) {
+      ASSERT_GT(s.seeds, 0) << s.policy << s.effort;
+      regret[s.effort][s.policy] = s.regret;
+    }
+    for (const auto& [effort, by] : regret) {
+      EXPECT_LT(by.at("race"), by.at("halving")) << effort;
+      EXPECT_LT(by.at("race"), by.at("random")) << effort;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nas
