@@ -211,16 +211,24 @@ CurveTable curve_table_from_json(const Json& value, const std::string& where) {
   constexpr std::int64_t kMany = std::int64_t{1} << 60;
   for (std::size_t i = 0; i < count; ++i) {
     const JsonReader item = networks.at(i);
-    item.check_keys(
-        {"name", "genotype_text", "parameters", "macs", "relative_cost", "curve", "decayed"});
+    item.check_keys({"name",
+                     "genotype_text",
+                     "graph_id",
+                     "space",
+                     "parameters",
+                     "macs",
+                     "relative_cost",
+                     "curve",
+                     "decayed"});
     RecordedNetwork n;
     n.name = item.at("name").text();
     n.genotype_text = item.at("genotype_text").text();
     n.parameters = item.at("parameters").integer(1, kMany);
     n.macs = item.at("macs").integer(1, kMany);
     n.relative_cost = positive(item.at("relative_cost"));
-    n.curve = points_from_json(item.at("curve"), 1, table);
-    n.decayed = points_from_json(item.at("decayed"), 0, table);
+    n.curve = points_from_json(item.at("curve"), 1, false, table);
+    const bool ends_needed = n.curve.front().held_out.empty();
+    n.decayed = points_from_json(item.at("decayed"), ends_needed ? 1 : 0, true, table);
     table.networks.push_back(std::move(n));
   }
   return table;
@@ -235,6 +243,9 @@ std::vector<double> inner_scores(const RecordedNetwork& network, double effort) 
 }
 
 double delivered_score(const RecordedNetwork& network, double effort) {
+  if (network.curve.front().held_out.empty()) {
+    return mean_score(scores_at(network.decayed, effort, &RecordedPoint::held_out));
+  }
   return mean_score(scores_at(network.curve, effort, &RecordedPoint::held_out)) +
          std::min(1.0, effort / network.curve.front().effort) *
              finish(network, effort, &RecordedPoint::held_out);

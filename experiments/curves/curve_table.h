@@ -14,7 +14,7 @@ namespace nas {
 struct RecordedPoint {
   double steps = 0, effort = 0;  // effort in training steps of the plan at batch 2
   std::vector<double> inner;     // of each inner validation case; NaN where a case has none
-  std::vector<double> held_out;  // of each held-out case
+  std::vector<double> held_out;  // of each held-out case; of a point of `curve` maybe empty
 };
 
 struct RecordedNetwork {
@@ -33,6 +33,8 @@ struct RecordedNetwork {
 ///    "networks": [{"name": "plan", "genotype_text": "...", "parameters": 1, "macs": 1,
 ///      "relative_cost": 1, "curve": [{"steps": 25, "effort": 25, "inner": [0.5],
 ///      "held_out": [0.5]}], "decayed": []}]}
+/// More keys for people: "patch", "seed", "training_cases"; of a network "graph_id", "space". Where
+/// a curve has no "held_out", the points of "decayed" alone say what is delivered.
 struct CurveTable {
   std::string data, command;
   std::size_t plan = 0;  // which network is the plan

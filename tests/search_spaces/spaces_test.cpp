@@ -543,6 +543,34 @@ TEST(Unet, TrainingMemoryIsWhatAutogradSaves) {
             saved - statistics + logits + gradients + 5'603'177 * 12);
 }
 
+TEST_P(EverySpace, PortfolioBeginsWithThePlanAndIsValid) {
+  const auto space = make_space(example_description(GetParam()));
+  const std::vector<Starter> starters = space->portfolio();
+  ASSERT_FALSE(starters.empty());
+  EXPECT_EQ(starters[0].genotype, space->baseline());
+  std::set<std::string> names;
+  bool start = false;
+  for (const Starter& s : starters) {
+    EXPECT_TRUE(names.insert(s.name).second) << s.name;
+    if (!s.missing.empty()) continue;
+    EXPECT_EQ(space->invalid_reason(s.genotype), "") << s.name;
+    start = start || s.genotype == space->start();
+  }
+  EXPECT_TRUE(start);
+}
+
+TEST(UnetSpace, PortfolioIsWhatItsNamesSay) {
+  const auto made = make_space(UnetSpace::example());
+  const auto& space = dynamic_cast<const UnetSpace&>(*made);
+  std::map<std::string, Starter> by_name;
+  for (const Starter& s : space.portfolio()) by_name[s.name] = s;
+  EXPECT_EQ(space.architecture(by_name.at("half width").genotype).features[0], 4);
+  EXPECT_EQ(space.architecture(by_name.at("double width").genotype).features[0], 16);
+  EXPECT_TRUE(space.architecture(by_name.at("residual").genotype).residual);
+  EXPECT_EQ(space.architecture(by_name.at("a stage less").genotype).features.size(), 2U);
+  EXPECT_NE(by_name.at("c2fnas start").missing, "");
+}
+
 TEST(UnetSpace, GenesDoWhatTheySay) {
   const auto space = make_space(example_description("unet"));
   const auto& unets = dynamic_cast<const UnetSpace&>(*space);
