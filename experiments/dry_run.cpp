@@ -16,6 +16,7 @@
 #include "search_spaces/network_file.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "training/settings/options.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {

@@ -12,7 +12,7 @@
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "training/fit/optimizer.h"
-#include "training/fit/trainer.h"
+#include "training/fit/training_step.h"
 #include "training/model/device.h"
 
 namespace nas {

@@ -13,6 +13,7 @@
 #include "supernet/super_trial.h"
 #include "training/data/time_model.h"
 #include "training/fit/fit.h"
+#include "training/settings/plan_training.h"
 #include "training/trial_run.h"
 
 namespace nas {

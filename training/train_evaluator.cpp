@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
 
 #include <torch/torch.h>
@@ -25,6 +26,7 @@
 #include "training/model/graph_module.h"
 #include "training/model/model_folder.h"
 #include "training/model/weights.h"
+#include "training/settings/plan_training.h"
 #include "training/settings/schedule.h"
 #include "training/trial_run.h"
 
@@ -42,6 +44,14 @@ void add_metrics(Evaluation& evaluation,
     if (const auto& dice = means.classes[k].dice)
       evaluation.metrics["dice/" + label_names.at(k + 1)] = *dice;
   }
+}
+
+/// Mean of the last 20 steps.
+double recent_loss(const std::vector<double>& losses) {
+  const std::size_t count = std::min<std::size_t>(20, losses.size());
+  const double sum =
+      std::accumulate(losses.end() - static_cast<std::ptrdiff_t>(count), losses.end(), 0.0);
+  return sum / static_cast<double>(count);
 }
 
 }  // namespace
@@ -258,6 +268,20 @@ std::int64_t TrainEvaluator::done_before(const TrialRequest& request) const {
       RunFolder::checkpoint(RunFolder(setup_.run_folder).trial(request.continues)));
 }
 
+void TrainEvaluator::learn_speed(const Genotype& genotype,
+                                 std::int64_t batch,
+                                 const FitReport& report) {
+  if (report.steps < 10) return;
+  // A whole training knows its speed better than a probe of two steps.
+  Speed& speed = speeds_[genotype];
+  const double trained = report.seconds / static_cast<double>(report.steps);
+  speed.trained[batch] = trained;
+  if (const auto probed = speed.probed.find(batch); probed != speed.probed.end()) {
+    const double more = (trained - kTrainedPerProbed * probed->second) / static_cast<double>(batch);
+    sample_seconds_ = std::max(0.0, 0.5 * (sample_seconds_ + more));
+  }
+}
+
 Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) {
   TrialClock clock(trial, context);
   Evaluation evaluation;
@@ -308,12 +332,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   evaluation.metrics["train_seconds"] = report.seconds;
   evaluation.metrics["wait_seconds"] = report.wait_seconds;
   evaluation.metrics["skipped_steps"] = static_cast<double>(report.skipped);
-  if (!report.losses.empty()) {
-    const auto last = report.losses.size() - std::min<std::size_t>(20, report.losses.size());
-    double sum = 0;
-    for (std::size_t i = last; i < report.losses.size(); ++i) sum += report.losses[i];
-    evaluation.metrics["loss"] = sum / static_cast<double>(report.losses.size() - last);
-  }
+  if (!report.losses.empty()) evaluation.metrics["loss"] = recent_loss(report.losses);
   if (report.status == "nan") {
     evaluation.status = TrialStatus::Nan;
     evaluation.message = concat_text("the loss was not finite after step ", report.steps);
@@ -332,16 +351,8 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     }
     evaluation.metrics["stopped_by_time"] = 1;
   }
-  if (trial.seconds_limit > 0 && trial.attempt == 1 && report.steps >= 10) {
-    // A whole training knows its speed better than a probe of two steps.
-    Speed& speed = speeds_[trial.genotype];
-    const double trained = report.seconds / static_cast<double>(report.steps);
-    speed.trained[options.batch] = trained;
-    if (const auto probed = speed.probed.find(options.batch); probed != speed.probed.end()) {
-      const double more =
-          (trained - kTrainedPerProbed * probed->second) / static_cast<double>(options.batch);
-      sample_seconds_ = std::max(0.0, 0.5 * (sample_seconds_ + more));
-    }
+  if (trial.seconds_limit > 0 && trial.attempt == 1 && request.continues == 0) {
+    learn_speed(trial.genotype, options.batch, report);
   }
 
   const PredictOptions prediction = predict_options(options);

@@ -15,9 +15,11 @@
 #include "training/data/cases.h"
 #include "training/data/preprocessing.h"
 #include "training/settings/options.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 
+struct FitReport;
 struct TrialRequest;
 
 /// Why a trial has no score although it was trained.
@@ -88,6 +90,8 @@ class TrainEvaluator : public Evaluator {
   /// Seconds of a training step whose probe took `probed`.
   double in_training(double probed, std::int64_t batch) const;
   std::int64_t done_before(const TrialRequest& request) const;
+  /// A whole training knows its speed better than a probe of two steps.
+  void learn_speed(const Genotype& genotype, std::int64_t batch, const FitReport& report);
   Evaluation run(const Trial& trial, const TrialContext& context);
 
   static constexpr std::size_t kKeptNetworks = 4;

@@ -6,6 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/log.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {

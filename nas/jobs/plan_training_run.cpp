@@ -17,6 +17,7 @@
 #include "search_spaces/planned_unet/unet.h"
 #include "training/data/time_model.h"
 #include "training/fit/probe.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {

@@ -25,6 +25,7 @@
 #include "training/model/device.h"
 #include "training/model/model_folder.h"
 #include "training/model/weights.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {

@@ -15,6 +15,7 @@
 #include "nas/jobs/mirroring.h"
 #include "nas/search/forecast.h"
 #include "nas/search/strategy_kind.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {

@@ -406,6 +406,37 @@ bool time_is_over(const SearchSetup& setup, const StageSpec& stage, const StageR
   return setup.budget.has_clock() && !stage.kind->final && setup.clock() >= record.budget.ends_at;
 }
 
+/// What has ended and was not told yet, in the order of ids; then checkpoints that nobody wants.
+void tell_outcomes(const SearchSetup& setup,
+                   const StageSpec& stage,
+                   const StageRecord& record,
+                   Strategy& strategy) {
+  ResultsDb& db = *setup.database;
+  const std::vector<Trial> untold = db.untold_trials(stage.name);
+  if (untold.empty()) return;
+  std::vector<Outcome> outcomes;
+  std::vector<std::int64_t> ids;
+  for (const Trial& trial : untold) {
+    outcomes.push_back({trial.proposal,
+                        trial.status,
+                        trial.evaluation.score,
+                        trial.id,
+                        trial.evaluation.decoded,
+                        trial.evaluation.steps,
+                        trial.evaluation.how,
+                        effort_of(setup, trial),
+                        case_scores(trial.evaluation)});
+    ids.push_back(trial.id);
+  }
+  strategy.tell(outcomes);
+  if (time_is_over(setup, stage, record)) strategy.close();
+  db.mark_told(stage.name, ids, strategy.save());
+  const std::vector<std::int64_t> resting = strategy.resting();
+  drop_checkpoints(setup, stage, [&](const Trial& trial) {
+    return std::ranges::find(resting, trial.proposal) != resting.end();
+  });
+}
+
 /// A failed final training is survived as long as another one gives a network.
 void check_any_retrained(const SearchSpace& space, const std::vector<Trial>& trials) {
   std::string reasons;
@@ -512,29 +543,7 @@ SearchEnd run_search(const SearchSetup& setup) {
           announce([&](SearchListener& l) { l.best_improved(*best); });
         }
       }
-      if (const std::vector<Trial> untold = db.untold_trials(stage.name); !untold.empty()) {
-        std::vector<Outcome> outcomes;
-        std::vector<std::int64_t> ids;
-        for (const Trial& trial : untold) {
-          outcomes.push_back({trial.proposal,
-                              trial.status,
-                              trial.evaluation.score,
-                              trial.id,
-                              trial.evaluation.decoded,
-                              trial.evaluation.steps,
-                              trial.evaluation.how,
-                              effort_of(setup, trial),
-                              case_scores(trial.evaluation)});
-          ids.push_back(trial.id);
-        }
-        strategy->tell(outcomes);
-        if (time_is_over(setup, stage, record)) strategy->close();
-        db.mark_told(stage.name, ids, strategy->save());
-        const std::vector<std::int64_t> resting = strategy->resting();
-        drop_checkpoints(setup, stage, [&](const Trial& trial) {
-          return std::ranges::find(resting, trial.proposal) != resting.end();
-        });
-      }
+      tell_outcomes(setup, stage, record, *strategy);
       if (strategy->finished()) break;
       const std::vector<Proposal> proposals = strategy->ask(kAsk);
       NAS_CHECK_KIND(Internal,

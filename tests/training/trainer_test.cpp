@@ -37,6 +37,7 @@
 #include "training/model/norm_act.h"
 #include "training/model/weights.h"
 #include "training/settings/options.h"
+#include "training/settings/plan_training.h"
 #include "training/settings/schedule.h"
 #include "training/train_evaluator.h"
 #include "training/trial_run.h"

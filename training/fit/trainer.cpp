@@ -13,6 +13,7 @@
 #include "nas/core/progress.h"
 #include "nas/core/run_folder.h"
 #include "nas/core/stop.h"
+#include "nas/core/stopwatch.h"
 #include "nas/core/threads.h"
 #include "training/fit/checkpoint.h"
 #include "training/model/device.h"

@@ -80,8 +80,7 @@ TrainOptions paused_at(TrainOptions options, std::int64_t steps) {
 
 TrainOptions finished_at(TrainOptions options, std::int64_t steps, std::int64_t done) {
   options.steps = steps;
-  const auto stable = static_cast<std::int64_t>((1 - kDecayShare) * static_cast<double>(steps));
-  options.decay_start = std::max(done, stable);
+  options.decay_start = std::max(done, stable_steps(steps));
   options.decay_from = 0;
   return options;
 }

@@ -14,15 +14,14 @@ namespace nas {
 // how the training ends, then falls to 0. So a training can be scored at any step (averaged
 // weights stand for the decay), paused, continued and finished.
 
-/// Learning rate of step `step` (0-based) of the schedule.
+/// Learning rate of step `step` (0-based) of the schedule; the decay of "wsd" is 1 - the square
+/// root of its progress.
 double scheduled_learning_rate(const TrainOptions& options, std::int64_t step);
 /// Decay of the averaged weights after step `step` (0-based), so that the average forgets the
 /// random start: min(average_decay, (1 + step) / (10 + step)); with "wsd", whose end is open,
 /// (1 + step) / (kAverageSpan + step), so over about a twentieth of what was done.
 double scheduled_average_decay(const TrainOptions& options, std::int64_t step);
 
-/// Share of a "wsd" training over which its rate falls (1 - square root of the progress).
-constexpr double kDecayShare = 0.25;
 constexpr double kAverageSpan = 20;
 constexpr double kAverageDecay = 0.999;   // of "wsd", at most
 constexpr std::int64_t kMostWarmup = 50;  // steps

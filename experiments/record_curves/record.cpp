@@ -18,8 +18,8 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
-#include "nas/core/stopwatch.h"
 #include "nas/core/stop.h"
+#include "nas/core/stopwatch.h"
 #include "nas/core/threads.h"
 #include "nas/jobs/prepare.h"
 #include "nas/network/graph.h"
@@ -27,8 +27,9 @@
 #include "search_spaces/spaces.h"
 #include "training/data/cases.h"
 #include "training/fit/probe.h"
-#include "training/fit/trainer.h"
+#include "training/fit/fit.h"
 #include "training/inner_score.h"
+#include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {
