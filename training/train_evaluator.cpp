@@ -215,7 +215,7 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
     options = plan_training(configuration, cases, {.steps = request.horizon_steps}, {}, base);
     options.batch = kSmallestBatch;
     const std::int64_t done = done_before(request);
-    if (trial.purpose == TrialPurpose::Search) {
+    if (!request.finishes) {
       options = paused_at(options, trial.steps);
     } else if (trial.steps > 0) {
       options = finished_at(options, trial.steps, done);
@@ -395,7 +395,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   }
   evaluation.metrics["scoring_seconds"] = scoring_watch.seconds();
   evaluation.status = TrialStatus::Done;
-  if (request.horizon_steps == 0 || !search) {
+  if (request.horizon_steps == 0 || request.finishes) {
     std::error_code ignored;  // nothing will go on from it
     std::filesystem::remove(RunFolder::checkpoint(context.folder), ignored);
   }

@@ -171,7 +171,7 @@ Command search_command() {
             ->capture_default_str();
         app.add_option("--recipe",
                        a->job.recipe,
-                       "How to search: auto, random, c2fnas, vnas, combined, or a recipe file "
+                       "How to search: auto, plan (no search), random, c2fnas, vnas, combined, or a recipe file "
                        "(docs/formats.md)")
             ->capture_default_str();
         app.add_option("--goal",

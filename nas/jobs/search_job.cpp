@@ -216,6 +216,7 @@ Recipe effective_recipe(const SearchJobOptions& options) {
   }
   if (options.trials > 0) {
     StageSpec& first = recipe.stages.front();
+    NAS_CHECK_KIND(Usage, !first.kind->final, "--trials: recipe ", recipe.name, " has no search");
     first.set(first.kind->trials_option, options.trials);
   }
   const auto replace = [](auto& value, const auto& wanted) {

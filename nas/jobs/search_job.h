@@ -21,7 +21,7 @@ struct SearchJobOptions {
   std::filesystem::path run_folder;  // new
   std::int64_t fold = 0;             // whose validation cases are held out
   Budget budget;
-  std::string recipe = "random";  // built-in name or file
+  std::string recipe = "auto";    // built-in name or file
   std::string space;              // instead of the recipe's; "": as the recipe says
   std::int64_t trials = 0;        // of the first search stage's first rung; 0: as the recipe says
   Limits limits;                  // each that is set replaces the recipe's

@@ -33,7 +33,7 @@ Json to_json(const Recipe& recipe);
 /// nearest known name. \throws Error(Usage|Input).
 Recipe recipe_from_json(const Json& value, const std::string& where, const StrategyKinds& kinds);
 
-/// Built-in recipes: "auto" (the default of `voxnas search`), "random", "c2fnas", "vnas", "combined".
+/// Built-in recipes: "auto" (the default of `voxnas search`), "plan" (no search), "random", "c2fnas", "vnas", "combined".
 std::vector<std::string> recipe_names();
 /// A built-in name or a JSON file. \throws Error(Usage) if it is neither.
 Recipe load_recipe(const std::string& name_or_file, const StrategyKinds& kinds);

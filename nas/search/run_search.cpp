@@ -254,13 +254,15 @@ void count_trial(const SearchSetup& setup,
     if (const auto before = training_to_continue(setup, proposal.genotype)) go_on(*before);
     request.all_cases = proposal.all_cases;
   }
-  trial.request = to_text(request);
   if (budget.effort > 0) {
     const double paid = budget.effort * proposal.share / cost.relative_cost;
     trial.steps = done + std::max<std::int64_t>(1, static_cast<std::int64_t>(paid + 1e-6));
+    if (request.horizon_steps == 0) request.horizon_steps = trial.steps;
   } else if (trial.steps > 0) {
     trial.steps = std::max(trial.steps, done + 1);  // a final training has its steps in all
   }
+  request.finishes = !stage.kind->continues;
+  trial.request = to_text(request);
 }
 
 /// Turns proposals into rows. A genotype that cannot be built is a row too: it fails when it is

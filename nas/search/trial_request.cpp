@@ -13,6 +13,7 @@ std::string to_text(const TrialRequest& request) {
   if (request == TrialRequest{}) return "";
   return Json{{"continues", request.continues},
               {"horizon_steps", request.horizon_steps},
+              {"finishes", request.finishes},
               {"all_cases", request.all_cases}}
       .dump();
 }
@@ -28,6 +29,7 @@ TrialRequest trial_request(const Trial& trial) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   request.continues = reader.at("continues").integer(0, kMost);
   request.horizon_steps = reader.at("horizon_steps").integer(0, kMost);
+  request.finishes = reader.at("finishes").boolean();
   request.all_cases = reader.at("all_cases").boolean();
   return request;
 }

@@ -12,7 +12,9 @@ namespace nas {
 struct TrialRequest {
   std::int64_t continues = 0;      // trial whose training goes on; 0: a training of its own
   std::int64_t horizon_steps = 0;  // steps of the training in all that the settings are chosen for;
-                                   // 0: those of the trial. With one it may be continued
+                                   // 0: those of the trial
+  bool finishes = false;           // the training ends with the trial, its rate falls to 0; else it
+                                   // is paused and may be continued
   bool all_cases = false;          // learns from the inner validation cases too
   bool operator==(const TrialRequest&) const = default;
 };

@@ -636,7 +636,7 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearestKnownName) {
               HasSubstr("occurs twice"));
   EXPECT_THAT(message([](Json& j) { j["stages"].erase(1); }), HasSubstr("must be \"retrain\""));
   EXPECT_THAT(message([](Json& j) { j["stages"] = Json::array(); }),
-              HasSubstr("at least one search stage"));
+              HasSubstr("expected search stages"));
   EXPECT_THAT(message([](Json& j) { j["version"] = 2; }), HasSubstr("version"));
   EXPECT_THAT(error_of([] { load_recipe("ramdom", strategy_kinds()); }),
               HasSubstr("did you mean \"random\""));

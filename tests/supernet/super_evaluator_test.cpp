@@ -217,7 +217,7 @@ TEST_F(SuperTrials, StepsComeFromAMeasuredProbeAndTheClockIsKept) {
         << evaluation.message;
     EXPECT_GE(super.steps, 1);
     EXPECT_LE(evaluation.steps, super.steps);
-    EXPECT_LT(spent.count(), 16) << "four times the time, for busy machines";
+    EXPECT_LT(spent.count(), 40) << "ten times the time, for busy machines";
     std::filesystem::remove_all(folder_ / "run/trials/1");
   }
   const Probe probe = evaluator_->probe(space_->start(), TrialPurpose::Inherited);

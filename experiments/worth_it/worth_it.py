@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Is a search worth its time? Runs recipes on data sets at several efforts and seeds, and compares what each delivers with
+the planned network that had all of the effort, case by case on the held-out fold.
+
+  experiments/worth_it/worth_it.py DATA... -o FOLDER [--effort 60,250] [--seeds 3] [--recipe auto,random]
+
+Runs lie in FOLDER and are never repeated: a stopped measurement goes on. Prints the table in Markdown, and writes
+FOLDER/worth_it.md and FOLDER/worth_it.svg. The interval of a difference is a bootstrap over cases (all seeds of a case stay
+together). Standard library alone; VOXNAS names the program (build/release/voxnas)."""
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import statistics
+import subprocess
+import sys
+
+REPEATS = 4000
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", type=pathlib.Path)
+    parser.add_argument("-o", "--output", required=True, type=pathlib.Path)
+    parser.add_argument("--effort", default="60,250")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--recipe", default="auto,random,c2fnas,vnas,combined")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--only-table", action="store_true", help="no run; the table of what is there")
+    return parser.parse_args()
+
+
+def voxnas():
+    return os.environ.get("VOXNAS", str(pathlib.Path(__file__).parents[2] / "build/release/voxnas"))
+
+
+def split_recipe(recipe):
+    """'auto:smallest' is recipe auto with --goal smallest."""
+    name, _, goal = recipe.partition(":")
+    return name, ["--goal", goal] if goal else []
+
+
+def search(args, data, recipe, effort, seed):
+    """Folder of the finished run, or None."""
+    folder = args.output / f"{data.name}_{recipe.replace(':', '_')}_{effort}_{seed}"
+    if (folder / "report.html").exists():
+        return folder
+    if args.only_table:
+        return None
+    name, more = split_recipe(recipe)
+    if folder.exists() and (folder / "results.sqlite").exists():
+        command = [voxnas(), "search", "--resume", str(folder)]
+    else:
+        command = [voxnas(), "search", str(data), "--recipe", name, "--effort", effort, "--seed", str(seed), "--fold",
+                   str(args.fold), "-o", str(folder)] + more
+    print(" ".join(command), file=sys.stderr)
+    with open(folder.with_suffix(".log"), "w") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        print(f"{folder.name}: {open(log.name).read().strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return folder
+
+
+def outcome(folder):
+    """What a run delivered: Dice by case and class, size."""
+    data = json.loads(subprocess.run([voxnas(), "report", str(folder), "--json"], check=True, capture_output=True).stdout)
+    trial = data["final"][data["delivered"]]
+    dice = {}
+    for case in trial["cases"]:
+        for k, one in enumerate(case["classes"]):
+            if one.get("dice") is not None:
+                dice[case["id"], k] = one["dice"]
+    return {"dice": dice, "parameters": trial["parameters"], "macs": trial["macs"], "network": trial.get("network", "")}
+
+
+def mean_dice(runs, cases=None):
+    """nnU-Net's mean: over the cases of a class, then over classes; then over seeds."""
+    means = []
+    for run in runs:
+        classes = {}
+        for (case, k), dice in run["dice"].items():
+            for _ in range(1 if cases is None else cases.get(case, 0)):
+                classes.setdefault(k, []).append(dice)
+        if classes:
+            means.append(statistics.fmean(statistics.fmean(values) for values in classes.values()))
+    return statistics.fmean(means)
+
+
+def difference(found, plan):
+    """Mean difference over common seeds, with its 95 % interval."""
+    cases = sorted({case for run in found + plan for case, _ in run["dice"]})
+    rng = random.Random(1)
+    draws = []
+    for _ in range(REPEATS):
+        chosen = {}
+        for case in rng.choices(cases, k=len(cases)):
+            chosen[case] = chosen.get(case, 0) + 1
+        draws.append(mean_dice(found, chosen) - mean_dice(plan, chosen))
+    draws.sort()
+    return mean_dice(found) - mean_dice(plan), draws[int(0.025 * REPEATS)], draws[int(0.975 * REPEATS)]
+
+
+def rows(args):
+    for data in args.data:
+        for effort in args.effort.split(","):
+            runs = {}
+            for recipe in ["plan"] + args.recipe.split(","):
+                for seed in range(1, args.seeds + 1):
+                    folder = search(args, data, recipe, effort, seed)
+                    if folder:
+                        runs.setdefault(recipe, {})[seed] = outcome(folder)
+            plan = runs.get("plan", {})
+            for recipe, seeds in runs.items():
+                found = [seeds[s] for s in sorted(seeds)]
+                row = {"data": data.name, "effort": float(effort), "recipe": recipe, "seeds": len(found),
+                       "dice": mean_dice(found), "runs": [mean_dice([run]) for run in found],
+                       "parameters": statistics.median(run["parameters"] for run in found),
+                       "macs": statistics.median(run["macs"] for run in found)}
+                common = sorted(set(seeds) & set(plan))
+                if recipe != "plan" and common:
+                    row["difference"] = difference([seeds[s] for s in common], [plan[s] for s in common])
+                    row["macs_of_plan"] = row["macs"] / plan[common[0]]["macs"]
+                    row["parameters_of_plan"] = row["parameters"] / plan[common[0]]["parameters"]
+                yield row
+
+
+def markdown(table):
+    lines = ["| data | effort | recipe | seeds | Dice | against the plan alone, 95 % interval | parameters | multiply-adds |",
+             "|---|---:|---|---:|---:|---|---:|---:|"]
+    for row in table:
+        if "difference" in row:
+            mean, low, high = row["difference"]
+            against = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+            size = f"{100 * row['parameters_of_plan']:.1f} % | {100 * row['macs_of_plan']:.1f} %"
+        else:
+            against, size = "", f"{row['parameters'] / 1e6:.2f} M | {row['macs'] / 1e9:.2f} G"
+        lines.append(f"| {row['data']} | {row['effort']:g} | {row['recipe']} | {row['seeds']} | {row['dice']:.4f} | {against} | "
+                     f"{size} |")
+    return "\n".join(lines) + "\n"
+
+
+COLORS = {"plan": "#d9822b", "auto": "#1f6fb2"}
+
+
+def picture(table):
+    """Dice over effort (logarithmic), one panel a data set."""
+    names = list(dict.fromkeys(row["data"] for row in table))
+    width, height, margin = 380, 260, 50
+    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * len(names)}" height="{height + 30}" '
+           'font-family="sans-serif" font-size="12">']
+    import math
+    for panel, name in enumerate(names):
+        mine = [row for row in table if row["data"] == name]
+        scores = [score for row in mine for score in row["runs"]]
+        low, high = min(scores) - 0.005, max(scores) + 0.005
+        efforts = sorted({row["effort"] for row in mine})
+        span = math.log(efforts[-1] / efforts[0]) or 1
+        x = lambda e: panel * width + margin + (width - 2 * margin) * (math.log(e / efforts[0]) / span if len(efforts) > 1 else 0.5)
+        y = lambda d: 25 + (height - 60) * (high - d) / (high - low)
+        title = re.sub("[<&>]", "", name)
+        svg.append(f'<text x="{panel * width + margin}" y="15" font-weight="bold">{title}</text>')
+        for tick in range(4):
+            d = low + (high - low) * tick / 3
+            svg.append(f'<text x="{panel * width + 4}" y="{y(d) + 4:.1f}" fill="#555">{d:.3f}</text>'
+                       f'<line x1="{panel * width + margin}" x2="{(panel + 1) * width - 10}" y1="{y(d):.1f}" y2="{y(d):.1f}" stroke="#eee"/>')
+        for e in efforts:
+            svg.append(f'<text x="{x(e) - 8:.1f}" y="{height - 15}" fill="#555">{e:g}</text>')
+        for i, recipe in enumerate(dict.fromkeys(row["recipe"] for row in mine)):
+            color = COLORS.get(recipe, ["#7a9e3f", "#8b62a8", "#b0485c", "#4a9a94", "#777"][i % 5])
+            points = sorted((row["effort"], row["dice"]) for row in mine if row["recipe"] == recipe)
+            path = " ".join(f"{x(e):.1f},{y(d):.1f}" for e, d in points)
+            svg.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+            for row in mine:
+                if row["recipe"] == recipe:
+                    svg += [f'<circle cx="{x(row["effort"]):.1f}" cy="{y(d):.1f}" r="3" fill="{color}"/>' for d in row["runs"]]
+            svg.append(f'<text x="{panel * width + margin + 70 * (i % 4)}" y="{height + 5 + 15 * (i // 4)}" fill="{color}">{recipe}</text>')
+    svg.append("</svg>\n")
+    return "\n".join(svg)
+
+
+def main():
+    args = parse()
+    args.output.mkdir(parents=True, exist_ok=True)
+    table = list(rows(args))
+    if not table:
+        sys.exit("no finished run")
+    text = markdown(table)
+    print(text)
+    (args.output / "worth_it.md").write_text(text)
+    (args.output / "worth_it.svg").write_text(picture(table))
+
+
+if __name__ == "__main__":
+    main()
