@@ -205,7 +205,21 @@ Recipe load_recipe(const std::string& name_or_file, const StrategyKinds& kinds) 
   return recipe_from_json(read_json(name_or_file, 1 << 20), name_or_file, kinds);
 }
 
+namespace {
+
+void check_searches(const Recipe& recipe, const char* option) {
+  NAS_CHECK_KIND(Usage,
+                 recipe.stages.size() > 1,
+                 option,
+                 ": recipe \"",
+                 recipe.name,
+                 "\" has no search to add to");
+}
+
+}  // namespace
+
 void add_random_control(Recipe& recipe) {
+  check_searches(recipe, "--control");
   for (const StageSpec& stage : recipe.stages) {
     NAS_CHECK_KIND(Usage,
                    !stage.control && stage.name != "control",
@@ -219,6 +233,7 @@ void add_random_control(Recipe& recipe) {
 }
 
 void add_training_search(Recipe& recipe) {
+  check_searches(recipe, "--search training");
   for (const StageSpec& stage : recipe.stages) {
     const bool searched =
         std::find(stage.groups.begin(), stage.groups.end(), "training") != stage.groups.end();
