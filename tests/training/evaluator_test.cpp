@@ -203,23 +203,18 @@ TEST(SearchJob, ARaceOfContinuedTrainingsKilledInAnyStateEndsAsTheStraightOne) {
   set_log_sink(nullptr);
 }
 
-TEST(SearchJob, OnABusyMachineEveryRankedTrialDidItsComputeAndTheCommandEndsInTime) {
-  test::TempFolder folder;
-  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
-  set_log_sink([](LogLevel, const std::string&) {});
-  make_tiny_data(folder.path());
-  SearchJobOptions job = tiny_race(folder.path());
-  constexpr double kSeconds = 30;
-  job.budget = {.seconds = kSeconds};
-  // Both cores are taken for the middle third.
+/// Both cores are taken for the middle third of a search. \returns false if the machine is too busy
+/// already for so short a budget.
+bool search_while_busy(SearchJobOptions job, double seconds) {
+  job.budget = {.seconds = seconds};
   std::atomic<bool> over = false;
   std::vector<std::thread> burners;
   const Stopwatch watch;
   for (int i = 0; i < 2 * processor_count(); ++i) {
     burners.emplace_back([&] {
       volatile double x = 1;
-      while (!over && watch.seconds() < 2 * kSeconds / 3) {
-        if (watch.seconds() < kSeconds / 3) {
+      while (!over && watch.seconds() < 2 * seconds / 3) {
+        if (watch.seconds() < seconds / 3) {
           std::this_thread::sleep_for(std::chrono::milliseconds(20));
         } else {
           for (int k = 0; k < 100000; ++k) x = x * 1.0000001;
@@ -227,10 +222,27 @@ TEST(SearchJob, OnABusyMachineEveryRankedTrialDidItsComputeAndTheCommandEndsInTi
       }
     });
   }
-  EXPECT_EQ(test::error_of([&] { start_search(job); }), "");
-  EXPECT_LT(watch.seconds(), 1.25 * kSeconds) << "the command ends in time";
+  const std::string error = test::error_of([&] { start_search(job); });
+  const double spent = watch.seconds();
   over = true;
   for (std::thread& burner : burners) burner.join();
+  if (error.find("give --budget") != std::string::npos) return false;
+  EXPECT_EQ(error, "");
+  EXPECT_LT(spent, 1.25 * seconds) << "the command ends in time";
+  return true;
+}
+
+TEST(SearchJob, OnABusyMachineEveryRankedTrialDidItsComputeAndTheCommandEndsInTime) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  set_log_sink([](LogLevel, const std::string&) {});
+  make_tiny_data(folder.path());
+  const SearchJobOptions job = tiny_race(folder.path());
+  double seconds = 30;
+  while (!search_while_busy(job, seconds)) {
+    seconds *= 2;
+    ASSERT_LE(seconds, 240) << "no budget is enough";
+  }
   std::int64_t ranked = 0;
   for (const Trial& trial : ResultsDb::open_read_only(folder / "run/results.sqlite").trials()) {
     if (trial.status != TrialStatus::Done) continue;
