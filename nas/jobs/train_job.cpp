@@ -240,10 +240,12 @@ TrainOutcome train_network(const TrainJob& job) {
   FitFiles files;
   files.folder = folder.path();
   if (!job.resume && run.budget_seconds > 0) {
-    // The clock decides when the rate begins to fall; hardly ever has it to cut the training short.
     const auto left = [&] { return run.budget_seconds - reserve - watch.seconds(); };
-    if (options.schedule == "wsd") hooks.seconds_left = left;
-    hooks.should_stop = [left] { return left() < 0; };
+    if (options.schedule == "wsd") {
+      hooks.seconds_left = left;  // decides when the rate begins to fall
+    } else {
+      hooks.should_stop = [left] { return left() < 0; };
+    }
   }
   const FitReport report = fit(network, prepared.cache, split.train, options, files, hooks);
   NAS_CHECK(report.status != "nan",

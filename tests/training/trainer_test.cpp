@@ -780,6 +780,19 @@ TEST(TrainerTest, AClockEndsTheTrainingWithItsRateAtZeroAlsoAfterAResume) {
   EXPECT_EQ(report.status, "done");
   EXPECT_EQ(report.steps, report.planned_steps);
   EXPECT_NEAR(report.learning_rate, 0, 1e-12);
+
+  // Gone on with without a clock (train --resume): as long as was expected, and to the end.
+  now = 0;
+  polls = 0;
+  GraphModule third(small_unet(), 1);
+  fit(third, phantom.cache, phantom.ids, open_ended(12), test::quiet_files(folder / "two"), hooks);
+  report = fit(third,
+               phantom.cache,
+               phantom.ids,
+               finished_at(open_ended(12), 12),
+               test::quiet_files(folder / "two"));
+  EXPECT_EQ(report.steps, 12);
+  EXPECT_NEAR(report.learning_rate, 0, 1e-12);
 }
 
 /// Two convolutions without padding: the output is the patch without two voxels at each side.

@@ -70,7 +70,7 @@ FitReport fit(GraphModule& network,
     trainer->load(files.continues, false, hooks);
   }
   const std::int64_t before = trainer->steps();
-  FitReport report = trainer->run_until(options.steps, files, hooks);
+  FitReport report = trainer->run_until(trainer->options().steps, files, hooks);
   if (!checkpoint.empty() && report.steps != before && report.status != "nan") {
     trainer->save(checkpoint, hooks);
   }

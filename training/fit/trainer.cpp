@@ -68,12 +68,20 @@ void Trainer::load(const std::filesystem::path& checkpoint, bool same_data, cons
   report_.skipped = stored.skipped;
   report_.losses = std::move(stored.losses);
   source_.reset();
-  if (hooks.seconds_left && !stored.ending.empty()) {
+  if (!stored.ending.empty()) {
     const Json json = parse_json(stored.ending, checkpoint.string());
     const JsonReader ending(json, checkpoint.string());
-    options_.steps = ending.at("steps").integer();
-    options_.decay_start = ending.at("decay_start").integer();
-    options_.decay_from = ending.at("decay_from").number();
+    TrainOptions fixed = options_;
+    fixed.steps = ending.at("steps").integer(0, INT64_MAX);
+    fixed.decay_start = ending.at("decay_start").integer(0, INT64_MAX);
+    fixed.decay_from = ending.at("decay_from").number();
+    const bool ends = fixed.decay_start < fixed.steps;
+    if (hooks.seconds_left || ends) {
+      options_ = fixed;
+    } else {  // the clock that would have decided is gone: as long as was expected
+      const std::int64_t least = 4 * report_.steps / 3;
+      options_ = finished_at(options_, std::max(options_.steps, least), report_.steps);
+    }
   }
   if (hooks.load_state) {
     NAS_CHECK(!stored.extra.empty(), checkpoint.string(), ": tensor hooks is missing");
