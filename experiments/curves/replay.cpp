@@ -249,7 +249,7 @@ std::vector<Policy> replay_policies(const StrategyKinds& kinds) {
           {.name = "halving", .kind = find_kind(kinds, "random"), .share = share},
           {.name = "asha", .share = share, .continues = true},
           {.name = "regularized", .kind = find_kind(kinds, "regularized"), .share = share},
-          {.name = "race", .kind = find_kind(kinds, "race"), .share = 0.5, .continues = true}};
+          {.name = "race", .kind = find_kind(kinds, "race"), .share = 0.3, .continues = true}};
 }
 
 const Policy& policy_named(const std::vector<Policy>& policies, const std::string& name) {

@@ -172,6 +172,18 @@ void summarise(Extrapolation& result, std::size_t curves, double margin) {
 
 }  // namespace
 
+double expected_score(const CurvePrior& prior, double relative_cost, double horizon) {
+  double distance = 0, sum = 0;
+  for (const Group& group : groups_of(prior)) {
+    const double weight = std::exp(group.weight);
+    // Before the first steps a power law is further from c than any score is.
+    const double steps = horizon / relative_cost / kReferenceSteps;
+    distance += weight * std::min(1.0, group.deficit * std::pow(steps, -group.exponent));
+    sum += weight;
+  }
+  return prior.size_effect * std::log2(relative_cost) - distance / sum;
+}
+
 std::vector<double> case_variances(const std::vector<LearningCurve>& curves,
                                    std::size_t k,
                                    const CurvePrior& prior) {
@@ -240,7 +252,7 @@ Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
     };
     Observed o;
     o.log_horizon = log_steps(std::max(horizon, curve.points.back().effort));
-    o.shift = curve.shift;
+    o.shift = curve.shift + prior.size_effect * std::log2(curve.relative_cost);
     for (std::size_t k = 0; k < curve.points.size(); ++k) {
       NAS_CHECK_KIND(Internal, curve.points[k].effort > 0, "extrapolate: effort must be > 0");
       o.log_steps.push_back(log_steps(curve.points[k].effort));

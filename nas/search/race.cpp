@@ -25,9 +25,9 @@ constexpr double kPromoted = 0.9;
 // Of what is left for the race, a wave may take this part (or what two contestants need).
 constexpr double kWavePart = 0.5;
 // A wave shows about this part of what knowing all curves to their ends would.
-constexpr double kShown = 0.5;
-// Draws that cost more than the plan are set aside, as long as so many of them.
-constexpr int kCostlyDraws = 50;
+constexpr double kShown = 0.2;
+// Of so many draws the one of which its cost lets expect most takes part.
+constexpr std::ptrdiff_t kDrawsEach = 3;
 
 struct Contestant {
   std::string name;
@@ -90,6 +90,10 @@ class Race : public LedgerStrategy {
   void choose_contestants();
   void add_contestant(std::string name, const Genotype& genotype, double shift);
   double relative_cost(const Genotype& genotype) const;
+  /// Of the score at the horizon, by what is known before any training.
+  double expectation(const Genotype& genotype, double shift) const {
+    return shift + expected_score(CurvePrior{}, relative_cost(genotype), ladder_.horizon);
+  }
   /// What the goal wants little of; for "best" that of "smallest", which breaks ties.
   double price_of(const Genotype& genotype) const;
 
@@ -183,24 +187,32 @@ void Race::choose_contestants() {
   if (contestants_.empty() && draws_.take(context_.baseline)) {
     add_contestant(kPlan, context_.baseline, 0);
   }
+  std::erase_if(starters, [](const Starter& s) { return !s.missing.empty(); });
+  std::ranges::stable_sort(starters, [&](const Starter& a, const Starter& b) {
+    return expectation(a.genotype, a.shift) > expectation(b.genotype, b.shift);
+  });
   for (const Starter& starter : starters) {
     if (std::ssize(contestants_) == wanted) break;
-    if (!starter.missing.empty() || starter.genotype == context_.baseline) continue;
+    if (starter.genotype == context_.baseline) continue;
     if (!draws_.reachable(starter.genotype, context_.start)) continue;
     if (draws_.take(starter.genotype)) {
       add_contestant(starter.name, starter.genotype, starter.shift);
     }
   }
+  // Of equal expectation are the first drawn.
   Rng rng = context_.rng.split("sample");
-  int costly = 0;
+  std::vector<std::pair<double, Genotype>> drawn;
+  bool more = true;
   while (std::ssize(contestants_) < wanted) {
-    const auto drawn = draws_.sample(rng);
-    if (!drawn) break;
-    if (costly < kCostlyDraws && relative_cost(*drawn) > 1) {
-      ++costly;
-      continue;
+    while (more && std::ssize(drawn) < kDrawsEach) {
+      const auto next = draws_.sample(rng);
+      more = next.has_value();
+      if (more) drawn.emplace_back(expectation(*next, 0), *next);
     }
-    add_contestant("", *drawn, 0);
+    if (drawn.empty()) break;
+    const auto best = std::ranges::max_element(drawn, {}, &std::pair<double, Genotype>::first);
+    add_contestant("", best->second, 0);
+    drawn.erase(best);
   }
   draws_.check_any();
 }

@@ -6,7 +6,8 @@
 namespace nas {
 
 /// Kind "race": every contestant is one training that is continued. The portfolio comes first
-/// (StrategyContext::portfolio, or the space's), then random draws that cost no more than the plan.
+/// (StrategyContext::portfolio, or the space's), then random draws; after the plan the order is what
+/// cost and horizon let expect (expected_score), so that a short race sees cheap networks.
 /// All are trained to the same effort and compared; then those that may yet be best go on to twice
 /// the effort, and so on:
 /// - each curve is continued to the horizon, the effort of the winner's final training

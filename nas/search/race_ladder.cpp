@@ -7,22 +7,24 @@
 namespace nas {
 namespace {
 
-constexpr double kFirstPart = 0.4;  // of the stage, for the first level of all contestants
+constexpr double kFirstPart = 0.3;  // of the stage, for the first level of all contestants
 constexpr double kGrowth = 2;       // from level to level
 // Contestants that a stage of so much effort pays for. More of them find better networks and know
 // each of them less; tuned by experiments/curves.
-constexpr double kContestants = 1.2;  // times the root of the effort
+constexpr double kContestants = 1.2;  // times the root of the effort, but no more than one for
+constexpr double kEffortEach = 8;     // so much of it: less of a training says nothing
 constexpr std::int64_t kMostContestants = 24;
 // With a clock: what a trial takes besides training and scoring, the part of the stage that all of
 // it may take, and trials for each contestant (continuations included).
 constexpr double kTrialSeconds = 0.2;
 constexpr double kScoringPart = 0.2;
 constexpr double kTrialsPerContestant = 2;
+constexpr double kLeastPart = 0.25;  // of the smallest training of the plan, with its scoring
 constexpr double kUnknownEffort = 20;  // of each contestant, where no budget says anything
 
 std::int64_t contestants_for(double effort) {
   return std::clamp<std::int64_t>(
-      std::llround(kContestants * std::sqrt(effort)), kFewestTrials, kMostContestants);
+      std::llround(std::min(effort / kEffortEach, kContestants * std::sqrt(effort))), kFewestTrials, kMostContestants);
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ StageBudget race_budget(const BudgetQuestion& question) {
   if (question.has_clock) {
     // Contestants share it by their cost; less than one smallest training of the plan compares
     // nothing.
-    if (result.seconds < question.smallest_seconds) question.refuse(1);
+    if (result.seconds < kLeastPart * question.smallest_seconds) question.refuse(1);
     if (effort <= 0) effort = result.seconds / question.baseline.step_seconds;
   }
   result.trials = asked > 0 ? asked : contestants_for(effort);

@@ -48,8 +48,8 @@ constexpr BuiltIn kRecipes[] = {
     // A portfolio and a race whose winner's training goes on; the plan takes part in the race, so
     // the choice is made before the final training, which learns from all training cases.
     {"auto", R"({"format": "voxnas.recipe", "version": 1, "name": "auto", "space": "unet",
-      "stages": [{"name": "race", "kind": "race", "share": 0.4},
-                 {"name": "final", "kind": "retrain", "share": 0.6, "all_cases": true,
+      "stages": [{"name": "race", "kind": "race", "share": 0.3},
+                 {"name": "final", "kind": "retrain", "share": 0.7, "all_cases": true,
                   "compare": "auto"}]})"},
     // No search: the planned network has all of the budget.
     {"plan", R"({"format": "voxnas.recipe", "version": 1, "name": "plan", "space": "unet",

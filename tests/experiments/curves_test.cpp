@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "experiments/curves/replay.h"
@@ -22,6 +23,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 const std::filesystem::path kData = std::filesystem::path(NAS_SOURCE_DIR) / "tests/experiments";
+
+const std::filesystem::path kRecorded =
+    std::filesystem::path(NAS_SOURCE_DIR) / "experiments/curves/task04.json";
 
 CurveTable small_table() {
   return synthetic_curves(
@@ -119,6 +123,35 @@ TEST(Replay, EveryPolicyKeepsToTheEffortAndIsAFunctionOfItsSeed) {
   EXPECT_EQ(plan.delivered, delivered_score(table.networks[table.plan], 300));
   EXPECT_THAT(error_of([] { policy_named(replay_policies(strategy_kinds()), "rcae"); }),
               HasSubstr("did you mean \"race\""));
+}
+
+/// The policies are chosen by this: at every effort the race loses less than halving and than no
+/// rungs at all.
+TEST(Replay, TheRaceLosesLessThanHalvingAndRandomDo) {
+  const std::vector<Policy> all = replay_policies(strategy_kinds());
+  const std::vector<Policy> compared{
+      policy_named(all, "plan"), policy_named(all, "random"), policy_named(all, "halving"), policy_named(all, "race")};
+  struct Case {
+    CurveTable table;
+    std::vector<double> efforts;
+  };
+  // The recording ends at 80, where kind random is too small: there the plan is what it has to beat.
+  for (const auto& [table, efforts] :
+       {Case{read_curve_table(kRecorded), {30, 40, 60, 80}}, Case{small_table(), {200, 400, 800}}}) {
+    const auto summaries = replay_all(table, compared, efforts, 60);
+    std::map<double, std::map<std::string, double>> regret;
+    for (const ReplaySummary& s : summaries) {
+      if (s.seeds > 0) { regret[s.effort][s.policy] = s.regret; }
+    }
+    for (const auto& [effort, by] : regret) {
+      ASSERT_TRUE(by.contains("race")) << effort;
+      EXPECT_EQ(by.size(), effort >= 200 ? 4U : 2U) << effort;
+      for (const auto& [policy, value] : by) {
+        if (policy == "race") continue;
+        EXPECT_LT(by.at("race"), value) << policy << " at " << effort;
+      }
+    }
+  }
 }
 
 /// The table that lies beside this test; written anew with VOXNAS_WRITE_GOLDEN.

@@ -151,7 +151,7 @@ TEST(Race, ContinuesTrainingsComparesAtEqualComputeAndKeepsWithinTheBudget) {
   const auto proposals = track.drive(*race);
   ASSERT_GT(proposals.size(), 6U);
   EXPECT_EQ(proposals[0].label, "baseline");
-  EXPECT_EQ(proposals[1].label, "law 1") << "the portfolio in its order";
+  EXPECT_EQ(proposals[1].label, "law 2") << "after the plan by what cost and horizon let expect";
   double share = 0;
   std::map<int, std::set<double>> efforts;  // by level
   std::map<std::int64_t, double> whole;
@@ -330,7 +330,7 @@ TEST(Race, BudgetForecastAndRefusalInWords) {
   EXPECT_EQ(forecast[1].count, 6);
 
   question.has_clock = true;
-  question.means = {.seconds = 15};
+  question.means = {.seconds = 4};
   question.smallest_seconds = 20;
   question.baseline = {.step_seconds = 1};
   question.budget.seconds = 60;
