@@ -25,9 +25,11 @@ constexpr double kPromoted = 0.9;
 // Of what is left for the race, a wave may take this part (or what two contestants need).
 constexpr double kWavePart = 0.5;
 // A wave shows about this part of what knowing all curves to their ends would.
-constexpr double kShown = 0.2;
+constexpr double kShown = 0.1;
 // Of so many draws the one of which its cost lets expect most takes part.
 constexpr std::ptrdiff_t kDrawsEach = 3;
+// A contestant is looked at so often: the error that confidence leaves is divided among the looks.
+constexpr double kLooks = 4;
 
 struct Contestant {
   std::string name;
@@ -59,6 +61,17 @@ struct Standing {
   }
   bool cut() const { return last >= 0 && status == TrialStatus::Timeout; }
 };
+
+/// Probability that curve `k` ends at most `margin` below the one that is expected to end highest.
+/// Against the highest of all in every draw instead, none of many equal ones would have a chance.
+double not_worse(const Extrapolation& ahead, std::size_t k, double margin) {
+  const auto leader = static_cast<std::size_t>(
+      std::distance(ahead.mean.begin(), std::ranges::max_element(ahead.mean)));
+  const auto good = std::ranges::count_if(ahead.draws, [&](const std::vector<double>& scores) {
+    return scores[k] >= scores[leader] - margin;
+  });
+  return static_cast<double>(good) / static_cast<double>(ahead.draws.size());
+}
 
 class Race : public LedgerStrategy {
  public:
@@ -289,7 +302,7 @@ bool Race::compare() {
     c.mean = ahead.mean[k];
     c.sd = ahead.sd[k];
     c.best = ahead.best[k];
-    c.within = ahead.within[k];
+    c.within = not_worse(ahead, k, margin_);
     weights_[who[k]] = c.left_wave < 0 ? weights[k] : 0;
   }
   Comparison comparison;
@@ -303,7 +316,7 @@ bool Race::compare() {
       ladder_.horizon;
   for (const std::size_t i : who) {
     Contestant& c = contestants_[i];
-    if (c.left_wave < 0 && i != leader && c.within < 1 - confidence_) {
+    if (c.left_wave < 0 && i != leader && c.within < (1 - confidence_) / kLooks) {
       c.left_wave = wave;
       weights_[i] = 0;
     }

@@ -19,12 +19,14 @@ constexpr std::int64_t kMostContestants = 24;
 constexpr double kTrialSeconds = 0.2;
 constexpr double kScoringPart = 0.2;
 constexpr double kTrialsPerContestant = 2;
-constexpr double kLeastPart = 0.25;  // of the smallest training of the plan, with its scoring
+constexpr double kLeastPart = 0.25;    // of the smallest training of the plan, with its scoring
 constexpr double kUnknownEffort = 20;  // of each contestant, where no budget says anything
 
 std::int64_t contestants_for(double effort) {
   return std::clamp<std::int64_t>(
-      std::llround(std::min(effort / kEffortEach, kContestants * std::sqrt(effort))), kFewestTrials, kMostContestants);
+      std::llround(std::min(effort / kEffortEach, kContestants * std::sqrt(effort))),
+      kFewestTrials,
+      kMostContestants);
 }
 
 }  // namespace

@@ -129,19 +129,23 @@ TEST(Replay, EveryPolicyKeepsToTheEffortAndIsAFunctionOfItsSeed) {
 /// rungs at all.
 TEST(Replay, TheRaceLosesLessThanHalvingAndRandomDo) {
   const std::vector<Policy> all = replay_policies(strategy_kinds());
-  const std::vector<Policy> compared{
-      policy_named(all, "plan"), policy_named(all, "random"), policy_named(all, "halving"), policy_named(all, "race")};
+  const std::vector<Policy> compared{policy_named(all, "plan"),
+                                     policy_named(all, "random"),
+                                     policy_named(all, "halving"),
+                                     policy_named(all, "race")};
   struct Case {
     CurveTable table;
     std::vector<double> efforts;
   };
   // The recording ends at 80, where kind random is too small: there the plan is what it has to beat.
-  for (const auto& [table, efforts] :
-       {Case{read_curve_table(kRecorded), {30, 40, 60, 80}}, Case{small_table(), {200, 400, 800}}}) {
+  for (const auto& [table, efforts] : {Case{read_curve_table(kRecorded), {30, 40, 60, 80}},
+                                       Case{small_table(), {200, 400, 800}}}) {
     const auto summaries = replay_all(table, compared, efforts, 60);
     std::map<double, std::map<std::string, double>> regret;
     for (const ReplaySummary& s : summaries) {
-      if (s.seeds > 0) { regret[s.effort][s.policy] = s.regret; }
+      if (s.seeds > 0) {
+        regret[s.effort][s.policy] = s.regret;
+      }
     }
     for (const auto& [effort, by] : regret) {
       ASSERT_TRUE(by.contains("race")) << effort;

@@ -356,19 +356,22 @@ TEST(Race, GoldenTranscript) {
                   static_cast<int>(p.continues));
     text += line;
   }
-  EXPECT_EQ(text, R"(0 baseline level 0 share 0.0667 continues -1
-1 law 1 level 0 share 0.0667 continues -1
-2 law 2 level 0 share 0.0667 continues -1
-3 law 3 level 0 share 0.0667 continues -1
-4 law 4 level 0 share 0.0667 continues -1
-5 law 5 level 0 share 0.0667 continues -1
-6 law 1 level 1 share 0.0667 continues 1
-7 law 2 level 1 share 0.0667 continues 2
-8 baseline level 1 share 0.0667 continues 0
-9 law 3 level 1 share 0.0667 continues 3
-10 law 4 level 1 share 0.0667 continues 4
-11 law 5 level 1 share 0.0667 continues 5
-12 law 2 level 2 share 0.1333 continues 7
+  EXPECT_EQ(text, R"(0 baseline level 0 share 0.0500 continues -1
+1 law 2 level 0 share 0.0500 continues -1
+2 law 4 level 0 share 0.0500 continues -1
+3 law 5 level 0 share 0.0500 continues -1
+4 law 3 level 0 share 0.0500 continues -1
+5 law 1 level 0 share 0.0500 continues -1
+6 law 1 level 1 share 0.0500 continues 5
+7 law 2 level 1 share 0.0500 continues 1
+8 baseline level 1 share 0.0500 continues 0
+9 law 4 level 1 share 0.0500 continues 2
+10 law 5 level 1 share 0.0500 continues 3
+11 law 3 level 1 share 0.0500 continues 4
+12 law 1 level 2 share 0.1000 continues 6
+13 law 2 level 2 share 0.1000 continues 7
+14 baseline level 2 share 0.1000 continues 8
+15 law 4 level 2 share 0.1000 continues 9
 )");
 }
 
