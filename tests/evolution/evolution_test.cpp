@@ -407,7 +407,7 @@ TEST_P(EveryRecipe, KilledEveryFewEvaluationsItEndsAsTheStraightRun) {
   const ResultsDb straight = ResultsDb::open(a / "results.sqlite");
   const ResultsDb killed = ResultsDb::open(b / "results.sqlite");
   EXPECT_EQ(results_table(straight.trials()), results_table(killed.trials()));
-  EXPECT_GE(kills, 2);
+  EXPECT_GE(kills, recipe.stages.size() > 1 ? 2 : 0);
   const auto stages = straight.stages(), others = killed.stages();
   ASSERT_EQ(stages.size(), recipe.stages.size());
   for (std::size_t i = 0; i < stages.size(); ++i) {
