@@ -11,11 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/network/safetensors.h"
 #include "nas/core/log.h"
 #include "nas/core/rng.h"
 #include "nas/core/run_folder.h"
 #include "nas/core/stop.h"
+#include "nas/network/safetensors.h"
 #include "supernet/gene_decisions.h"
 #include "supernet/inherited_scores.h"
 #include "supernet/inherited_trials.h"

@@ -26,8 +26,8 @@
 #include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/spaces.h"
 #include "training/data/cases.h"
-#include "training/fit/probe.h"
 #include "training/fit/fit.h"
+#include "training/fit/probe.h"
 #include "training/inner_score.h"
 #include "training/settings/plan_training.h"
 

@@ -144,11 +144,12 @@ Command search_command() {
         app.add_option("--budget",
                        a->budget,
                        "Time for everything, from reading images to the report: 90s, 20m, 2h, 1d");
-        app.add_option("--effort",
-                       a->job.budget.effort,
-                       "Instead of a time: compute for everything, in training steps of the planned "
-                       "network at batch 2, of which every network pays its own cost; the same on "
-                       "every machine, to the last digit")
+        app.add_option(
+               "--effort",
+               a->job.budget.effort,
+               "Instead of a time: compute for everything, in training steps of the planned "
+               "network at batch 2, of which every network pays its own cost; the same on "
+               "every machine, to the last digit")
             ->check(CLI::Range(1.0, 1e9));
         app.add_option("--steps",
                        a->job.budget.steps,
@@ -171,7 +172,8 @@ Command search_command() {
             ->capture_default_str();
         app.add_option("--recipe",
                        a->job.recipe,
-                       "How to search: auto, plan (no search), random, c2fnas, vnas, combined, or a recipe file "
+                       "How to search: auto, plan (no search), random, c2fnas, vnas, combined, or "
+                       "a recipe file "
                        "(docs/formats.md)")
             ->capture_default_str();
         app.add_option("--goal",

@@ -21,15 +21,15 @@ struct SearchJobOptions {
   std::filesystem::path run_folder;  // new
   std::int64_t fold = 0;             // whose validation cases are held out
   Budget budget;
-  std::string recipe = "auto";    // built-in name or file
-  std::string space;              // instead of the recipe's; "": as the recipe says
-  std::int64_t trials = 0;        // of the first search stage's first rung; 0: as the recipe says
-  Limits limits;                  // each that is set replaces the recipe's
-  std::string goal;               // of races: "best", "smallest", "fastest"; "": as the recipe says
-  std::optional<double> margin;   // of such a goal (Dice)
-  std::string compare;            // whether the plan is trained to the end too: "yes", "no", "auto"
-  bool random_control = false;    // add_random_control
-  bool search_training = false;   // add_training_search
+  std::string recipe = "auto";   // built-in name or file
+  std::string space;             // instead of the recipe's; "": as the recipe says
+  std::int64_t trials = 0;       // of the first search stage's first rung; 0: as the recipe says
+  Limits limits;                 // each that is set replaces the recipe's
+  std::string goal;              // of races: "best", "smallest", "fastest"; "": as the recipe says
+  std::optional<double> margin;  // of such a goal (Dice)
+  std::string compare;           // whether the plan is trained to the end too: "yes", "no", "auto"
+  bool random_control = false;   // add_random_control
+  bool search_training = false;  // add_training_search
   std::uint64_t seed = 1;
   DataOptions how;
   std::string device = "auto", precision = "auto";
