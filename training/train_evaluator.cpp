@@ -16,7 +16,6 @@
 #include "nas/search/budget.h"
 #include "nas/search/trial_request.h"
 #include "training/data/time_model.h"
-#include "training/fit/checkpoint.h"
 #include "training/fit/fit.h"
 #include "training/fit/probe.h"
 #include "training/inference/evaluate_cases.h"
@@ -76,9 +75,11 @@ TrialCost TrainEvaluator::describe(const Genotype& genotype) {
   cost.graph_id = graph_id(phenotype->graph);
   cost.parameters = total_cost(phenotype->graph, phenotype->patch).parameters;
   cost.macs = total_cost(first_output_only(phenotype->graph), phenotype->patch).macs;
-  const auto baseline = build(setup_.space->baseline());
-  cost.relative_cost = training_work(phenotype->graph, phenotype->patch) /
-                       training_work(baseline->graph, baseline->patch);
+  if (plan_work_ == 0) {
+    const auto baseline = build(setup_.space->baseline());
+    plan_work_ = training_work(baseline->graph, baseline->patch);
+  }
+  cost.relative_cost = training_work(phenotype->graph, phenotype->patch) / plan_work_;
   cost.memory_bytes = training_memory_bytes(phenotype->graph, phenotype->patch, batch, 4, 2);
   return cost;
 }
@@ -214,16 +215,15 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
     // Settings are those of the whole training, wherever it is paused.
     options = plan_training(configuration, cases, {.steps = request.horizon_steps}, {}, base);
     options.batch = kSmallestBatch;
-    const std::int64_t done = done_before(request);
     if (!request.finishes) {
       options = paused_at(options, trial.steps);
     } else if (trial.steps > 0) {
-      options = finished_at(options, trial.steps, done);
+      options = finished_at(options, trial.steps, request.done);
     } else {  // the clock decides when the decay begins; until then this is what is expected
       const double training =
           (trial.seconds_limit - evaluation_seconds(trial.genotype, trial.purpose)) * kStepMargin;
       const double more = training / step_seconds(trial.genotype, kSmallestBatch);
-      options = paused_at(options, done + std::max<std::int64_t>(1, std::llround(more)));
+      options = paused_at(options, request.done + std::max<std::int64_t>(1, std::llround(more)));
     }
   } else if (trial.steps > 0) {
     options = plan_training(configuration, cases, {.steps = trial.steps}, {}, base);
@@ -259,13 +259,6 @@ TrialPlan TrainEvaluator::plan(const Trial& trial) {
 
 Evaluation TrainEvaluator::evaluate(const Trial& trial, const TrialContext& context) {
   return survive([&] { return run(trial, context); });
-}
-
-/// Steps of the training that `request` goes on from.
-std::int64_t TrainEvaluator::done_before(const TrialRequest& request) const {
-  if (request.continues == 0) return 0;
-  return checkpoint_steps(
-      RunFolder::checkpoint(RunFolder(setup_.run_folder).trial(request.continues)));
 }
 
 void TrainEvaluator::learn_speed(const Genotype& genotype,

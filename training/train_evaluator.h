@@ -20,7 +20,6 @@
 namespace nas {
 
 struct FitReport;
-struct TrialRequest;
 
 /// Why a trial has no score although it was trained.
 inline constexpr const char* kNotScored =
@@ -89,7 +88,6 @@ class TrainEvaluator : public Evaluator {
   void measure_scoring();
   /// Seconds of a training step whose probe took `probed`.
   double in_training(double probed, std::int64_t batch) const;
-  std::int64_t done_before(const TrialRequest& request) const;
   /// A whole training knows its speed better than a probe of two steps.
   void learn_speed(const Genotype& genotype, std::int64_t batch, const FitReport& report);
   Evaluation run(const Trial& trial, const TrialContext& context);
@@ -99,6 +97,7 @@ class TrainEvaluator : public Evaluator {
   std::list<std::pair<Genotype, std::shared_ptr<const Phenotype>>> built_;  // latest first
   std::map<Genotype, Speed> speeds_;
   int probe_steps_ = 2;
+  double plan_work_ = 0;  // training_work of the plan; 0: not asked for yet
   // What a sample costs besides the network (augmentation on the same cores), learnt from
   // trainings. Not a factor: a small network's would be far too much for a large one.
   double sample_seconds_ = 0;

@@ -10,6 +10,7 @@ FOLDER/worth_it.md and FOLDER/worth_it.svg. The interval of a difference is a bo
 together). Standard library alone; VOXNAS names the program (build/release/voxnas)."""
 import argparse
 import json
+import math
 import os
 import pathlib
 import random
@@ -152,7 +153,6 @@ def picture(table):
     width, height, margin = 380, 260, 50
     svg = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * len(names)}" height="{height + 30}" '
            'font-family="sans-serif" font-size="12">']
-    import math
     for panel, name in enumerate(names):
         mine = [row for row in table if row["data"] == name]
         scores = [score for row in mine for score in row["runs"]]

@@ -13,6 +13,7 @@
 #include "nas/core/error.h"
 #include "nas/report/paired_dice.h"
 #include "nas/report/text.h"
+#include "nas/search/case_scores.h"
 #include "nas/search/statistics.h"
 
 namespace nas {

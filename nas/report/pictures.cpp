@@ -19,6 +19,7 @@
 #include "nas/imaging/png.h"
 #include "nas/network/drawing.h"
 #include "nas/network/graph.h"
+#include "nas/search/case_scores.h"
 
 namespace nas {
 namespace {

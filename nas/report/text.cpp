@@ -76,13 +76,6 @@ std::vector<std::optional<double>> class_dice(const Json& classes) {
   return result;
 }
 
-double case_dice(const Json& classes) {
-  const std::vector<std::optional<double>> dice = class_dice(classes);
-  ForegroundMean mean(dice.size());
-  for (std::size_t k = 0; k < dice.size(); ++k) mean.add(k, dice[k]);
-  return mean.value().value_or(NAN);
-}
-
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
 std::string text_table(const Table& table) {

@@ -35,11 +35,6 @@ const Json& part(const Json& value, const char* key);
 
 /// Dice of each class of one case of a run's details, absent where it is null.
 std::vector<std::optional<double>> class_dice(const Json& classes);
-/// A case's own score, for pairs and pictures: mean Dice over its classes that are there or
-/// predicted. NaN where none is: such a case says nothing. The figure of a network is a mean over
-/// classes of means over cases (ForegroundMean); it equals the mean of case scores only where every
-/// class has a Dice in every case.
-double case_dice(const Json& classes);
 /// Whether the run was measured in seconds; in steps otherwise.
 bool budget_is_time(const Json& data);
 

@@ -135,11 +135,10 @@ StageBudget stage_budget(const Recipe& recipe,
   question.means.seconds = std::max(0.0, left * stage.share / rest);
   question.means.ends_at = elapsed + question.means.seconds;
   if (stage.kind->continues || stage.kind->final) {
-    const double step = std::max(baseline.step_seconds, kShortestStep);
-    question.means.effort = kStepMargin * question.means.seconds / step;
-    question.means.horizon =
-        horizon(kStepMargin * left * final_share / rest / step, question.means.effort);
-    if (stage.kind->final) question.means.effort = 0;  // the clock counts
+    const double step_rate = kStepMargin / std::max(baseline.step_seconds, kShortestStep);
+    const double stage_effort = step_rate * question.means.seconds;
+    question.means.horizon = horizon(step_rate * left * final_share / rest, stage_effort);
+    if (stage.kind->continues) question.means.effort = stage_effort;  // else the clock counts
   }
   // Roughly: the search decides how much it leaves to the final trainings.
   question.final_steps =

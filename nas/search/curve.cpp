@@ -158,12 +158,14 @@ void summarise(Extrapolation& result, std::size_t curves, double margin) {
     result.best[static_cast<std::size_t>(top - scores.begin())] += each;
     for (std::size_t i = 0; i < curves; ++i) {
       result.mean[i] += each * scores[i];
-      result.within[i] += scores[i] >= *top - margin ? each : 0;
       result.loss[i] += each * (*top - scores[i]);
     }
   }
+  const auto leader = static_cast<std::size_t>(
+      std::distance(result.mean.begin(), std::ranges::max_element(result.mean)));
   for (const std::vector<double>& scores : result.draws) {
     for (std::size_t i = 0; i < curves; ++i) {
+      result.within[i] += scores[i] >= scores[leader] - margin ? each : 0;
       result.sd[i] += each * (scores[i] - result.mean[i]) * (scores[i] - result.mean[i]);
     }
   }

@@ -50,9 +50,11 @@ struct CurvePrior {
 struct Extrapolation {
   std::vector<double> mean, sd;  // of the score at the horizon
   std::vector<double> best;      // probability of having the highest score of all
-  std::vector<double> within;    // probability of being at most `margin` below the highest
-  std::vector<double> loss;      // expected distance from the highest
-  std::vector<double> slope;     // d score / d log effort at the horizon
+  /// Probability of being at most `margin` below the one with the highest mean. Against the highest
+  /// of every draw instead, none of many equal ones would have a chance.
+  std::vector<double> within;
+  std::vector<double> loss;   // expected distance from the highest
+  std::vector<double> slope;  // d score / d log effort at the horizon
   /// How much better than the highest mean the choice would be if all curves were known to their
   /// ends on these cases: what going on can bring at most.
   double gain = 0;

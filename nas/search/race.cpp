@@ -62,17 +62,6 @@ struct Standing {
   bool cut() const { return last >= 0 && status == TrialStatus::Timeout; }
 };
 
-/// Probability that curve `k` ends at most `margin` below the one that is expected to end highest.
-/// Against the highest of all in every draw instead, none of many equal ones would have a chance.
-double not_worse(const Extrapolation& ahead, std::size_t k, double margin) {
-  const auto leader = static_cast<std::size_t>(
-      std::distance(ahead.mean.begin(), std::ranges::max_element(ahead.mean)));
-  const auto good = std::ranges::count_if(ahead.draws, [&](const std::vector<double>& scores) {
-    return scores[k] >= scores[leader] - margin;
-  });
-  return static_cast<double>(good) / static_cast<double>(ahead.draws.size());
-}
-
 class Race : public LedgerStrategy {
  public:
   explicit Race(const StrategyContext& context)
@@ -302,7 +291,7 @@ bool Race::compare() {
     c.mean = ahead.mean[k];
     c.sd = ahead.sd[k];
     c.best = ahead.best[k];
-    c.within = not_worse(ahead, k, margin_);
+    c.within = ahead.within[k];
     weights_[who[k]] = c.left_wave < 0 ? weights[k] : 0;
   }
   Comparison comparison;

@@ -2,9 +2,7 @@
 #include "nas/search/run_search.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/core/run_folder.h"
+#include "nas/search/case_scores.h"
 #include "nas/search/draws.h"
 #include "nas/search/limits.h"
 #include "nas/search/trial_request.h"
@@ -115,12 +114,9 @@ TrialPurpose probe_purpose(const StageSpec& stage) {
 /// Compute that the run's trainings took, in steps of the plan at batch 2.
 double spent_effort(const SearchSetup& setup) {
   double spent = 0;
-  std::map<std::int64_t, std::int64_t> steps;  // done, by trial
   for (const Trial& trial : setup.database->trials()) {
-    steps[trial.id] = trial.evaluation.steps;
     if (trial.evaluation.steps == 0) continue;
-    const std::int64_t before = steps[trial_request(trial).continues];
-    spent += static_cast<double>(trial.evaluation.steps - before) *
+    spent += static_cast<double>(trial.evaluation.steps - trial_request(trial).done) *
              setup.evaluator->describe(trial.genotype).relative_cost;
   }
   return spent;
@@ -131,28 +127,6 @@ double effort_of(const SearchSetup& setup, const Trial& trial) {
   if (trial.evaluation.steps == 0 || trial.purpose != TrialPurpose::Search) return 0;
   return static_cast<double>(trial.evaluation.steps) *
          setup.evaluator->describe(trial.genotype).relative_cost;
-}
-
-/// Mean foreground Dice of each case that scored a trial, NaN where a case has none.
-std::vector<double> case_scores(const Evaluation& evaluation) {
-  if (evaluation.details.empty() || evaluation.status != TrialStatus::Done) return {};
-  const Json details = parse_json(evaluation.details, "details of a trial");
-  const JsonReader reader(details, "details of a trial");
-  if (!reader.has("cases")) return {};
-  std::vector<double> scores;
-  for (std::size_t i = 0; i < reader.at("cases").size(); ++i) {
-    const JsonReader classes = reader.at("cases").at(i).at("classes");
-    double sum = 0;
-    std::int64_t known = 0;
-    for (std::size_t k = 0; k < classes.size(); ++k) {
-      const JsonReader one = classes.at(k);
-      if (!one.has("dice") || one.at("dice").json().is_null()) continue;
-      sum += one.at("dice").number();
-      ++known;
-    }
-    scores.push_back(known > 0 ? sum / static_cast<double>(known) : NAN);
-  }
-  return scores;
 }
 
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
@@ -240,11 +214,10 @@ void count_trial(const SearchSetup& setup,
                  const std::vector<Trial>& rows,
                  Trial& trial) {
   TrialRequest request;
-  std::int64_t done = 0;
   const auto go_on = [&](const Trial& before) {
     request = trial_request(before);
     request.continues = before.id;
-    done = before.evaluation.steps;
+    request.done = before.evaluation.steps;
   };
   if (stage.kind->continues) {
     request.horizon_steps =
@@ -256,10 +229,10 @@ void count_trial(const SearchSetup& setup,
   }
   if (budget.effort > 0) {
     const double paid = budget.effort * proposal.share / cost.relative_cost;
-    trial.steps = done + std::max<std::int64_t>(1, static_cast<std::int64_t>(paid + 1e-6));
+    trial.steps = request.done + std::max<std::int64_t>(1, static_cast<std::int64_t>(paid + 1e-6));
     if (request.horizon_steps == 0) request.horizon_steps = trial.steps;
   } else if (trial.steps > 0) {
-    trial.steps = std::max(trial.steps, done + 1);  // a final training has its steps in all
+    trial.steps = std::max(trial.steps, request.done + 1);  // a final training has its steps in all
   }
   request.finishes = !stage.kind->continues;
   trial.request = to_text(request);
@@ -425,9 +398,11 @@ void tell_outcomes(const SearchSetup& setup,
                         trial.id,
                         trial.evaluation.decoded,
                         trial.evaluation.steps,
-                        trial.evaluation.how,
-                        effort_of(setup, trial),
-                        case_scores(trial.evaluation)});
+                        trial.evaluation.how});
+    if (stage.kind->continues) {  // nobody else looks at curves, and every save keeps them
+      outcomes.back().effort = effort_of(setup, trial);
+      outcomes.back().cases = case_scores(trial.evaluation);
+    }
     ids.push_back(trial.id);
   }
   strategy.tell(outcomes);
@@ -557,9 +532,9 @@ SearchEnd run_search(const SearchSetup& setup) {
     }
     if (stage.kind->final) check_any_retrained(*setup.space, db.trials(stage.name));
     const Winner winner = strategy->winner();
+    const auto last = training_to_continue(setup, winner.genotype);
+    const auto plan = training_to_continue(setup, setup.space->baseline());
     drop_checkpoints(setup, stage, [&](const Trial& trial) {
-      const auto last = training_to_continue(setup, winner.genotype);
-      const auto plan = training_to_continue(setup, setup.space->baseline());
       return (last && last->id == trial.id) || (plan && plan->id == trial.id);
     });
     db.end_stage(stage.name, setup.clock(), winner, strategy->story());

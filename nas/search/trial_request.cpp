@@ -12,6 +12,7 @@ namespace nas {
 std::string to_text(const TrialRequest& request) {
   if (request == TrialRequest{}) return "";
   return Json{{"continues", request.continues},
+              {"done", request.done},
               {"horizon_steps", request.horizon_steps},
               {"finishes", request.finishes},
               {"all_cases", request.all_cases}}
@@ -28,6 +29,7 @@ TrialRequest trial_request(const Trial& trial) {
   const JsonReader reader(json, where);
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   request.continues = reader.at("continues").integer(0, kMost);
+  request.done = reader.at("done").integer(0, kMost);
   request.horizon_steps = reader.at("horizon_steps").integer(0, kMost);
   request.finishes = reader.at("finishes").boolean();
   request.all_cases = reader.at("all_cases").boolean();

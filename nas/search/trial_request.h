@@ -11,6 +11,7 @@ namespace nas {
 /// What a Search or Retrain trial is asked for beside its steps: Trial::request as a value.
 struct TrialRequest {
   std::int64_t continues = 0;      // trial whose training goes on; 0: a training of its own
+  std::int64_t done = 0;           // steps that it has done
   std::int64_t horizon_steps = 0;  // steps of the training in all that the settings are chosen for;
                                    // 0: those of the trial
   bool finishes = false;           // the training ends with the trial, its rate falls to 0; else it

@@ -67,13 +67,6 @@ void write_checkpoint(const std::filesystem::path& file,
   write_file_atomic(file, {pickled.data(), pickled.size()});
 }
 
-std::int64_t checkpoint_steps(const std::filesystem::path& file) {
-  const std::map<std::string, at::Tensor> tensors = read_tensors(file);
-  NAS_CHECK(tensors.contains("meta"), file.string(), ": tensor meta is missing");
-  const Json meta = parse_json(bytes_text(tensors.at("meta")), file.string() + ": meta");
-  return JsonReader(meta, file.string()).at("step").integer(0, INT64_MAX);
-}
-
 CheckpointRecord read_checkpoint(const std::filesystem::path& file,
                                  const NamedTensors& state,
                                  const Json& identity) {

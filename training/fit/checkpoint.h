@@ -33,7 +33,4 @@ CheckpointRecord read_checkpoint(const std::filesystem::path& file,
                                  const NamedTensors& state,
                                  const Json& identity);
 
-/// Steps that the training of a checkpoint has done. \throws Error(Input) naming the file.
-std::int64_t checkpoint_steps(const std::filesystem::path& file);
-
 }  // namespace nas

@@ -176,52 +176,19 @@ void backward_pass(const T* logits,
   });
 }
 
-struct DiceCeFunction : torch::autograd::Function<DiceCeFunction> {
-  static at::Tensor forward(AutogradContext* context,
-                            const at::Tensor& logits,
-                            const at::Tensor& target,
-                            const DiceCeOptions& options) {
-    Layout l{};
-    const at::Tensor x = dense_logits(logits, l);
-    at::Tensor a, b;
-    double ce_scale = 0, loss = 0;
-    const std::int16_t* t = target.const_data_ptr<std::int16_t>();
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
-      const auto gamma = static_cast<scalar_t>(options.focal_gamma);
-      loss = loss_of_sums(
-          forward_sums(x.const_data_ptr<scalar_t>(), t, l, gamma), options, 1, 1, a, b, ce_scale);
-    });
-    context->save_for_backward({x, target, a, b});
-    context->saved_data["ce_scale"] = ce_scale;
-    context->saved_data["gamma"] = options.focal_gamma;
-    context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
-    return at::scalar_tensor(loss, x.options());
-  }
+/// Soft Dice [N, K], or [1, K] over the whole batch, of sums [N, K].
+at::Tensor dice_of_sums(const at::Tensor& overlap,
+                        const at::Tensor& predicted,
+                        const at::Tensor& reference,
+                        const DiceCeOptions& options) {
+  const auto over = [&](const at::Tensor& sum) {
+    return options.batch_dice ? sum.sum(0, true) : sum;
+  };
+  return (2 * over(overlap) + options.smooth) /
+         (over(predicted) + over(reference) + options.smooth).clamp_min(1e-8);
+}
 
-  static variable_list backward(AutogradContext* context, const variable_list& upstream) {
-    const variable_list saved = context->get_saved_variables();
-    Layout l{};
-    const at::Tensor x = dense_logits(saved[0], l);
-    at::Tensor gradient = at::empty_like(x);
-    const double ce_scale = context->saved_data["ce_scale"].toDouble();
-    const double gamma = context->saved_data["gamma"].toDouble();
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_ce_loss", [&] {
-      backward_pass<scalar_t>(x.const_data_ptr<scalar_t>(),
-                              saved[1].const_data_ptr<std::int16_t>(),
-                              l,
-                              saved[2].const_data_ptr<double>(),
-                              saved[3].const_data_ptr<double>(),
-                              static_cast<scalar_t>(ce_scale),
-                              static_cast<scalar_t>(gamma),
-                              upstream[0].item<scalar_t>(),
-                              gradient.data_ptr<scalar_t>());
-    });
-    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
-    return {gradient.to(type), at::Tensor(), at::Tensor()};
-  }
-};
-
-/// The same in LibTorch's operators, for devices other than the CPU.
+/// dice_ce_loss in LibTorch's operators, for devices other than the CPU.
 at::Tensor dice_ce_composed(const at::Tensor& logits,
                             const at::Tensor& target,
                             const DiceCeOptions& options) {
@@ -232,16 +199,9 @@ at::Tensor dice_ce_composed(const at::Tensor& logits,
   const at::Tensor log_p = at::log_softmax(z, 1);
   const at::Tensor p = log_p.exp() * mask;
   const at::Tensor hot = at::zeros_like(p).scatter_(1, index, 1.0) * mask;
-  at::Tensor overlap = (p * hot).sum({2, 3, 4}), predicted = p.sum({2, 3, 4}),
-             reference = hot.sum({2, 3, 4});
-  if (options.batch_dice) {
-    overlap = overlap.sum(0, true);
-    predicted = predicted.sum(0, true);
-    reference = reference.sum(0, true);
-  }
-  const at::Tensor dice =
-      ((2 * overlap + options.smooth) / (predicted + reference + options.smooth).clamp_min(1e-8))
-          .slice(1, 1);
+  const at::Tensor overlap = (p * hot).sum({2, 3, 4}), predicted = p.sum({2, 3, 4}),
+                   reference = hot.sum({2, 3, 4});
+  const at::Tensor dice = dice_of_sums(overlap, predicted, reference, options).slice(1, 1);
   at::Tensor nll = -(log_p * hot).sum(1);
   if (options.focal_gamma > 0)
     nll = nll * (1 - (p * hot).sum(1)).clamp_min(0).pow(options.focal_gamma);
@@ -333,7 +293,10 @@ void region_backward(const T* logits,
   });
 }
 
-struct DiceBceFunction : torch::autograd::Function<DiceBceFunction> {
+/// dice_ce_loss, or dice_bce_loss without the focal form: one pass over the logits forward, one
+/// backward.
+template <bool kRegions>
+struct FusedLoss : torch::autograd::Function<FusedLoss<kRegions>> {
   static at::Tensor forward(AutogradContext* context,
                             const at::Tensor& logits,
                             const at::Tensor& target,
@@ -342,41 +305,52 @@ struct DiceBceFunction : torch::autograd::Function<DiceBceFunction> {
     const at::Tensor x = dense_logits(logits, l);
     at::Tensor a, b;
     double ce_scale = 0, loss = 0;
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_bce_loss", [&] {
-      const Sums sums = region_sums(
-          x.const_data_ptr<scalar_t>(), target.const_data_ptr<std::uint8_t>(), target.size(1), l);
-      loss = loss_of_sums(
-          sums, options, 0, target.size(1) > l.classes ? 1 : l.classes, a, b, ce_scale);
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "fused loss", [&] {
+      const scalar_t* z = x.const_data_ptr<scalar_t>();
+      if constexpr (kRegions) {
+        const std::int64_t channels = target.size(1), terms = channels > l.classes ? 1 : l.classes;
+        const Sums sums = region_sums(z, target.const_data_ptr<std::uint8_t>(), channels, l);
+        loss = loss_of_sums(sums, options, 0, terms, a, b, ce_scale);
+      } else {  // the background counts only in the cross-entropy
+        const auto gamma = static_cast<scalar_t>(options.focal_gamma);
+        const Sums sums = forward_sums(z, target.const_data_ptr<std::int16_t>(), l, gamma);
+        loss = loss_of_sums(sums, options, 1, 1, a, b, ce_scale);
+      }
     });
     context->save_for_backward({x, target, a, b});
     context->saved_data["ce_scale"] = ce_scale;
+    context->saved_data["gamma"] = options.focal_gamma;
     context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
     return at::scalar_tensor(loss, x.options());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& upstream) {
     const variable_list saved = context->get_saved_variables();
+    const at::Tensor& target = saved[1];
     Layout l{};
     const at::Tensor x = dense_logits(saved[0], l);
-    at::Tensor gradient = at::empty_like(x);
-    const double ce_scale = context->saved_data["ce_scale"].toDouble();
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "dice_bce_loss", [&] {
-      region_backward<scalar_t>(x.const_data_ptr<scalar_t>(),
-                                saved[1].const_data_ptr<std::uint8_t>(),
-                                saved[1].size(1),
-                                l,
-                                saved[2].const_data_ptr<double>(),
-                                saved[3].const_data_ptr<double>(),
-                                static_cast<scalar_t>(ce_scale),
-                                upstream[0].item<scalar_t>(),
-                                gradient.data_ptr<scalar_t>());
+    at::Tensor result = at::empty_like(x);
+    const double *a = saved[2].const_data_ptr<double>(), *b = saved[3].const_data_ptr<double>();
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "fused loss", [&] {
+      const scalar_t* z = x.const_data_ptr<scalar_t>();
+      const auto ce_scale = static_cast<scalar_t>(context->saved_data["ce_scale"].toDouble());
+      const auto up = upstream[0].item<scalar_t>();
+      scalar_t* gradient = result.data_ptr<scalar_t>();
+      if constexpr (kRegions) {
+        const auto* t = target.const_data_ptr<std::uint8_t>();
+        region_backward<scalar_t>(z, t, target.size(1), l, a, b, ce_scale, up, gradient);
+      } else {
+        const auto* t = target.const_data_ptr<std::int16_t>();
+        const auto gamma = static_cast<scalar_t>(context->saved_data["gamma"].toDouble());
+        backward_pass<scalar_t>(z, t, l, a, b, ce_scale, gamma, up, gradient);
+      }
     });
     const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
-    return {gradient.to(type), at::Tensor(), at::Tensor()};
+    return {result.to(type), at::Tensor(), at::Tensor()};
   }
 };
 
-/// The same in LibTorch's operators: for other devices, and for the focal form.
+/// dice_bce_loss in LibTorch's operators: for other devices, and for the focal form.
 at::Tensor dice_bce_composed(const at::Tensor& logits,
                              const at::Tensor& target,
                              const DiceCeOptions& options) {
@@ -387,15 +361,9 @@ at::Tensor dice_bce_composed(const at::Tensor& logits,
   const at::Tensor mask = ignoring ? 1 - target.narrow(1, regions, 1).to(z.scalar_type())
                                    : at::ones_like(there.narrow(1, 0, 1));
   const at::Tensor p = at::sigmoid(z);
-  at::Tensor overlap = (p * there * mask).sum({2, 3, 4}), predicted = (p * mask).sum({2, 3, 4}),
-             reference = (there * mask).sum({2, 3, 4});
-  if (options.batch_dice) {
-    overlap = overlap.sum(0, true);
-    predicted = predicted.sum(0, true);
-    reference = reference.sum(0, true);
-  }
-  const at::Tensor dice =
-      (2 * overlap + options.smooth) / (predicted + reference + options.smooth).clamp_min(1e-8);
+  const at::Tensor overlap = (p * there * mask).sum({2, 3, 4}),
+                   predicted = (p * mask).sum({2, 3, 4}), reference = (there * mask).sum({2, 3, 4});
+  const at::Tensor dice = dice_of_sums(overlap, predicted, reference, options);
   at::Tensor bce = at::binary_cross_entropy_with_logits(z, there, {}, {}, at::Reduction::None);
   if (options.focal_gamma > 0) {
     const at::Tensor missed = (there - p).abs();  // 1 - probability of what is there
@@ -433,7 +401,7 @@ at::Tensor dice_ce_loss(const at::Tensor& logits,
       " and ",
       target.sizes());
   if (!logits.device().is_cpu()) return dice_ce_composed(logits, target, options);
-  return DiceCeFunction::apply(logits, target.to(at::kShort).contiguous(), options);
+  return FusedLoss<false>::apply(logits, target.to(at::kShort).contiguous(), options);
 }
 
 at::Tensor dice_bce_loss(const at::Tensor& logits,
@@ -451,7 +419,7 @@ at::Tensor dice_bce_loss(const at::Tensor& logits,
       target.sizes());
   if (!logits.device().is_cpu() || options.focal_gamma > 0)
     return dice_bce_composed(logits, target, options);
-  return DiceBceFunction::apply(logits, target.to(at::kByte).contiguous(), options);
+  return FusedLoss<true>::apply(logits, target.to(at::kByte).contiguous(), options);
 }
 
 at::Tensor training_target(const at::Tensor& labels, const LabelScheme& scheme) {
