@@ -109,11 +109,12 @@ std::vector<std::string> not_in_budget(Workbench& bench,
     }
     cannot.push_back(text + "); a short schedule is used instead");
   }
-  cannot.push_back(concat_text("own trainings of more than ",
-                               most,
-                               " of the space's ",
-                               format_count(bench.space->count()),
-                               " networks"));
+  if (most > 0)
+    cannot.push_back(concat_text("own trainings of more than ",
+                                 most,
+                                 " of the space's ",
+                                 format_count(bench.space->count()),
+                                 " networks"));
   return cannot;
 }
 

@@ -113,6 +113,13 @@ std::string verdict_sentence(const Json& data) {
                        " on the held-out cases. The planned baseline was not trained to the end "
                        "(--compare yes does that), so there is nothing to compare.");
   }
+  const bool searched = std::ranges::any_of(
+      data.at("trials"), [](const Json& trial) { return trial.at("purpose") != "retrain"; });
+  if (!searched) {
+    return concat_text("There was no search: the planned network has a mean Dice of ",
+                       score,
+                       " on the held-out cases.");
+  }
   if (data.at("best_is_baseline").get<bool>()) {
     return concat_text(
         "The search found nothing better than the planned network on the inner validation cases, "

@@ -13,6 +13,7 @@
 #include "nas/report/text.h"
 #include "nas/search/results_db.h"
 #include "nas/search/statistics.h"
+#include "nas/search/trial_request.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "search_spaces/spaces.h"
 
@@ -192,6 +193,7 @@ Json report_data(const std::filesystem::path& run_folder) {
     Json row = trial_json(t, space.get());
     row["classes"] = class_means(details[t.label]);
     row["cases"] = part(details[t.label], "cases");
+    row["all_cases"] = trial_request(t).all_cases;
     data["final"][t.label] = std::move(row);
   }
   data["events"] = Json::array();
@@ -218,12 +220,14 @@ Json report_data(const std::filesystem::path& run_folder) {
   if (data["comparisons"].contains("best")) data["comparison"] = data["comparisons"]["best"];
   data["verdict"] = verdict_sentence(data);
   if (details.contains("best") && details.contains("baseline")) {
-    data["verdict"] = concat_text(data["verdict"].get<std::string>(),
-                                  " Delivered, by the inner validation cases: the ",
-                                  data["delivered"] == "best"      ? "searched"
-                                  : data["delivered"] == "control" ? "control's"
-                                                                   : "planned",
-                                  " network.");
+    data["verdict"] =
+        concat_text(data["verdict"].get<std::string>(),
+                    chosen_before(data) ? " Delivered, as the search chose: the "
+                                        : " Delivered, by the inner validation cases: the ",
+                    data["delivered"] == "best"      ? "searched"
+                    : data["delivered"] == "control" ? "control's"
+                                                     : "planned",
+                    " network.");
   }
   return data;
 }

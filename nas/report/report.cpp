@@ -87,8 +87,12 @@ void add_head(Html& page, const Json& data) {
   if (verdict == "worse" || verdict == "better") {
     page.element(
         "p",
-        "The delivered model was chosen by the inner validation cases alone, which neither "
-        "network learned from; both lie in the run folder, as best and baseline.",
+        chosen_before(data)
+            ? "The search chose the delivered model before its final training, on the inner "
+              "validation cases, from which both networks learned afterwards; both lie in the run "
+              "folder, as best and baseline."
+            : "The delivered model was chosen by the inner validation cases alone, which neither "
+              "network learned from; both lie in the run folder, as best and baseline.",
         "class=\"note\"");
   }
   if (!delivered.empty()) {
@@ -111,11 +115,15 @@ void add_head(Html& page, const Json& data) {
 }
 
 /// The searched network against the baseline, in words and two plots.
-void add_comparison(Html& page, const Json& c) {
+void add_comparison(Html& page, const Json& data) {
+  const Json& c = data.at("comparison");
   page.element("h2", "Searched network against the planned baseline");
-  std::string how =
-      "Both were trained on the same cases, those of the fold without the inner validation "
-      "cases, with equal shares of the budget, and compared case by case.";
+  std::string how = concat_text(
+      "Both were trained on the same cases, those of the fold ",
+      chosen_before(data) ? "with" : "without",
+      " the inner validation cases, with equal shares of the budget",
+      chosen_before(data) ? " that the search left (each going on from its own race)" : "",
+      ", and compared case by case.");
   if (c.at("interval")[0].is_number()) {
     how += concat_text(" Mean difference ",
                        with_sign(number_or(c, "mean_difference", NAN), 4),
@@ -142,7 +150,7 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
   const std::string delivered = data.at("delivered");
   Html page;
   add_head(page, data);
-  if (compared) add_comparison(page, data.at("comparison"));
+  if (compared) add_comparison(page, data);
   auto section = [&](const char* title, const Table& table) {
     if (!table.rows.empty()) page.element("h2", title).table(table);
   };

@@ -76,6 +76,11 @@ std::vector<std::optional<double>> class_dice(const Json& classes) {
   return result;
 }
 
+bool chosen_before(const Json& data) {
+  return std::ranges::any_of(data.at("final"),
+                             [](const Json& trial) { return trial.value("all_cases", false); });
+}
+
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
 std::string text_table(const Table& table) {

@@ -35,6 +35,9 @@ const Json& part(const Json& value, const char* key);
 
 /// Dice of each class of one case of a run's details, absent where it is null.
 std::vector<std::optional<double>> class_dice(const Json& classes);
+/// Whether the search chose what is delivered: the final trainings then learned from the inner
+/// validation cases too, and cannot be told apart on them.
+bool chosen_before(const Json& data);
 /// Whether the run was measured in seconds; in steps otherwise.
 bool budget_is_time(const Json& data);
 

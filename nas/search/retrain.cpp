@@ -14,18 +14,18 @@ namespace {
 
 constexpr const char* kWhere = "state of strategy \"retrain\"";
 
-// What a training loses by having half the compute, from the prior of learning curves: error
-// a e^-b over compute e in steps of the plan (nas/search/curve.h). The plan is trained beside the
-// found network where that costs less than kComparisonCost.
+// What a training loses by having half the compute: error a e^-b over compute e in steps of the
+// plan, a guess on the careful side. The plan is trained beside the found network where that costs
+// less than kComparisonCost.
 constexpr double kCurveScale = 0.8, kCurvePower = 0.75;
 constexpr double kComparisonCost = 0.001;
 
-/// Whether the plan is trained to the same compute, for the paired comparison. Where the choice was
-/// not made before (the search never saw the plan) it always is.
-bool compares(const StrategyContext& c) {
-  const std::string asked = c.stage.word("compare");
+/// Whether the plan is trained too, for the paired comparison. Where the choice was not made before
+/// (the search never saw the plan) it always is.
+bool compares(const StageSpec& stage, const StageBudget& budget) {
+  const std::string asked = stage.word("compare");
   if (asked != "auto") return asked == "yes";
-  const double effort = c.budget.effort > 0 ? c.budget.effort : c.budget.horizon;
+  const double effort = budget.effort > 0 ? budget.effort : budget.horizon;
   if (effort <= 0) return true;
   const double loss = kCurveScale * (std::pow(2, kCurvePower) - 1) * std::pow(effort, -kCurvePower);
   return loss < kComparisonCost;
@@ -37,7 +37,8 @@ class Retrain : public Strategy {
     const Genotype best = c.start_found ? c.start : c.baseline;
     std::vector<std::pair<Genotype, std::string>> wanted;
     if (best != c.baseline) wanted.emplace_back(best, "best");
-    if (best == c.baseline || compares(c)) wanted.emplace_back(c.baseline, "baseline");
+    if (best == c.baseline || compares(c.stage, c.budget))
+      wanted.emplace_back(c.baseline, "baseline");
     if (!c.control.values.empty() && c.control != best && c.control != c.baseline) {
       wanted.emplace_back(c.control, "control");
     }
@@ -91,13 +92,18 @@ StageBudget final_budget(const BudgetQuestion& question) {
   return result;
 }
 
-std::vector<TrialForecast> final_forecast(const StageSpec& /*stage*/,
+std::vector<TrialForecast> final_forecast(const StageSpec& stage,
                                           const StageBudget& budget,
                                           const StepsOfShare& steps) {
-  const std::int64_t trials = std::max<std::int64_t>(1, budget.trials);
-  return {{.what = trials > 2 ? "best, baseline and control" : "best and baseline",
+  const std::int64_t finals = std::max<std::int64_t>(1, budget.trials);
+  const bool compared = compares(stage, budget);
+  const std::int64_t trials = std::max<std::int64_t>(1, compared ? finals : finals - 1);
+  const bool divided = budget.seconds > 0 || budget.effort > 0;
+  const char* what = compared ? (trials > 2 ? "best, baseline and control" : "best and baseline")
+                              : (trials > 1 ? "best and control" : "final training");
+  return {{.what = what,
            .count = trials,
-           .steps = steps(1.0 / static_cast<double>(trials)),
+           .steps = steps(1.0 / static_cast<double>(divided ? trials : finals)),
            .named = true}};
 }
 

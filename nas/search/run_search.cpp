@@ -111,22 +111,23 @@ TrialPurpose probe_purpose(const StageSpec& stage) {
   return stage.kind->final ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
-/// Compute that the run's trainings took, in steps of the plan at batch 2.
+/// Compute of so many steps of a trial, in steps of the plan at batch 2. A step of a super-network
+/// counts as one of the plan, as when its steps were fixed.
+double effort_of(const SearchSetup& setup, const Trial& trial, std::int64_t steps) {
+  if (steps == 0) return 0;  // perhaps because its network cannot be built
+  const double cost = trial.purpose == TrialPurpose::SuperNet
+                          ? 1
+                          : setup.evaluator->describe(trial.genotype).relative_cost;
+  return cost * static_cast<double>(steps);
+}
+
+/// What the run's trainings took.
 double spent_effort(const SearchSetup& setup) {
   double spent = 0;
   for (const Trial& trial : setup.database->trials()) {
-    if (trial.evaluation.steps == 0) continue;
-    spent += static_cast<double>(trial.evaluation.steps - trial_request(trial).done) *
-             setup.evaluator->describe(trial.genotype).relative_cost;
+    spent += effort_of(setup, trial, trial.evaluation.steps - trial_request(trial).done);
   }
   return spent;
-}
-
-/// The same of one training in all.
-double effort_of(const SearchSetup& setup, const Trial& trial) {
-  if (trial.evaluation.steps == 0 || trial.purpose != TrialPurpose::Search) return 0;
-  return static_cast<double>(trial.evaluation.steps) *
-         setup.evaluator->describe(trial.genotype).relative_cost;
 }
 
 StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
@@ -400,7 +401,7 @@ void tell_outcomes(const SearchSetup& setup,
                         trial.evaluation.steps,
                         trial.evaluation.how});
     if (stage.kind->continues) {  // nobody else looks at curves, and every save keeps them
-      outcomes.back().effort = effort_of(setup, trial);
+      outcomes.back().effort = effort_of(setup, trial, trial.evaluation.steps);
       outcomes.back().cases = case_scores(trial.evaluation);
     }
     ids.push_back(trial.id);
