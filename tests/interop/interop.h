@@ -61,7 +61,8 @@ inline void few_hippocampi(const std::filesystem::path& source,
   write_json(folder / "dataset.json", json);
 }
 
-/// A tiny U-Net trained until it sees hippocampi (about 20 s): `run`/model.
+/// A tiny U-Net trained until it sees hippocampi (about 20 s): `run`/model. The residual one learns
+/// mirrored images too, so that mirroring at test time does not blind it.
 inline Model train_tiny(const std::filesystem::path& data,
                         const std::filesystem::path& run,
                         bool residual,
@@ -82,7 +83,12 @@ inline Model train_tiny(const std::filesystem::path& data,
   job.fold = -1;
   job.steps = steps;
   job.network = network.string();
-  job.options = R"({"batch": 2, "learning_rate": 0.004, "optimizer": "adamw", "augmentation": 0})";
+  job.options = Json{{"batch", 2},
+                     {"learning_rate", 0.004},
+                     {"optimizer", "adamw"},
+                     {"augmentation", residual ? 0.2 : 0.0},
+                     {"mirror", residual}}
+                    .dump();
   job.base.device = "cpu";
   job.base.precision = "fp32";
   train_network(job);

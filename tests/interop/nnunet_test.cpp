@@ -127,7 +127,7 @@ class Nnunet : public testing::Test {
   static void expect_agreement(Model model, const std::string& name, bool mirror) {
     for (const std::string& id : shared_->ids) {
       const LabelMap mine = ours(model, id, mirror), other = theirs(name, id);
-      EXPECT_GT(test::foreground(mine), 200) << "the network sees nothing: no evidence";
+      EXPECT_GT(test::foreground(mine), 500) << "the network sees nothing: no evidence";
       const double share = test::disagreement(mine, other);
       EXPECT_LE(share, kMostDisagreement) << name << " " << id;
       std::cout << name << " " << id << ": " << 100 * share << " % of the voxels differ\n";
