@@ -83,12 +83,13 @@ inline Model train_tiny(const std::filesystem::path& data,
   job.fold = -1;
   job.steps = steps;
   job.network = network.string();
-  job.options = Json{{"batch", 2},
-                     {"learning_rate", 0.004},
-                     {"optimizer", "adamw"},
-                     {"augmentation", residual ? 0.2 : 0.0},
-                     {"mirror", residual}}
-                    .dump();
+  job.options = Json{
+      {"batch", 2},
+      {"learning_rate", 0.004},
+      {"optimizer", "adamw"},
+      {"augmentation", residual ? 0.2 : 0.0},
+      {"mirror",
+       residual}}.dump();
   job.base.device = "cpu";
   job.base.precision = "fp32";
   train_network(job);
