@@ -47,7 +47,7 @@ Scales what_scales(const std::string& gene) {
 
 /// "0.75", "x0.75", "64x96x96" -> the geometric mean of the numbers.
 double number_of(const Gene& gene, int value) {
-  const std::string& text = gene.values[static_cast<std::size_t>(value)];
+  const std::string text = gene.text(value);
   double sum = 0;
   int count = 0;
   const char* at = text.c_str();

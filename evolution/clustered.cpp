@@ -162,7 +162,8 @@ class ClusteredEvolution : public LedgerStrategy {
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j < i; ++j) {
         // Candidates agree outside the stage's groups: only those count.
-        distances[i * n + j] = distances[j * n + i] = context_.space->distance(items[i], items[j]);
+        distances[i * n + j] = distances[j * n + i] =
+            context_.space->steps_between(items[i], items[j]);
       }
     }
     return distances;

@@ -19,7 +19,10 @@ void BesidePlan::set_genes(const std::string& kind,
                            std::vector<int> start) {
   genes_ = {{"network", "network", {kind, "plan"}}};
   start_.values = {0};
-  for (Gene& gene : genes) genes_.push_back(std::move(gene));
+  for (Gene& gene : genes) {
+    if (gene.parent >= 0) ++gene.parent;  // "network" stands before all
+    genes_.push_back(std::move(gene));
+  }
   start_.values.insert(start_.values.end(), start.begin(), start.end());
 }
 

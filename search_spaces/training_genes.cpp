@@ -146,7 +146,7 @@ std::string TrainingGenesSpace::short_text(const Genotype& genotype, const Genot
 double TrainingGenesSpace::count() const {
   double product = inner_->count();
   for (std::size_t g = inner_->genes().size(); g < genes_.size(); ++g) {
-    product *= static_cast<double>(genes_[g].values.size());
+    product *= static_cast<double>(genes_[g].count());
   }
   return product;
 }

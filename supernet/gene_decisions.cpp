@@ -26,13 +26,13 @@ std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwor
     const std::size_t gene = network.genes[c];
     const Gene& meaning = space.genes().at(gene);
     NAS_CHECK_KIND(Internal,
-                   static_cast<int>(meaning.values.size()) == sizes[c],
+                   meaning.count() == sizes[c],
                    "space ",
                    space.name(),
                    ": gene ",
                    meaning.name,
                    " has ",
-                   meaning.values.size(),
+                   meaning.count(),
                    " values, its choice ",
                    c,
                    " ",
@@ -45,7 +45,7 @@ std::vector<Decision> gene_decisions(const SearchSpace& space, const SuperNetwor
       Decision decision;
       decision.name = meaning.name;
       decision.gene = gene;
-      decision.picks.resize(meaning.values.size());
+      decision.picks.resize(static_cast<std::size_t>(meaning.count()));
       found = decisions.insert(decisions.end(), std::move(decision));
     }
     found->choices.push_back(c);

@@ -445,9 +445,9 @@ PaperTable space_sizes(const Context&) {
       count = static_cast<double>(linked->combinations.size());
       how = "walks of twelve cells over four levels, listed";
     } else {
-      std::map<std::size_t, int> genes;  // number of genes by their number of values
+      std::map<std::int64_t, int> genes;  // number of genes by their number of values
       for (const Gene& gene : space->genes()) {
-        if (gene.group == group) ++genes[gene.values.size()];
+        if (gene.group == group) ++genes[gene.count()];
       }
       for (const auto& [values, number] : genes) {
         count *= std::pow(static_cast<double>(values), number);

@@ -90,17 +90,17 @@ Genotype genotype_of(const SearchSpace& space, const std::string& text) {
       const Gene& gene = space.genes()[g];
       if (gene.name != name) continue;
       const bool relative = wish[0] == 'x' || wish[0] == '-';
-      const double planned = relative ? std::stod(gene.values[0]) : 0;
+      const double planned = relative ? std::stod(gene.text(0)) : 0;
       const double wanted = wish[0] == 'x' ? planned * std::stod(wish.substr(1))
                             : relative     ? planned + std::stod(wish)
                                            : 0;
       double nearest = INFINITY;
-      for (std::size_t v = 0; v < gene.values.size(); ++v) {
-        const double gap = relative ? std::abs(std::stod(gene.values[v]) - wanted)
-                                    : (gene.values[v] == wish ? 0 : INFINITY);
+      for (int v = 0; v < gene.count(); ++v) {
+        const double gap = relative ? std::abs(std::stod(gene.text(v)) - wanted)
+                                    : (gene.text(v) == wish ? 0 : INFINITY);
         if (gap < nearest) {
           nearest = gap;
-          genotype.values[g] = static_cast<int>(v);
+          genotype.values[g] = v;
         }
       }
     }

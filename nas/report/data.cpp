@@ -86,7 +86,9 @@ void name_alternatives(Json& details, const SearchSpace& space) {
   if (!part(details, "decisions").is_array()) return;
   for (Json& decision : details["decisions"]) {
     for (const Gene& gene : space.genes()) {
-      if (gene.name == text_or(decision, "name")) decision["alternatives"] = gene.values;
+      if (gene.name != text_or(decision, "name")) continue;
+      Json& texts = decision["alternatives"] = Json::array();
+      for (int i = 0; i < gene.count(); ++i) texts.push_back(gene.text(i));
     }
   }
 }

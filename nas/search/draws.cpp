@@ -105,7 +105,9 @@ std::optional<std::vector<Genotype>> Draws::enumerate(std::int64_t most) const {
       std::ranges::sort(axis.values);
       g += axis.values.front().size() - 1;
     } else {
-      for (int v = 0; v < static_cast<int>(genes[g].values.size()); ++v) axis.values.push_back({v});
+      if (combinations * static_cast<double>(genes[g].count()) > kMostCombinations)
+        return std::nullopt;
+      for (int v = 0; v < genes[g].count(); ++v) axis.values.push_back({v});
     }
     combinations *= static_cast<double>(axis.values.size());
     axes.push_back(std::move(axis));

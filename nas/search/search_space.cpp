@@ -56,7 +56,19 @@ struct Link {
   }
 };
 
-int size_of(const Gene& gene) { return static_cast<int>(gene.values.size()); }
+int size_of(const Gene& gene) { return static_cast<int>(gene.count()); }
+
+/// Step of a local search, and deviation of a mutation, as shares of a number's range.
+constexpr double kNeighbour = 0.05, kMutation = 0.2;
+/// Values of a number that single_changes() tries, evenly over its range.
+constexpr int kTried = 101;
+
+/// Index of a number a share of its range away from value `i`, never `i` itself unless at an end.
+int moved(const Gene& gene, int i, double share) {
+  const int to = gene.index_of_unit(gene.unit(i) + share);
+  if (to != i) return to;
+  return std::clamp(i + (share < 0 ? -1 : 1), 0, size_of(gene) - 1);
+}
 
 /// Valid genotypes that differ from `parent` in exactly one of `genes`, in gene and value order.
 std::vector<Genotype> single_changes(const SearchSpace& space,
@@ -64,10 +76,13 @@ std::vector<Genotype> single_changes(const SearchSpace& space,
                                      const std::vector<std::size_t>& genes) {
   std::vector<Genotype> found;
   for (const std::size_t g : genes) {
-    for (int value = 0; value < size_of(space.genes()[g]); ++value) {
+    const Gene& gene = space.genes()[g];
+    const int step = gene.ordered() ? std::max(1, size_of(gene) / kTried) : 1;
+    for (int value = 0; value < size_of(gene); value += step) {
       if (value == parent.values[g]) continue;
       Genotype child = parent;
       child.values[g] = value;
+      child = space.canonical(std::move(child));
       if (space.invalid_reason(child).empty()) found.push_back(std::move(child));
     }
   }
@@ -91,7 +106,35 @@ std::string SearchSpace::malformed_reason(const Genotype& genotype) const {
                          value);
     }
   }
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    const Gene& gene = genes()[g];
+    if (gene.parent < 0 || genotype.values[g] == gene.planned || active(genotype, g)) continue;
+    return concat_text("gene ",
+                       gene.name,
+                       " is not active here: expected its planned value ",
+                       gene.text(gene.planned),
+                       ", got ",
+                       gene.text(genotype.values[g]));
+  }
   return "";
+}
+
+bool SearchSpace::active(const Genotype& genotype, std::size_t g) const {
+  // Parents stand before their children (Gene::malformed_reason), so this ends.
+  for (const Gene* gene = &genes().at(g); gene->parent >= 0;) {
+    const auto parent = static_cast<std::size_t>(gene->parent);
+    if (std::ranges::find(gene->active_for, genotype.values.at(parent)) == gene->active_for.end())
+      return false;
+    gene = &genes()[parent];
+  }
+  return true;
+}
+
+Genotype SearchSpace::canonical(Genotype genotype) const {
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    if (genes()[g].parent >= 0 && !active(genotype, g)) genotype.values.at(g) = genes()[g].planned;
+  }
+  return genotype;
 }
 
 std::vector<Starter> SearchSpace::portfolio() const {
@@ -141,8 +184,8 @@ Genotype SearchSpace::sample(Rng& rng,
       std::ranges::copy(link.genes->combinations[index_below(link.genes->combinations.size(), rng)],
                         child.values.begin() + static_cast<std::ptrdiff_t>(link.genes->first));
     }
-    for (const std::size_t g : free)
-      child.values[g] = static_cast<int>(rng.integer(0, size_of(genes()[g])));
+    for (const std::size_t g : free) child.values[g] = genes()[g].draw(rng);
+    child = canonical(std::move(child));
     if (invalid_reason(child).empty()) return child;
   }
   fail(ErrorKind::Input,
@@ -158,17 +201,24 @@ Genotype SearchSpace::mutate(const Genotype& parent,
                              const std::vector<std::string>& groups) const {
   check(parent);
   std::vector<std::size_t> free = genes_in(*this, groups);
-  std::erase_if(free, [&](std::size_t g) { return size_of(genes()[g]) < 2; });
+  std::erase_if(free, [&](std::size_t g) { return size_of(genes()[g]) < 2 || !active(parent, g); });
   NAS_CHECK(!free.empty(),
             "space ",
             name(),
             ": nothing to mutate: no gene of these groups has two values");
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const std::size_t g = free[index_below(free.size(), rng)];
+    const Gene& gene = genes()[g];
     Genotype child = parent;
-    // One of the other values, uniformly.
-    const int drawn = static_cast<int>(rng.integer(0, size_of(genes()[g]) - 1));
-    child.values[g] = drawn < parent.values[g] ? drawn : drawn + 1;
+    if (gene.ordered()) {
+      child.values[g] = moved(gene, parent.values[g], kMutation * rng.normal());
+      if (child == parent) continue;
+    } else {
+      // One of the other values, uniformly.
+      const int drawn = static_cast<int>(rng.integer(0, size_of(gene) - 1));
+      child.values[g] = drawn < parent.values[g] ? drawn : drawn + 1;
+    }
+    child = canonical(std::move(child));
     if (invalid_reason(child).empty()) return child;
   }
   const std::vector<Genotype> children = single_changes(*this, parent, free);
@@ -190,23 +240,68 @@ double SearchSpace::count() const {
   return product;
 }
 
-double SearchSpace::distance(const Genotype& a, const Genotype& b) const {
-  for (const Genotype* genotype : {&a, &b}) {
-    if (const std::string reason = malformed_reason(*genotype); !reason.empty())
-      fail(ErrorKind::Input, reason);
+std::vector<Genotype> SearchSpace::neighbours(const Genotype& genotype,
+                                              const std::vector<std::string>& groups) const {
+  check(genotype);
+  std::vector<Genotype> found;
+  for (const std::size_t g : genes_in(*this, groups)) {
+    const Gene& gene = genes()[g];
+    if (!active(genotype, g)) continue;
+    const int here = genotype.values[g];
+    for (const int way : {-1, 1}) {
+      Genotype near = genotype;
+      near.values[g] = gene.ordered() ? moved(gene, here, way * kNeighbour) : here + way;
+      if (near.values[g] == here || near.values[g] < 0 || near.values[g] >= size_of(gene)) continue;
+      near = canonical(std::move(near));
+      if (invalid_reason(near).empty()) found.push_back(std::move(near));
+    }
   }
+  return found;
+}
+
+std::vector<double> SearchSpace::encode(const Genotype& genotype) const {
+  check_form(genotype);
+  std::vector<double> code;
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    const Gene& gene = genes()[g];
+    const int value = genotype.values[g];
+    if (gene.ordered()) {
+      code.push_back(gene.unit(value));
+    } else {
+      for (int i = 0; i < size_of(gene); ++i) code.push_back(i == value ? 1 : 0);
+    }
+  }
+  return code;
+}
+
+double SearchSpace::distance(const Genotype& a, const Genotype& b) const {
+  check_form(a);
+  check_form(b);
+  double sum = 0;
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    const Gene& gene = genes()[g];
+    if (gene.ordered()) {
+      sum += std::abs(gene.unit(a.values[g]) - gene.unit(b.values[g]));
+    } else {
+      sum += a.values[g] != b.values[g] ? 1 : 0;
+    }
+  }
+  return sum;
+}
+
+double SearchSpace::steps_between(const Genotype& a, const Genotype& b) const {
+  check_form(a);
+  check_form(b);
   double sum = 0;
   for (std::size_t g = 0; g < a.values.size(); ++g) sum += std::abs(a.values[g] - b.values[g]);
   return sum;
 }
 
 std::string SearchSpace::to_text(const Genotype& genotype) const {
-  if (const std::string reason = malformed_reason(genotype); !reason.empty())
-    fail(ErrorKind::Input, reason);
+  check_form(genotype);
   std::string text;
   for (std::size_t g = 0; g < genes().size(); ++g) {
-    text += (g ? " " : "") + genes()[g].name + "=" +
-            genes()[g].values[static_cast<std::size_t>(genotype.values[g])];
+    text += (g ? " " : "") + genes()[g].name + "=" + genes()[g].text(genotype.values[g]);
   }
   return text;
 }
@@ -220,8 +315,7 @@ std::string SearchSpace::short_text(const Genotype& genotype, const Genotype* fr
 std::string SearchSpace::short_genes(const Genotype& genotype,
                                      const Genotype* from,
                                      std::size_t first) const {
-  if (const std::string reason = malformed_reason(genotype); !reason.empty())
-    fail(ErrorKind::Input, reason);
+  check_form(genotype);
   const Genotype known = from != nullptr ? *from : start();
   const auto stem = [&](std::size_t g) {
     const std::string& name = genes()[g].name;
@@ -237,7 +331,8 @@ std::string SearchSpace::short_genes(const Genotype& genotype,
     std::string values;
     bool differs = false, plain = true;  // plain: values can be told apart without a separator
     for (std::size_t i = g; i < end; ++i) {
-      differs |= genotype.values[i] != known.values[i];
+      differs |= genotype.values[i] != known.values[i] && active(genotype, i);
+      plain &= !genes()[i].ordered();
       for (const std::string& value : genes()[i].values) {
         plain &= value.size() == 1 || std::isalpha(static_cast<unsigned char>(value.back())) != 0;
       }
@@ -245,8 +340,7 @@ std::string SearchSpace::short_genes(const Genotype& genotype,
     const bool single = end == g + 1;
     if (!differs && (single || from != nullptr)) continue;
     for (std::size_t i = g; i < end; ++i) {
-      values += (values.empty() || plain ? "" : "-") +
-                genes()[i].values[static_cast<std::size_t>(genotype.values[i])];
+      values += (values.empty() || plain ? "" : "-") + genes()[i].text(genotype.values[i]);
     }
     if (single) {
       add(genes()[g].name + "=" + values);
@@ -256,6 +350,11 @@ std::string SearchSpace::short_genes(const Genotype& genotype,
     }
   }
   return text;
+}
+
+void SearchSpace::check_form(const Genotype& genotype) const {
+  const std::string reason = malformed_reason(genotype);
+  NAS_CHECK(reason.empty(), reason);
 }
 
 void SearchSpace::check(const Genotype& genotype) const {
@@ -297,21 +396,34 @@ Genotype SearchSpace::from_text(const std::string& text) const {
     const auto index = static_cast<std::size_t>(gene - genes().begin());
     NAS_CHECK_KIND(Usage, !seen[index], "genotype: gene ", gene_name, " is given twice");
     seen[index] = 1;
-    const auto found = std::ranges::find(gene->values, value);
-    if (found == gene->values.end()) {
+    const std::optional<int> found = gene->index(value);
+    if (!found) {
       fail(ErrorKind::Usage,
            "genotype: gene ",
            gene_name,
-           " must be one of ",
-           joined(gene->values),
+           gene->ordered() ? " must be one of the " : " must be one of ",
+           gene->range_text(),
            ", got '",
            value.substr(0, 64),
            "'",
            did_you_mean(value, gene->values));
     }
-    genotype.values[index] = static_cast<int>(found - gene->values.begin());
+    genotype.values[index] = *found;
   }
-  return genotype;
+  for (std::size_t g = 0; g < genes().size(); ++g) {
+    const Gene& gene = genes()[g];
+    if (!seen[g] || genotype.values[g] == gene.planned || active(genotype, g)) continue;
+    const Gene& parent = genes()[static_cast<std::size_t>(gene.parent)];
+    fail(ErrorKind::Usage,
+         "genotype: gene ",
+         gene.name,
+         " has no meaning where ",
+         parent.name,
+         "=",
+         parent.text(genotype.values[static_cast<std::size_t>(gene.parent)]),
+         "; leave it out");
+  }
+  return canonical(std::move(genotype));
 }
 
 std::string SearchSpace::genotype_id(const Genotype& genotype) const {

@@ -12,18 +12,9 @@
 #include "nas/core/json.h"
 #include "nas/core/rng.h"
 #include "nas/network/graph.h"
+#include "nas/search/gene.h"
 
 namespace nas {
-
-/// One gene: an integer in [0, values) with a meaning for each value.
-struct Gene {
-  std::string name;  // "stages"
-  /// "topology", "operations", "scale", "training"; "network" where a gene says whether this is the
-  /// planned network or one of the space's own kind.
-  std::string group;
-  std::vector<std::string>
-      values;  // text of each value, the planned default where there is one first
-};
 
 /// A point of a search space: one value index per gene, in the space's order.
 struct Genotype {
@@ -94,6 +85,13 @@ class SearchSpace {
   /// nullptr: no gene depends on another so much that drawing them one by one would be slow.
   virtual const LinkedGenes* linked_genes() const { return nullptr; }
 
+  /// Whether gene `g` has a meaning in `genotype`; false for a conditional gene whose condition is
+  /// not met.
+  bool active(const Genotype& genotype, std::size_t g) const;
+  /// `genotype` with the planned value in every inactive gene: the one form in which what is the
+  /// same is equal. Genotypes in any other form are invalid.
+  Genotype canonical(Genotype genotype) const;
+
   // Free from the description. `groups` empty means all genes may change; others keep their value
   // of `parent` (or of start()). \throws Error(Input) where no valid genotype exists within
   // the groups.
@@ -103,9 +101,19 @@ class SearchSpace {
   Genotype mutate(const Genotype& parent,
                   Rng& rng,
                   const std::vector<std::string>& groups = {}) const;  // valid, differs from parent
+  /// Valid genotypes a small step away in one active gene: the next choices, 5 % of the range up
+  /// and down for numbers (one value at least).
+  std::vector<Genotype> neighbours(const Genotype& genotype,
+                                   const std::vector<std::string>& groups = {}) const;
+  /// Gene by gene, for models: a choice as one number per value, 1 for the one it holds and 0 for
+  /// the others; a number as its place in [0, 1].
+  std::vector<double> encode(const Genotype& genotype) const;
   /// Product of gene sizes, linked genes together (an upper bound if some are invalid).
   virtual double count() const;
-  double distance(const Genotype& a, const Genotype& b) const;  // L1 over value indices
+  /// 1 for every choice that differs, and the distance in [0, 1] of every number.
+  double distance(const Genotype& a, const Genotype& b) const;
+  /// L1 over value indices: for spaces whose choices stand in a meaningful order.
+  double steps_between(const Genotype& a, const Genotype& b) const;
   /// All genes, for machines: "features=32 stages=4 ...".
   std::string to_text(const Genotype& genotype) const;
   /// For people: the kind of network, numbered genes together, and single genes where they differ
@@ -119,9 +127,10 @@ class SearchSpace {
   std::string genotype_id(const Genotype& genotype) const;  // 16 hex digits, stable
 
  protected:
-  /// "" if there is one value per gene and each is in range, else the reason: the first part of
-  /// invalid_reason().
+  /// "" if there is one value per gene, each is in range, and inactive ones are as planned, else the
+  /// reason: the first part of invalid_reason().
   std::string malformed_reason(const Genotype& genotype) const;
+  void check_form(const Genotype& genotype) const;  // \throws Error(Input) if malformed
   /// \throws Error(Input) naming the space and the reason if the genotype is not valid.
   void check(const Genotype& genotype) const;
   /// Place of a gene. \throws Error(Internal) if there is none of that name.

@@ -951,7 +951,7 @@ TEST(CompoundScaling, FactorsAreReadFromTheGenes) {
 TEST(CompoundScaling, EveryScaleGeneOfC2fnasCounts) {
   const auto space = make_space(example_description("c2fnas"));
   for (std::size_t g = 0; g < space->genes().size(); ++g) {
-    if (space->genes()[g].group != "scale" || space->genes()[g].values.size() < 2) continue;
+    if (space->genes()[g].group != "scale" || space->genes()[g].count() < 2) continue;
     Genotype other = space->start();
     other.values[g] = 1;
     EXPECT_NE(scale_factors(*space, space->start(), other), ScaleFactors{})

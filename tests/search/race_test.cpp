@@ -66,7 +66,7 @@ class Track {
     context.stage = make_stage(*find_kind(strategy_kinds(), "race"), "race", 1);
     context.budget.effort = effort;
     context.budget.horizon = horizon;
-    context.budget.trials = static_cast<std::int64_t>(space.genes()[0].values.size());
+    context.budget.trials = space.genes()[0].count();
     context.budget.rungs = 1;
     context.rng = Rng(1);
     context.start = context.baseline = space.baseline();

@@ -36,7 +36,7 @@ class Walk : public LedgerStrategy {
       p.genotype = at;
       p.share = 1.0 / static_cast<double>(planned_);
       ledger_.add(std::move(p));
-      const auto size = static_cast<std::int64_t>(context.space->genes()[0].values.size());
+      const std::int64_t size = context.space->genes()[0].count();
       at.values[0] = static_cast<int>((at.values[0] + context.stage.count("stride")) % size);
     }
   }

@@ -45,6 +45,60 @@ inline double toy_quality(const Genotype& g) {
          0.03 * std::abs(g.values[2] - 2);
 }
 
+/// Genes of every kind: choice, real (even and log), integer (even and log), and one that is active
+/// for some choices only.
+class MixedSpace : public SearchSpace {
+ public:
+  std::string name() const override { return "mixed"; }
+  const std::vector<Gene>& genes() const override { return genes_; }
+  std::string invalid_reason(const Genotype& g) const override { return malformed_reason(g); }
+  Phenotype build(const Genotype&) const override { return {}; }
+  Genotype baseline() const override {
+    Genotype planned;
+    for (const Gene& gene : genes_) planned.values.push_back(gene.planned);
+    return planned;
+  }
+  Json describe() const override { return {{"name", "mixed"}}; }
+
+ private:
+  static Gene number(std::string name, Gene::Kind kind, double lo, double hi, bool log) {
+    Gene gene{std::move(name), "training", {}};
+    gene.kind = kind;
+    gene.lo = lo;
+    gene.hi = hi;
+    gene.log = log;
+    return gene;
+  }
+  static std::vector<Gene> make() {
+    std::vector<Gene> genes{{"optimizer", "training", {"adamw", "sgd", "novograd"}},
+                            number("learning_rate", Gene::Kind::Real, 1e-5, 0.1, true),
+                            number("dropout", Gene::Kind::Real, 0, 0.5, false),
+                            number("layers", Gene::Kind::Integer, 1, 8, false),
+                            number("width", Gene::Kind::Integer, 8, 512, true),
+                            number("momentum", Gene::Kind::Real, 0.5, 0.99, false)};
+    genes[1].planned = genes[1].index("0.001").value();
+    genes[4].planned = genes[4].index("32").value();
+    genes[5].parent = 0;
+    genes[5].active_for = {1};
+    genes[5].planned = genes[5].index("0.9").value();
+    return genes;
+  }
+  std::vector<Gene> genes_ = make();
+};
+
+/// Best, 1, with sgd, learning rate 0.01, dropout 0.1, 5 layers, width 64 and momentum 0.95.
+inline double mixed_quality(const SearchSpace& space, const Genotype& g) {
+  const std::vector<Gene>& genes = space.genes();
+  const auto number = [&](std::size_t i) { return genes[i].value(g.values[i]); };
+  double loss = g.values[0] == 1 ? 0 : g.values[0] == 0 ? 0.05 : 0.15;
+  loss += 0.03 * std::pow(std::log10(number(1)) + 2, 2);
+  loss += 0.8 * std::pow(number(2) - 0.1, 2);
+  loss += 0.01 * std::abs(number(3) - 5);
+  loss += 0.02 * std::pow(std::log2(number(4)) - 6, 2);
+  if (space.active(g, 5)) loss += 0.5 * std::abs(number(5) - 0.95);
+  return 1 - loss;
+}
+
 /// Scores genotypes by toy_quality and the number of steps, without training. "Trains" step by step
 /// with a checkpoint file after each, so that a killed process leaves a trial half done. Genotypes
 /// of `failures` end as told.
