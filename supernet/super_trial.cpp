@@ -201,8 +201,7 @@ Evaluation train_super_trial(const TrainEvaluatorSetup& setup,
   const SuperNetwork open = setup.space->super_network(trial.genotype);
   const std::vector<Decision> decisions = gene_decisions(*setup.space, open);
   const std::string where = concat_text("settings of trial ", trial.id);
-  const TrainOptions options =
-      train_options_from_json(parse_json(trial.settings, where), where, setup.base);
+  const TrainOptions options = train_options_from_json(parse_json(trial.settings, where), where);
   const std::int64_t forecast = super_memory_bytes(open.graph, decisions, options, differentiable);
   if (evaluation.message = lacks_memory(options.device, forecast); !evaluation.message.empty()) {
     evaluation.status = TrialStatus::OutOfMemory;

@@ -282,8 +282,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const TrialRequest request = trial_request(trial);
   const auto phenotype = build(trial.genotype);
   const std::string where = concat_text("settings of trial ", trial.id);
-  const TrainOptions options =
-      train_options_from_json(parse_json(trial.settings, where), where, setup_.base);
+  const TrainOptions options = train_options_from_json(parse_json(trial.settings, where), where);
 
   const std::int64_t forecast =
       training_memory_bytes(phenotype->graph, options.patch, options.batch, 4, 2);

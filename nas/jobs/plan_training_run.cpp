@@ -154,9 +154,9 @@ PlannedTraining plan_run(const TrainJob& job,
                                     job.base));
   };
   planned.options = plan();
-  const bool asked =
-      !job.options.empty() && parse_json(job.options, job.options_name).contains("mirror");
-  if (!planned.options.mirror || asked) return planned;
+  const Json asked = job.options.empty() ? Json() : parse_json(job.options, job.options_name);
+  const bool decided = asked.contains("mirror") || asked.contains("augmentations");
+  if (!planned.options.mirror || decided) return planned;
 
   const InnerSplit inner = inner_split(prepared.split, job.base.seed);
   const Extent3 tile = output_region(graph, configuration.patch).size;

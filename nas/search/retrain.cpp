@@ -2,22 +2,20 @@
 #include "nas/search/retrain.h"
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "nas/core/error.h"
 #include "nas/core/json.h"
+#include "nas/search/curve.h"
 
 namespace nas {
 namespace {
 
 constexpr const char* kWhere = "state of strategy \"retrain\"";
 
-// What a training loses by having half the compute: error a e^-b over compute e in steps of the
-// plan, a guess on the careful side. The plan is trained beside the found network where that costs
-// less than kComparisonCost.
-constexpr double kCurveScale = 0.8, kCurvePower = 0.75;
+// The plan is trained beside the found network where halving the compute costs less than this of
+// the expected score.
 constexpr double kComparisonCost = 0.001;
 
 /// Whether the plan is trained too, for the paired comparison. Where the choice was not made before
@@ -27,8 +25,8 @@ bool compares(const StageSpec& stage, const StageBudget& budget) {
   if (asked != "auto") return asked == "yes";
   const double effort = budget.effort > 0 ? budget.effort : budget.horizon;
   if (effort <= 0) return true;
-  const double loss = kCurveScale * (std::pow(2, kCurvePower) - 1) * std::pow(effort, -kCurvePower);
-  return loss < kComparisonCost;
+  const CurvePrior prior;
+  return expected_score(prior, 1, effort) - expected_score(prior, 1, effort / 2) < kComparisonCost;
 }
 
 class Retrain : public Strategy {

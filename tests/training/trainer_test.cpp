@@ -26,6 +26,8 @@
 #include "tests/support/small_training.h"
 #include "tests/support/support.h"
 #include "tests/support/tensors.h"
+#include "tests/training/kernels/sample_case.h"
+#include "training/fit/batches.h"
 #include "training/fit/fit.h"
 #include "training/fit/losses.h"
 #include "training/fit/optimizer.h"
@@ -128,6 +130,35 @@ TEST(DiceCe, IgnoredVoxelsCountNowhere) {
   loss.backward();
   EXPECT_EQ(whole.grad().select(2, 1).abs().max().item<float>(), 0);
   EXPECT_THROW(dice_ce_loss(logits, target.slice(1, 0, 1)), Error);
+}
+
+TEST(DiceCe, TheGradientIsThatOfTheValueForEveryArgument) {
+  at::Tensor target = at::randint(0, 3, {2, 3, 4, 5}, at::kShort);
+  target.select(1, 2).fill_(-1);
+  target.select(0, 1).masked_fill_(target.select(0, 1).eq(2), 1);  // a class that is not there
+  const at::Tensor logits = random_tensor({2, 3, 3, 4, 5}, 3).to(at::kDouble);
+  for (int bits = 0; bits < 16; ++bits) {
+    const DiceCeOptions options{.batch_dice = (bits & 1) != 0,
+                                .smooth = 0.1,
+                                .dice_weight = 0.7,
+                                .ce_weight = 0.4,
+                                .focal_gamma = 1.5,
+                                .include_background = (bits & 2) != 0,
+                                .squared = (bits & 4) != 0,
+                                .generalized = (bits & 8) != 0};
+    at::Tensor x = logits.clone().requires_grad_(true);
+    dice_ce_loss(x, target, options).backward();
+    for (const std::int64_t i : {0, 7, 33, 61, 118, 270, 333}) {
+      constexpr double kStep = 1e-5;
+      const auto at_offset = [&](double offset) {
+        at::Tensor moved = logits.clone();
+        moved.view(-1)[i] += offset;
+        return dice_ce_loss(moved, target, options).item<double>();
+      };
+      const double slope = (at_offset(kStep) - at_offset(-kStep)) / (2 * kStep);
+      EXPECT_NEAR(x.grad().view(-1)[i].item<double>(), slope, 1e-8) << bits << " at " << i;
+    }
+  }
 }
 
 TEST(DiceCe, FocalAndPlainVariantsEqualTheirFormulas) {
@@ -297,6 +328,16 @@ TEST(TrainOptionsTest, ChangesReplaceOrMultiplyWhatIsPlanned) {
       Json{{"optimizer", "sgd"}, {"learning_rate_factor", 2}}, "test", planned);
   EXPECT_DOUBLE_EQ(sgd.learning_rate, 0.1) << "a factor of the new optimizer's rate";
   EXPECT_EQ(sgd.momentum, 0.9);
+  const TrainOptions novograd =
+      adjust_train_options(Json{{"optimizer", "novograd"}}, "test", planned);
+  EXPECT_EQ(novograd.beta2, 0.98);
+  EXPECT_EQ(adjust_train_options(Json{{"optimizer", "adam"}}, "test", planned).weight_decay, 0);
+  const Json list = Json::parse(R"([{"name": "noise"}])");
+  EXPECT_EQ(adjust_train_options(Json{{"augmentations", list}}, "test", planned).augmentation, 1);
+  EXPECT_EQ(adjust_train_options(
+                Json{{"augmentations", list}, {"augmentation_factor", 0.5}}, "test", planned)
+                .augmentation,
+            0.5);
   planned.steps = kLongSteps;
   planned.optimizer = "sgd";
   EXPECT_DOUBLE_EQ(
@@ -330,6 +371,31 @@ TEST(TrainOptionsTest, RoundTripAndUnknownKeys) {
         << error.what();
   }
   EXPECT_THROW(train_options_from_json(Json{{"seed", -1}}, "test"), Error);
+  // Options that came later are written only where they differ; older checkpoints have none.
+  options.optimizer = "novograd";
+  options.schedule = "multistep";
+  options.schedule_milestones = {10, 40};
+  options.beta2 = 0.98;
+  options.loss = "dice";
+  options.include_background = options.generalized_dice = true;
+  EXPECT_EQ(train_options_from_json(Json::parse(to_json(options).dump()), "test"), options);
+  for (const char* later : {"beta2", "schedule_milestones", "include_background"}) {
+    EXPECT_TRUE(to_json(options).contains(later)) << later;
+    EXPECT_FALSE(to_json(TrainOptions{}).contains(later)) << later;
+  }
+  for (const char* wrong : {R"({"schedule": "multistep"})",
+                            R"({"schedule": "multistep", "schedule_milestones": [10, 10]})",
+                            R"({"schedule_every": 0})",
+                            R"({"schedule_gamma": 1.5})",
+                            R"({"beta1": 1})",
+                            R"({"epsilon": 0})",
+                            R"({"loss": "dice", "dice_weight": 0})",
+                            R"({"loss": "focal", "ce_weight": 0})",
+                            R"({"dice_smooth": -1})",
+                            R"({"focal_gamma": -0.5})",
+                            R"({"augmentation": 2.5})"}) {
+    EXPECT_THROW(train_options_from_json(Json::parse(wrong), "test"), Error) << wrong;
+  }
 }
 
 TEST(TrainOptionsTest, SchedulesStartAndEndWhereTheyShould) {
@@ -344,9 +410,48 @@ TEST(TrainOptionsTest, SchedulesStartAndEndWhereTheyShould) {
   EXPECT_NEAR(scheduled_learning_rate(options, 0), 0.01, 1e-12);
   EXPECT_NEAR(scheduled_learning_rate(options, 50), 0.05, 1e-12);
   EXPECT_LT(scheduled_learning_rate(options, 99), 1e-4);
+  options.warmup_fraction = 0;
+  options.schedule = "poly";
+  options.schedule_power = 2;
+  EXPECT_NEAR(scheduled_learning_rate(options, 50), 0.1 * 0.25, 1e-12);
+  options.schedule = "step";
+  options.schedule_every = 30;
+  options.schedule_gamma = 0.5;
+  EXPECT_EQ(scheduled_learning_rate(options, 29), 0.1);
+  EXPECT_NEAR(scheduled_learning_rate(options, 60), 0.025, 1e-12);
+  options.schedule = "multistep";
+  options.schedule_milestones = {10, 15};
+  EXPECT_EQ(scheduled_learning_rate(options, 9), 0.1);
+  EXPECT_NEAR(scheduled_learning_rate(options, 10), 0.05, 1e-12);
+  EXPECT_NEAR(scheduled_learning_rate(options, 99), 0.025, 1e-12);
+  EXPECT_TRUE(can_continue(options));
+  options.schedule = "exponential";
+  options.schedule_gamma = 0.99;
+  EXPECT_NEAR(scheduled_learning_rate(options, 7), 0.1 * std::pow(0.99, 7), 1e-12);
   options.average_decay = 0.99;
   EXPECT_NEAR(scheduled_average_decay(options, 0), 0.1, 1e-12);
   EXPECT_NEAR(scheduled_average_decay(options, 100000), 0.99, 1e-12);
+}
+
+TEST(TrainOptionsTest, TheListWrittenOutForAStrengthGivesTheSameBatches) {
+  const test::SampleCase source({20, 21, 22}, 2, 4);
+  const std::vector<const CachedCase*> cases{&source.cached};
+  TrainOptions scalar;
+  scalar.patch = {8, 10, 12};
+  for (const double strength : {0.4, 1.6}) {
+    scalar.augmentation = strength;
+    const TrainOptions listed = train_options_from_json(
+        Json{{"augmentations", to_json(at_strength(standard_augmentations(), strength))}},
+        "test",
+        scalar);
+    EXPECT_EQ(listed.augmentation, 1);
+    for (std::int64_t step = 0; step < 50; ++step) {
+      const Batch a = make_batch(cases, scalar, step), b = make_batch(cases, listed, step);
+      ASSERT_TRUE(a.image.equal(b.image)) << strength << ", step " << step;
+      ASSERT_TRUE(a.target.equal(b.target)) << strength << ", step " << step;
+    }
+    EXPECT_NE(continuation_identity(listed), continuation_identity(scalar));
+  }
 }
 
 TEST(TrainOptionsTest, AStableScheduleFallsFromWhereItIsToldTo) {
@@ -468,7 +573,9 @@ TEST(ScheduleRule, ShortBudgetsGetMuonAndLongOnesNnunetsRecipeOnTwoDataSets) {
   EXPECT_EQ(large.steps, 1440);
   EXPECT_EQ(large.patch, (Extent3{128, 128, 128}));
 
-  const TrainOptions base{.precision = "fp32", .seed = 9};
+  TrainOptions base;
+  base.precision = "fp32";
+  base.seed = 9;
   const TrainOptions steps = plan_training(planned(true), 156, {.steps = 500}, {}, base);
   EXPECT_EQ(steps.steps, 500);
   EXPECT_EQ(steps.precision, "fp32");
@@ -481,27 +588,34 @@ TEST(ScheduleRule, ShortBudgetsGetMuonAndLongOnesNnunetsRecipeOnTwoDataSets) {
 // ---------------------------------------------------------------- optimizers
 
 TEST(Optimizers, EqualLibtorchsOwnOverSeveralSteps) {
-  for (const bool adam : {false, true}) {
+  for (const std::string name : {"sgd", "adam", "adamw"}) {
     at::Tensor w = random_tensor({3, 4}, 1).requires_grad_(true),
                b = random_tensor({4}, 2).requires_grad_(true);
     at::Tensor rw = w.detach().clone().requires_grad_(true),
                rb = b.detach().clone().requires_grad_(true);
     TrainOptions options;
-    options.optimizer = adam ? "adamw" : "sgd";
+    options.optimizer = name;
     options.weight_decay = 0.1;
     options.momentum = 0.9;
+    options.beta1 = 0.8;
+    options.beta2 = 0.99;
+    options.epsilon = 1e-6;
     Optimizer ours({w, b}, options);
     std::unique_ptr<torch::optim::Optimizer> theirs;
-    if (adam) {
+    if (name == "adamw") {
       // No decay on the bias.
       std::vector<torch::optim::OptimizerParamGroup> groups;
-      groups.emplace_back(std::vector<at::Tensor>{rw},
-                          std::make_unique<torch::optim::AdamWOptions>(
-                              torch::optim::AdamWOptions(0.05).weight_decay(0.1)));
-      groups.emplace_back(std::vector<at::Tensor>{rb},
-                          std::make_unique<torch::optim::AdamWOptions>(
-                              torch::optim::AdamWOptions(0.05).weight_decay(0)));
+      for (const auto& [parameter, decay] : {std::pair{rw, 0.1}, {rb, 0.0}}) {
+        groups.emplace_back(
+            std::vector<at::Tensor>{parameter},
+            std::make_unique<torch::optim::AdamWOptions>(
+                torch::optim::AdamWOptions(0.05).betas({0.8, 0.99}).eps(1e-6).weight_decay(decay)));
+      }
       theirs = std::make_unique<torch::optim::AdamW>(groups, torch::optim::AdamWOptions(0.05));
+    } else if (name == "adam") {
+      theirs = std::make_unique<torch::optim::Adam>(
+          std::vector<at::Tensor>{rw, rb},
+          torch::optim::AdamOptions(0.05).betas({0.8, 0.99}).eps(1e-6).weight_decay(0.1));
     } else {
       theirs = std::make_unique<torch::optim::SGD>(
           std::vector<at::Tensor>{rw, rb},

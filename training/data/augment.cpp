@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "nas/core/error.h"
 #include "training/kernels/kernels.h"
@@ -17,11 +16,6 @@ using kernels::CropPlace;
 using kernels::Size3;
 using kernels::Stats;
 using Matrix3 = std::array<std::array<double, 3>, 3>;
-
-/// A factor from a range around 1: below and above 1 with equal probability.
-double draw_factor(Rng& rng, double low, double high) {
-  return rng.chance(0.5) ? rng.uniform(low, 1.0) : rng.uniform(1.0, high);
-}
 
 Matrix3 multiply(const Matrix3& a, const Matrix3& b) {
   Matrix3 out{};
@@ -50,7 +44,8 @@ Affine3 patch_to_source(const AugmentPlan& plan, const PatchChoice& choice, cons
                        multiply(rotation(1, plan.angle[1]), rotation(2, plan.angle[2])));
   Affine3 map;
   for (std::size_t i = 0; i < 3; ++i) {
-    double move = static_cast<double>(choice.begin[i]) + 0.5 * static_cast<double>(patch[i] - 1);
+    double move = static_cast<double>(choice.begin[i] + plan.translate[i]) +
+                  0.5 * static_cast<double>(patch[i] - 1);
     for (std::size_t j = 0; j < 3; ++j) {
       m[i][j] *= plan.scale[j] * (plan.flip[j] ? -1.0 : 1.0);
       move -= m[i][j] * 0.5 * static_cast<double>(patch[j] - 1);
@@ -82,7 +77,8 @@ struct Scratch {
   void* partial;
 };
 
-/// The order of nnU-Net's list. Mirroring comes last there; here it is part of the spatial map.
+/// The order of the table, which is nnU-Net's; mirroring comes last there, here it is part of the
+/// spatial map.
 void run_plan(const Place& place,
               const float* image,
               const std::int16_t* label,
@@ -102,7 +98,7 @@ void run_plan(const Place& place,
   } else {
     CropPlace crop;
     for (std::size_t a = 0; a < 3; ++a) {
-      crop.begin[a] = choice.begin[a];
+      crop.begin[a] = choice.begin[a] + plan.translate[a];
       crop.flip[a] = plan.flip[a];
     }
     NAS_KERNEL(place, crop_image, image, size, channels, crop, out, out_image);
@@ -152,6 +148,14 @@ void run_plan(const Place& place,
       NAS_KERNEL(place, stats, channel, n, scratch.partial, scratch.after);
       NAS_KERNEL(place, restore, channel, n, scratch.before, scratch.after);
     }
+    if (todo.scale != 1) NAS_KERNEL(place, scale, channel, n, static_cast<float>(todo.scale));
+    if (todo.shift != 0) NAS_KERNEL(place, shift, channel, n, static_cast<float>(todo.shift));
+    if (todo.drop && todo.drop_to_mean) {
+      NAS_KERNEL(place, stats, channel, n, scratch.partial, scratch.before);
+      NAS_KERNEL(place, fill_mean, channel, n, scratch.before);
+    } else if (todo.drop) {
+      NAS_KERNEL(place, scale, channel, n, 0.0F);
+    }
   }
 }
 
@@ -188,75 +192,12 @@ AugmentPlan draw_augmentation(const AugmentOptions& options,
                               std::int64_t channels,
                               Rng rng,
                               bool anisotropic) {
-  NAS_CHECK(options.strength >= 0 && options.strength <= 2,
-            "augmentation strength must be in [0, 2], got ",
-            options.strength);
-  NAS_CHECK_KIND(Shape, channels >= 1, "draw_augmentation: expected channels >= 1, got ", channels);
-  AugmentPlan plan;
-  plan.channels.resize(static_cast<std::size_t>(channels));
-  const double s = options.strength;
-  if (s == 0) return plan;
-  const double wide = std::max(1.0, s);
-  const auto probability = [s](double p) { return std::min(1.0, p * s); };
-  const auto widened = [wide](double factor) { return std::pow(factor, wide); };
-
-  // Each kind of decision has its own stream: adding one leaves the others as they were.
-  Rng rotate = rng.split("rotation");
-  if (rotate.chance(probability(0.2))) {
-    plan.affine = true;
-    const double range =
-        std::min(180.0, (anisotropic ? 180.0 : 30.0) * wide) * std::numbers::pi / 180.0;
-    for (std::size_t a = 0; a < 3; ++a) {
-      const double angle = rotate.uniform(-range, range);
-      if (a == 0 || !anisotropic) plan.angle[a] = angle;
-    }
+  std::vector<Augmentation> list =
+      at_strength(options.list ? *options.list : standard_augmentations(), options.strength);
+  if (!options.mirror) {
+    std::erase_if(list, [](const Augmentation& row) { return row.name == "mirror"; });
   }
-  Rng rescale = rng.split("scaling");
-  if (rescale.chance(probability(0.2))) {
-    plan.affine = true;
-    const double factor = rescale.uniform(widened(0.7), widened(1.4));
-    plan.scale = {anisotropic ? 1.0 : factor, factor, factor};
-  }
-  Rng noise = rng.split("noise");
-  if (noise.chance(probability(0.1))) {
-    plan.noise_deviation = noise.uniform(0, 0.1 * wide);
-    plan.noise_key = noise.bits64();
-  }
-  Rng blur = rng.split("blur");
-  if (blur.chance(probability(0.2))) {
-    for (ChannelPlan& channel : plan.channels) {
-      const bool chosen = blur.chance(0.5);
-      for (double& sigma : channel.blur_sigma) {
-        const double drawn = blur.uniform(0.5, 1.0 * wide);
-        if (chosen) sigma = drawn;
-      }
-    }
-  }
-  const auto factor_each =
-      [&](const char* name, double p, double low, double high, double ChannelPlan::*member) {
-        Rng draw = rng.split(name);
-        if (!draw.chance(probability(p))) return;
-        for (ChannelPlan& channel : plan.channels) {
-          channel.*member = draw_factor(draw, widened(low), widened(high));
-        }
-      };
-  factor_each("brightness", 0.15, 0.75, 1.25, &ChannelPlan::brightness);
-  factor_each("contrast", 0.15, 0.75, 1.25, &ChannelPlan::contrast);
-  Rng low = rng.split("low resolution");
-  if (low.chance(probability(0.25))) {
-    for (ChannelPlan& channel : plan.channels) {
-      const bool chosen = low.chance(0.5);
-      const double zoom = low.uniform(widened(0.5), 1.0);
-      if (chosen) channel.zoom = {anisotropic ? 1.0 : zoom, zoom, zoom};
-    }
-  }
-  factor_each("gamma inverted", 0.1, 0.7, 1.5, &ChannelPlan::gamma_inverted);
-  factor_each("gamma", 0.3, 0.7, 1.5, &ChannelPlan::gamma);
-  if (options.mirror) {
-    Rng mirror = rng.split("mirror");
-    for (std::size_t a = 0; a < 3; ++a) plan.flip[a] = mirror.chance(0.5) && patch[a] > 1;
-  }
-  return plan;
+  return draw_plan(list, {.patch = patch, .anisotropic = anisotropic}, channels, rng);
 }
 
 void make_sample(const CachedCase& source,

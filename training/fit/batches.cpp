@@ -33,7 +33,8 @@ SampleRecipe draw_sample(const std::vector<const CachedCase*>& cases,
                          std::int64_t step,
                          std::int64_t sample) {
   const Rng random(options.seed);
-  const AugmentOptions augment{.strength = options.augmentation, .mirror = options.mirror};
+  const AugmentOptions augment{
+      .strength = options.augmentation, .mirror = options.mirror, .list = options.augmentations};
   SampleRecipe recipe;
   recipe.choice = choose_patch(cases,
                                volume(region.size) == 0 ? options.patch : region.size,

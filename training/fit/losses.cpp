@@ -89,33 +89,67 @@ Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, 
           columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
 }
 
+/// Weights of the classes in generalized Dice: 1 / (sum t)^2, where nothing is there the largest of
+/// the others. \param reference [N, K], sums of t.
+at::Tensor generalized_weights(const at::Tensor& reference) {
+  const at::Tensor missing = reference.eq(0);
+  const at::Tensor weight = reference.masked_fill(missing, 1).pow(-2).masked_fill(missing, 0);
+  return at::where(missing, weight.amax(1, true).expand_as(weight), weight);
+}
+
+/// What is above and below the quotients of soft Dice, of sums [N, K] over the classes from `first`
+/// on: [N, K'], or one row over the whole batch; where generalized one column.
+struct Quotient {
+  at::Tensor top, bottom;
+  at::Tensor weight;  // of the classes, where generalized
+};
+Quotient dice_quotient(at::Tensor overlap,
+                       at::Tensor predicted,
+                       at::Tensor reference,
+                       const DiceCeOptions& options,
+                       std::int64_t first) {
+  for (at::Tensor* sum : {&overlap, &predicted, &reference}) {
+    *sum = sum->slice(1, first);
+    if (options.batch_dice) *sum = sum->sum(0, true);
+  }
+  at::Tensor both = predicted + reference, weight;
+  if (options.generalized) {
+    weight = generalized_weights(reference);
+    overlap = (weight * overlap).sum(1, true);
+    both = (weight * both).sum(1, true);
+  }
+  return {2 * overlap + options.smooth, (both + options.smooth).clamp_min(1e-8), weight};
+}
+
+/// The class that the Dice part begins with.
+std::int64_t first_of_dice(bool regions, const DiceCeOptions& options) {
+  return regions || options.include_background ? 0 : 1;
+}
+
 /// loss = ce_weight * sum nll / (terms * count) - dice_weight * mean dice; a[n, k], b[n, k]:
 /// derivatives by sum p t and sum p.
-/// \param first_class of the Dice term: 1 leaves out the background. \param ce_terms of a voxel.
+/// \param first class of the Dice term. \param ce_terms of a voxel.
 double loss_of_sums(const Sums& sums,
                     const DiceCeOptions& options,
-                    std::int64_t first_class,
+                    std::int64_t first,
                     std::int64_t ce_terms,
                     at::Tensor& a,
                     at::Tensor& b,
                     double& ce_scale) {
-  at::Tensor overlap = sums.overlap, predicted = sums.predicted, reference = sums.reference;
-  const std::int64_t n = overlap.size(0);
-  if (options.batch_dice) {
-    overlap = overlap.sum(0, true);
-    predicted = predicted.sum(0, true);
-    reference = reference.sum(0, true);
-  }
-  const at::Tensor top = 2 * overlap + options.smooth;
-  const at::Tensor bottom = (predicted + reference + options.smooth).clamp_min(1e-8);
-  const at::Tensor dice = (top / bottom).slice(1, first_class);
+  const auto [top, bottom, weight] =
+      dice_quotient(sums.overlap, sums.predicted, sums.reference, options, first);
+  const at::Tensor dice = top / bottom;
   const double terms = static_cast<double>(std::max<std::int64_t>(dice.numel(), 1));
-  a = (2 / bottom).mul(-options.dice_weight / terms);
-  b = (-top / (bottom * bottom)).mul(-options.dice_weight / terms);
-  a.narrow(1, 0, first_class).zero_();
-  b.narrow(1, 0, first_class).zero_();
-  a = a.expand({n, a.size(1)}).contiguous();
-  b = b.expand({n, b.size(1)}).contiguous();
+  at::Tensor by_overlap = (2 / bottom).mul(-options.dice_weight / terms);
+  at::Tensor by_sum = (-top / (bottom * bottom)).mul(-options.dice_weight / terms);
+  if (weight.defined()) {
+    by_overlap = weight * by_overlap;
+    by_sum = weight * by_sum;
+  }
+  a = at::zeros_like(sums.overlap);
+  b = at::zeros_like(sums.overlap);
+  a.slice(1, first).copy_(by_overlap.expand_as(a.slice(1, first)));
+  b.slice(1, first).copy_(by_sum.expand_as(b.slice(1, first)));
   const double count = static_cast<double>(ce_terms) * sums.count.sum().item<double>();
   ce_scale = count > 0 ? options.ce_weight / count : 0;
   return ce_scale * sums.nll.sum().item<double>() -
@@ -176,19 +210,20 @@ void backward_pass(const T* logits,
   });
 }
 
-/// Soft Dice [N, K], or [1, K] over the whole batch, of sums [N, K].
-at::Tensor dice_of_sums(const at::Tensor& overlap,
-                        const at::Tensor& predicted,
-                        const at::Tensor& reference,
-                        const DiceCeOptions& options) {
-  const auto over = [&](const at::Tensor& sum) {
-    return options.batch_dice ? sum.sum(0, true) : sum;
-  };
-  return (2 * over(overlap) + options.smooth) /
-         (over(predicted) + over(reference) + options.smooth).clamp_min(1e-8);
+/// Mean soft Dice of probabilities and truth [N, K, D, H, W]; `mask` [N, 1, D, H, W] is 0 in voxels
+/// that do not count.
+at::Tensor composed_dice(const at::Tensor& p,
+                         const at::Tensor& hot,
+                         const at::Tensor& mask,
+                         const DiceCeOptions& options,
+                         std::int64_t first) {
+  const auto sum = [&](const at::Tensor& x) { return (x * mask).sum({2, 3, 4}); };
+  const Quotient q =
+      dice_quotient(sum(p * hot), sum(options.squared ? p * p : p), sum(hot), options, first);
+  return (q.top / q.bottom).mean();
 }
 
-/// dice_ce_loss in LibTorch's operators, for devices other than the CPU.
+/// dice_ce_loss in LibTorch's operators: for other devices, and for squared Dice.
 at::Tensor dice_ce_composed(const at::Tensor& logits,
                             const at::Tensor& target,
                             const DiceCeOptions& options) {
@@ -199,14 +234,12 @@ at::Tensor dice_ce_composed(const at::Tensor& logits,
   const at::Tensor log_p = at::log_softmax(z, 1);
   const at::Tensor p = log_p.exp() * mask;
   const at::Tensor hot = at::zeros_like(p).scatter_(1, index, 1.0) * mask;
-  const at::Tensor overlap = (p * hot).sum({2, 3, 4}), predicted = p.sum({2, 3, 4}),
-                   reference = hot.sum({2, 3, 4});
-  const at::Tensor dice = dice_of_sums(overlap, predicted, reference, options).slice(1, 1);
+  const at::Tensor dice = composed_dice(p, hot, mask, options, first_of_dice(false, options));
   at::Tensor nll = -(log_p * hot).sum(1);
   if (options.focal_gamma > 0)
     nll = nll * (1 - (p * hot).sum(1)).clamp_min(0).pow(options.focal_gamma);
   const at::Tensor ce = nll.sum() / mask.sum().clamp_min(1);
-  return options.ce_weight * ce - options.dice_weight * dice.mean();
+  return options.ce_weight * ce - options.dice_weight * dice;
 }
 
 // ---- regions -----------------------------------------------------------------------------------
@@ -310,11 +343,11 @@ struct FusedLoss : torch::autograd::Function<FusedLoss<kRegions>> {
       if constexpr (kRegions) {
         const std::int64_t channels = target.size(1), terms = channels > l.classes ? 1 : l.classes;
         const Sums sums = region_sums(z, target.const_data_ptr<std::uint8_t>(), channels, l);
-        loss = loss_of_sums(sums, options, 0, terms, a, b, ce_scale);
-      } else {  // the background counts only in the cross-entropy
+        loss = loss_of_sums(sums, options, first_of_dice(true, options), terms, a, b, ce_scale);
+      } else {
         const auto gamma = static_cast<scalar_t>(options.focal_gamma);
         const Sums sums = forward_sums(z, target.const_data_ptr<std::int16_t>(), l, gamma);
-        loss = loss_of_sums(sums, options, 1, 1, a, b, ce_scale);
+        loss = loss_of_sums(sums, options, first_of_dice(false, options), 1, a, b, ce_scale);
       }
     });
     context->save_for_backward({x, target, a, b});
@@ -350,7 +383,7 @@ struct FusedLoss : torch::autograd::Function<FusedLoss<kRegions>> {
   }
 };
 
-/// dice_bce_loss in LibTorch's operators: for other devices, and for the focal form.
+/// dice_bce_loss in LibTorch's operators: for other devices, the focal form and squared Dice.
 at::Tensor dice_bce_composed(const at::Tensor& logits,
                              const at::Tensor& target,
                              const DiceCeOptions& options) {
@@ -361,31 +394,37 @@ at::Tensor dice_bce_composed(const at::Tensor& logits,
   const at::Tensor mask = ignoring ? 1 - target.narrow(1, regions, 1).to(z.scalar_type())
                                    : at::ones_like(there.narrow(1, 0, 1));
   const at::Tensor p = at::sigmoid(z);
-  const at::Tensor overlap = (p * there * mask).sum({2, 3, 4}),
-                   predicted = (p * mask).sum({2, 3, 4}), reference = (there * mask).sum({2, 3, 4});
-  const at::Tensor dice = dice_of_sums(overlap, predicted, reference, options);
+  const at::Tensor dice = composed_dice(p, there, mask, options, first_of_dice(true, options));
   at::Tensor bce = at::binary_cross_entropy_with_logits(z, there, {}, {}, at::Reduction::None);
   if (options.focal_gamma > 0) {
     const at::Tensor missed = (there - p).abs();  // 1 - probability of what is there
     bce = bce * missed.pow(options.focal_gamma);
   }
   const at::Tensor count = (mask.sum() * (ignoring ? 1 : regions)).clamp_min(1);
-  return options.ce_weight * (bce * mask).sum() / count - options.dice_weight * dice.mean();
+  return options.ce_weight * (bce * mask).sum() / count - options.dice_weight * dice;
 }
 
 }  // namespace
 
 DiceCeOptions loss_options(const TrainOptions& options) {
-  DiceCeOptions result;
-  result.batch_dice = options.batch_dice;
-  if (options.loss == "dice_ce") return result;
-  if (options.loss == "dice_focal") {
-    result.focal_gamma = 2;
-  } else {
-    NAS_CHECK_KIND(
-        Usage, options.loss == "ce", "training option loss: unknown '", options.loss, "'");
-    result.dice_weight = 0;
-  }
+  const std::string& loss = options.loss;
+  DiceCeOptions result{.batch_dice = options.batch_dice,
+                       .smooth = options.dice_smooth,
+                       .dice_weight = options.dice_weight,
+                       .ce_weight = options.ce_weight,
+                       .focal_gamma = 0,
+                       .include_background = options.include_background,
+                       .squared = options.squared_dice,
+                       .generalized = options.generalized_dice};
+  const bool focal = loss == "dice_focal" || loss == "focal";
+  NAS_CHECK_KIND(Usage,
+                 focal || loss == "dice_ce" || loss == "ce" || loss == "dice",
+                 "training option loss: unknown '",
+                 loss,
+                 "'");
+  if (focal) result.focal_gamma = options.focal_gamma;
+  if (loss == "dice") result.ce_weight = 0;
+  if (loss == "ce" || loss == "focal") result.dice_weight = 0;
   return result;
 }
 
@@ -400,7 +439,8 @@ at::Tensor dice_ce_loss(const at::Tensor& logits,
       logits.sizes(),
       " and ",
       target.sizes());
-  if (!logits.device().is_cpu()) return dice_ce_composed(logits, target, options);
+  if (!logits.device().is_cpu() || options.squared)
+    return dice_ce_composed(logits, target, options);
   return FusedLoss<false>::apply(logits, target.to(at::kShort).contiguous(), options);
 }
 
@@ -417,7 +457,7 @@ at::Tensor dice_bce_loss(const at::Tensor& logits,
       logits.sizes(),
       " and ",
       target.sizes());
-  if (!logits.device().is_cpu() || options.focal_gamma > 0)
+  if (!logits.device().is_cpu() || options.focal_gamma > 0 || options.squared)
     return dice_bce_composed(logits, target, options);
   return FusedLoss<true>::apply(logits, target.to(at::kByte).contiguous(), options);
 }

@@ -16,14 +16,21 @@ struct DiceCeOptions {
   double dice_weight = 1;
   double ce_weight = 1;
   double focal_gamma = 0;  // focal instead of cross-entropy: each voxel weighs (1 - p_target)^gamma
+  bool include_background = false;  // class 0 in the Dice part (regions have no background)
+  bool squared = false;             // sum p_k^2 + sum t_k^2 below the quotient
+  /// One quotient (2 sum_k w_k sum p_k t_k + smooth) / (sum_k w_k (sum p_k + sum t_k) + smooth)
+  /// instead of the mean over k; w_k = 1 / (sum t_k)^2, of a class that is not there the largest of
+  /// the others, as MONAI's GeneralizedDiceLoss.
+  bool generalized = false;
 };
 
-/// What TrainOptions::loss and batch_dice mean. \throws Error(Usage) on an unknown loss.
+/// What TrainOptions say of the loss. \throws Error(Usage) on an unknown loss.
 DiceCeOptions loss_options(const TrainOptions& options);
 
 /// Soft Dice plus cross-entropy as nnU-Net's default loss.
 ///
-///   dice_k = (2 sum p_k t_k + smooth) / (sum p_k + sum t_k + smooth),  k = 1..K-1 (no background)
+///   dice_k = (2 sum p_k t_k + smooth) / (sum p_k + sum t_k + smooth),  k = 1..K-1 (no background
+///            unless include_background)
 ///   loss   = mean(-(1 - p_target)^gamma log p_target) - mean_k dice_k   (mean over samples too
 ///            unless batch_dice)
 ///

@@ -37,16 +37,27 @@ at::Tensor orthogonalized(const at::Tensor& matrix) {
 }
 
 Optimizer::Optimizer(std::vector<at::Tensor> parameters, const TrainOptions& options)
-    : adam_(options.optimizer != "sgd"),
+    : rule_(Rule::Sgd),
       momentum_(options.momentum),
       weight_decay_(options.weight_decay),
+      beta1_(options.beta1),
+      beta2_(options.beta2),
+      epsilon_(options.epsilon),
       parameters_(std::move(parameters)) {
-  NAS_CHECK_KIND(
-      Usage,
-      options.optimizer == "sgd" || options.optimizer == "adamw" || options.optimizer == "muon",
-      "optimizer: expected sgd, adamw or muon, found '",
-      options.optimizer,
-      "'");
+  const bool muon = options.optimizer == "muon";
+  if (options.optimizer == "adam") {
+    rule_ = Rule::Adam;
+  } else if (options.optimizer == "adamw" || muon) {
+    rule_ = Rule::AdamW;
+  } else if (options.optimizer == "novograd") {
+    rule_ = Rule::NovoGrad;
+  } else {
+    NAS_CHECK_KIND(Usage,
+                   options.optimizer == "sgd",
+                   "optimizer: expected sgd, adam, adamw, novograd or muon, found '",
+                   options.optimizer,
+                   "'");
+  }
   for (const at::Tensor& p : parameters_) {
     // The fused kernels walk raw memory: parameters, gradients and states must lie alike.
     NAS_CHECK_KIND(Internal,
@@ -55,8 +66,13 @@ Optimizer::Optimizer(std::vector<at::Tensor> parameters, const TrainOptions& opt
                    p.sizes(),
                    " is not contiguous");
     first_.push_back(at::zeros_like(p, p.options().requires_grad(false)));
-    by_muon_.push_back(options.optimizer == "muon" && is_matrix(p));
-    if (adam_) second_.push_back(by_muon_.back() ? at::Tensor() : at::zeros_like(first_.back()));
+    by_muon_.push_back(muon && is_matrix(p));
+    at::Tensor second;
+    if (rule_ == Rule::NovoGrad) second = at::zeros({}, first_.back().options());
+    if (rule_ == Rule::Adam || (rule_ == Rule::AdamW && !by_muon_.back())) {
+      second = at::zeros_like(first_.back());
+    }
+    second_.push_back(second);
     steps_.push_back(at::zeros({}, first_.back().options().dtype(at::kFloat)));
   }
 }
@@ -95,11 +111,29 @@ void Optimizer::muon_step(std::size_t i, double learning_rate) {
   p.add_(orthogonalized(ahead).reshape(p.sizes()), -learning_rate * std::sqrt(largest));
 }
 
+void Optimizer::novograd_step(std::size_t i, double learning_rate) {
+  const at::Tensor& p = parameters_[i];
+  const at::Tensor gradient = p.grad();
+  const at::Tensor squares = gradient.square().sum();
+  // The first step takes the norm as it is. In tensors, so that a GPU is not waited for.
+  second_[i].copy_(
+      at::where(second_[i].eq(0), squares, beta2_ * second_[i] + (1 - beta2_) * squares));
+  steps_[i].add_(1);
+  at::Tensor direction = gradient / (second_[i].sqrt() + epsilon_);
+  if (weight_decay_ > 0) direction.add_(p, weight_decay_);
+  first_[i].mul_(beta1_).add_(direction);
+  p.add_(first_[i], -learning_rate);
+}
+
 void Optimizer::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (by_muon_[i] && parameters_[i].grad().defined()) muon_step(i, learning_rate);
+    if (!parameters_[i].grad().defined()) continue;
+    if (by_muon_[i]) muon_step(i, learning_rate);
+    if (rule_ == Rule::NovoGrad) novograd_step(i, learning_rate);
   }
+  if (rule_ == Rule::NovoGrad) return;
+  const bool adam = rule_ != Rule::Sgd;
   // Group 0: weights, with decay; group 1: biases and norms, in AdamW without.
   for (const bool weights : {true, false}) {
     std::vector<at::Tensor> p, g, first, second, steps;
@@ -109,25 +143,43 @@ void Optimizer::step(double learning_rate) {
       p.push_back(parameters_[i]);
       g.push_back(parameters_[i].grad().contiguous());
       first.push_back(first_[i]);
-      if (adam_) second.push_back(second_[i]);
+      if (adam) second.push_back(second_[i]);
       steps.push_back(steps_[i]);
     }
     if (p.empty()) continue;
     at::_foreach_add_(steps, 1);
-    if (adam_) {
-      at::_fused_adamw_(p,
-                        g,
-                        first,
-                        second,
-                        /*max_exp_avg_sqs=*/{},
-                        steps,
-                        learning_rate,
-                        0.9,
-                        0.999,
-                        weights ? weight_decay_ : 0.0,
-                        1e-8,
-                        /*amsgrad=*/false,
-                        /*maximize=*/false);
+    if (adam) {
+      constexpr bool kAmsgrad = false, kMaximize = false;
+      const double rate = learning_rate;
+      if (rule_ == Rule::Adam) {
+        at::_fused_adam_(p,
+                         g,
+                         first,
+                         second,
+                         /*max_exp_avg_sqs=*/{},
+                         steps,
+                         rate,
+                         beta1_,
+                         beta2_,
+                         weight_decay_,
+                         epsilon_,
+                         kAmsgrad,
+                         kMaximize);
+      } else {
+        at::_fused_adamw_(p,
+                          g,
+                          first,
+                          second,
+                          /*max_exp_avg_sqs=*/{},
+                          steps,
+                          rate,
+                          beta1_,
+                          beta2_,
+                          weights ? weight_decay_ : 0.0,
+                          epsilon_,
+                          kAmsgrad,
+                          kMaximize);
+      }
     } else {
       // A zero momentum buffer and is_first_step = false give the same first update: buffer = 0 *
       // momentum + gradient.
@@ -150,7 +202,7 @@ NamedTensors Optimizer::state() const {
   for (std::size_t i = 0; i < first_.size(); ++i) {
     const std::string n = std::to_string(i);
     state.emplace_back("first." + n, first_[i]);
-    if (adam_ && !by_muon_[i]) state.emplace_back("second." + n, second_[i]);
+    if (second_[i].defined()) state.emplace_back("second." + n, second_[i]);
     state.emplace_back("steps." + n, steps_[i]);
   }
   return state;

@@ -21,12 +21,14 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 /// neural networks", 2024.
 at::Tensor orthogonalized(const at::Tensor& matrix);
 
-/// SGD with Nesterov momentum, AdamW over LibTorch's fused kernels, or Muon. The whole state is
-/// tensors, so a checkpoint brings it back bit for bit. A parameter whose gradient is undefined (a
+/// SGD with Nesterov momentum, Adam and AdamW over LibTorch's fused kernels, NovoGrad, or Muon. The
+/// whole state is tensors, so a checkpoint brings it back bit for bit. A parameter whose gradient is undefined (a
 /// head that is not trained) is left alone.
 class Optimizer {
  public:
-  /// AdamW: betas 0.9 and 0.999, eps 1e-8; weight decay only on tensors with more than one axis.
+  /// AdamW: weight decay only on tensors with more than one axis. Adam as torch.optim.Adam.
+  /// NovoGrad: Ginsburg et al., arXiv 1905.11286, as MONAI's Novograd without grad_averaging: the
+  /// gradient is divided by the root of the running mean of its squared norm, one number a tensor.
   /// Muon: kernels seen as matrices [axis 0, rest] with at least 8 rows and columns move along
   /// their orthogonalized Nesterov momentum, scaled to a root mean square of 1 as an early step of
   /// AdamW has; everything else, so the heads, as in AdamW.
@@ -46,9 +48,11 @@ class Optimizer {
  private:
   std::vector<at::Tensor> gradients() const;
   void muon_step(std::size_t i, double learning_rate);
+  void novograd_step(std::size_t i, double learning_rate);
+  enum class Rule { Sgd, Adam, AdamW, NovoGrad };
+  Rule rule_;                  // of those that Muon does not move
   std::vector<char> by_muon_;  // per parameter
-  bool adam_ = false;          // for those that Muon does not move
-  double momentum_ = 0, weight_decay_ = 0;
+  double momentum_ = 0, weight_decay_ = 0, beta1_ = 0, beta2_ = 0, epsilon_ = 0;
   std::vector<at::Tensor> parameters_, first_, second_,
       steps_;  // SGD and Muon use first_ (momentum) and steps_; second_ is undefined there
 };

@@ -245,6 +245,10 @@ void scale(float* image, std::int64_t voxels, float factor) {
   for (std::int64_t i = 0; i < voxels; ++i) image[i] *= factor;
 }
 
+void shift(float* image, std::int64_t voxels, float offset) {
+  for (std::int64_t i = 0; i < voxels; ++i) image[i] += offset;
+}
+
 void stats(const float* image, std::int64_t voxels, void*, Stats* stats) {
   // Sixteen running values each, so that the compiler can use vectors without reordering a sum.
   constexpr std::int64_t kLanes = 16;
@@ -298,6 +302,10 @@ void gamma(float* image, std::int64_t voxels, float exponent, bool invert, const
 void restore(float* image, std::int64_t voxels, const Stats* before, const Stats* after) {
   const Stats a = *before, b = *after;
   for (std::int64_t i = 0; i < voxels; ++i) image[i] = restore_voxel(image[i], a, b);
+}
+
+void fill_mean(float* image, std::int64_t voxels, const Stats* stats) {
+  std::fill(image, image + voxels, stats->mean);
 }
 
 }  // namespace nas::kernels::cpu

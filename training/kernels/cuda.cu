@@ -147,6 +147,10 @@ __global__ void scale_kernel(float* image, std::int64_t voxels, float factor) {
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) image[i] *= factor;
 }
 
+__global__ void shift_kernel(float* image, std::int64_t voxels, float offset) {
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) image[i] += offset;
+}
+
 struct Partial {
   float minimum, maximum;
   double sum, square;
@@ -214,6 +218,11 @@ __global__ void restore_kernel(float* image,
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) {
     image[i] = restore_voxel(image[i], a, b);
   }
+}
+
+__global__ void fill_mean_kernel(float* image, std::int64_t voxels, const Stats* stats) {
+  const float mean = stats->mean;
+  for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) image[i] = mean;
 }
 
 void check_launch() { NAS_CUDA_CHECK(cudaGetLastError()); }
@@ -330,6 +339,11 @@ void scale(float* image, std::int64_t voxels, float factor, Stream stream) {
   check_launch();
 }
 
+void shift(float* image, std::int64_t voxels, float offset, Stream stream) {
+  shift_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, offset);
+  check_launch();
+}
+
 void stats(const float* image, std::int64_t voxels, void* scratch, Stats* stats, Stream stream) {
   auto* partials = static_cast<Partial*>(scratch);
   stats_kernel<<<kStatsBlocks, kThreads, 0, as_stream(stream)>>>(image, voxels, partials);
@@ -359,6 +373,11 @@ void restore(
     float* image, std::int64_t voxels, const Stats* before, const Stats* after, Stream stream) {
   restore_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
       image, voxels, before, after);
+  check_launch();
+}
+
+void fill_mean(float* image, std::int64_t voxels, const Stats* stats, Stream stream) {
+  fill_mean_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, stats);
   check_launch();
 }
 

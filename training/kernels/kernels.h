@@ -58,11 +58,13 @@ void add_noise(
 void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3]);
 void low_resolution(float* image, float* scratch, const Size3& size, const LowSize& low);
 void scale(float* image, std::int64_t voxels, float factor);
+void shift(float* image, std::int64_t voxels, float offset);
 /// \param scratch of stats_scratch_bytes() (unused on the CPU). *stats lies where the image lies.
 void stats(const float* image, std::int64_t voxels, void* scratch, Stats* stats);
 void contrast(float* image, std::int64_t voxels, float factor, const Stats* stats);
 void gamma(float* image, std::int64_t voxels, float exponent, bool invert, const Stats* stats);
 void restore(float* image, std::int64_t voxels, const Stats* before, const Stats* after);
+void fill_mean(float* image, std::int64_t voxels, const Stats* stats);
 
 }  // namespace cpu
 
@@ -114,6 +116,7 @@ void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3
 void low_resolution(
     float* image, float* scratch, const Size3& size, const LowSize& low, Stream stream);
 void scale(float* image, std::int64_t voxels, float factor, Stream stream);
+void shift(float* image, std::int64_t voxels, float offset, Stream stream);
 void stats(const float* image, std::int64_t voxels, void* scratch, Stats* stats, Stream stream);
 void contrast(float* image, std::int64_t voxels, float factor, const Stats* stats, Stream stream);
 void gamma(float* image,
@@ -124,6 +127,7 @@ void gamma(float* image,
            Stream stream);
 void restore(
     float* image, std::int64_t voxels, const Stats* before, const Stats* after, Stream stream);
+void fill_mean(float* image, std::int64_t voxels, const Stats* stats, Stream stream);
 
 // Plain device memory for callers below the torch line (tests, tools): allocation, copies, waiting.
 void* allocate(std::size_t bytes);

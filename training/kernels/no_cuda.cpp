@@ -45,10 +45,12 @@ void low_resolution(float*, float*, const Size3&, const LowSize&, Stream) {
   no_cuda("low_resolution");
 }
 void scale(float*, std::int64_t, float, Stream) { no_cuda("scale"); }
+void shift(float*, std::int64_t, float, Stream) { no_cuda("shift"); }
 void stats(const float*, std::int64_t, void*, Stats*, Stream) { no_cuda("stats"); }
 void contrast(float*, std::int64_t, float, const Stats*, Stream) { no_cuda("contrast"); }
 void gamma(float*, std::int64_t, float, bool, const Stats*, Stream) { no_cuda("gamma"); }
 void restore(float*, std::int64_t, const Stats*, const Stats*, Stream) { no_cuda("restore"); }
+void fill_mean(float*, std::int64_t, const Stats*, Stream) { no_cuda("fill_mean"); }
 void* allocate(std::size_t) { no_cuda("allocate"); }
 void release(void*) noexcept {}
 void copy_to_device(void*, const void*, std::size_t) { no_cuda("copy_to_device"); }

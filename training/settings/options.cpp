@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -12,34 +12,50 @@
 namespace nas {
 namespace {
 
-/// Calls visit(key, member) for every option: the one list that reading, writing and key checks
-/// share.
-template <class Options, class Visit>
-void visit_options(Options& o, Visit&& visit) {
-  visit("steps", o.steps);
-  visit("batch", o.batch);
-  visit("patch", o.patch);
-  visit("optimizer", o.optimizer);
-  visit("learning_rate", o.learning_rate);
-  visit("momentum", o.momentum);
-  visit("weight_decay", o.weight_decay);
-  visit("schedule", o.schedule);
-  visit("warmup_fraction", o.warmup_fraction);
-  visit("warmup_steps", o.warmup_steps);
-  visit("decay_start", o.decay_start);
-  visit("decay_from", o.decay_from);
-  visit("clip_norm", o.clip_norm);
-  visit("foreground_fraction", o.foreground_fraction);
-  visit("augmentation", o.augmentation);
-  visit("mirror", o.mirror);
-  visit("average_decay", o.average_decay);
-  visit("deep_supervision", o.deep_supervision);
-  visit("loss", o.loss);
-  visit("batch_dice", o.batch_dice);
-  visit("precision", o.precision);
-  visit("device", o.device);
-  visit("seed", o.seed);
-  visit("threads", o.threads);
+/// Calls visit(key, member, always) for every option: the one list that reading, writing and key
+/// checks share. Those that came later are not always written.
+template <class Visit>
+void visit_options(Visit&& visit) {
+  using O = TrainOptions;
+  visit("steps", &O::steps, true);
+  visit("batch", &O::batch, true);
+  visit("patch", &O::patch, true);
+  visit("optimizer", &O::optimizer, true);
+  visit("learning_rate", &O::learning_rate, true);
+  visit("momentum", &O::momentum, true);
+  visit("beta1", &O::beta1, false);
+  visit("beta2", &O::beta2, false);
+  visit("epsilon", &O::epsilon, false);
+  visit("weight_decay", &O::weight_decay, true);
+  visit("schedule", &O::schedule, true);
+  visit("warmup_fraction", &O::warmup_fraction, true);
+  visit("warmup_steps", &O::warmup_steps, true);
+  visit("decay_start", &O::decay_start, true);
+  visit("decay_from", &O::decay_from, true);
+  visit("schedule_power", &O::schedule_power, false);
+  visit("schedule_every", &O::schedule_every, false);
+  visit("schedule_gamma", &O::schedule_gamma, false);
+  visit("schedule_milestones", &O::schedule_milestones, false);
+  visit("clip_norm", &O::clip_norm, true);
+  visit("foreground_fraction", &O::foreground_fraction, true);
+  visit("augmentation", &O::augmentation, true);
+  visit("augmentations", &O::augmentations, false);
+  visit("mirror", &O::mirror, true);
+  visit("average_decay", &O::average_decay, true);
+  visit("deep_supervision", &O::deep_supervision, true);
+  visit("loss", &O::loss, true);
+  visit("batch_dice", &O::batch_dice, true);
+  visit("dice_weight", &O::dice_weight, false);
+  visit("ce_weight", &O::ce_weight, false);
+  visit("dice_smooth", &O::dice_smooth, false);
+  visit("include_background", &O::include_background, false);
+  visit("squared_dice", &O::squared_dice, false);
+  visit("generalized_dice", &O::generalized_dice, false);
+  visit("focal_gamma", &O::focal_gamma, false);
+  visit("precision", &O::precision, true);
+  visit("device", &O::device, true);
+  visit("seed", &O::seed, true);
+  visit("threads", &O::threads, true);
 }
 
 void read_value(const JsonReader& reader, std::int64_t& value) { value = reader.integer(); }
@@ -61,6 +77,22 @@ void read_value(const JsonReader& reader, Extent3& value) {
   NAS_CHECK(
       list.size() == 3, reader.where(), ": expected three integers (D H W), found ", list.size());
   std::copy(list.begin(), list.end(), value.begin());
+}
+
+void read_value(const JsonReader& reader, std::vector<std::int64_t>& value) {
+  value = reader.integers();
+}
+void read_value(const JsonReader& reader, std::optional<std::vector<Augmentation>>& value) {
+  value.reset();
+  if (!reader.json().is_null()) value = augmentations_from_json(reader);
+}
+
+template <class Value>
+Json written(const Value& value) {
+  return value;
+}
+Json written(const std::optional<std::vector<Augmentation>>& value) {
+  return value ? to_json(*value) : Json();
 }
 
 void check_word(const std::string& key,
@@ -91,19 +123,58 @@ void check_values(const TrainOptions& options, const std::string& where) {
   check_range(where + "batch", static_cast<double>(options.batch), 1, 1 << 16);
   for (const std::int64_t voxels : options.patch)
     check_range(where + "patch", static_cast<double>(voxels), 0, 1 << 16);
-  check_word(where + "optimizer", options.optimizer, {"sgd", "adamw", "muon"});
+  check_word(where + "optimizer", options.optimizer, {"sgd", "adam", "adamw", "novograd", "muon"});
   check_range(where + "learning_rate", options.learning_rate, 0, 1e3);
   check_range(where + "momentum", options.momentum, 0, 1);
+  constexpr double kBelowOne = 1 - 1e-9;
+  check_range(where + "beta1", options.beta1, 0, kBelowOne);
+  check_range(where + "beta2", options.beta2, 0, kBelowOne);
+  check_range(where + "epsilon", options.epsilon, 1e-300, 1e3);
   check_range(where + "weight_decay", options.weight_decay, 0, 1e3);
-  check_word(where + "schedule", options.schedule, {"poly", "cosine", "constant", "wsd"});
+  check_word(where + "schedule",
+             options.schedule,
+             {"poly", "cosine", "constant", "step", "multistep", "exponential", "wsd"});
+  check_range(where + "schedule_power", options.schedule_power, 0, 100);
+  check_range(where + "schedule_every", static_cast<double>(options.schedule_every), 1, kMany);
+  check_range(where + "schedule_gamma", options.schedule_gamma, 0, 1);
+  for (std::size_t i = 0; i < options.schedule_milestones.size(); ++i) {
+    const std::int64_t least = i == 0 ? 1 : options.schedule_milestones[i - 1] + 1;
+    check_range(where + "schedule_milestones (rising)",
+                static_cast<double>(options.schedule_milestones[i]),
+                static_cast<double>(least),
+                kMany);
+  }
+  NAS_CHECK_KIND(Usage,
+                 options.schedule != "multistep" || !options.schedule_milestones.empty(),
+                 where,
+                 "schedule_milestones: schedule multistep expects at least one step, found none");
   check_range(where + "warmup_fraction", options.warmup_fraction, 0, 1);
   check_range(where + "warmup_steps", static_cast<double>(options.warmup_steps), 0, kMany);
   check_range(where + "decay_start", static_cast<double>(options.decay_start), 0, kMany);
   check_range(where + "decay_from", options.decay_from, 0, 1);
   check_range(where + "clip_norm", options.clip_norm, 0, kMany);
   check_range(where + "foreground_fraction", options.foreground_fraction, 0, 1);
-  check_range(where + "augmentation", options.augmentation, 0, 10);
-  check_word(where + "loss", options.loss, {"dice_ce", "dice_focal", "ce"});
+  check_range(where + "augmentation", options.augmentation, 0, 2);
+  NAS_CHECK_KIND(
+      Usage,
+      !options.augmentations || !options.mirror || mirrors(*options.augmentations),
+      where,
+      "mirror: true, but augmentations do not mirror; add {\"name\": \"mirror\"} to the list");
+  check_word(where + "loss", options.loss, {"dice_ce", "dice_focal", "ce", "dice", "focal"});
+  check_range(where + "dice_weight", options.dice_weight, 0, 1e6);
+  check_range(where + "ce_weight", options.ce_weight, 0, 1e6);
+  NAS_CHECK_KIND(Usage,
+                 (options.dice_weight > 0 && options.loss.starts_with("dice")) ||
+                     (options.ce_weight > 0 && options.loss != "dice"),
+                 where,
+                 "loss: the weights of '",
+                 options.loss,
+                 "' are 0: dice_weight ",
+                 options.dice_weight,
+                 ", ce_weight ",
+                 options.ce_weight);
+  check_range(where + "dice_smooth", options.dice_smooth, 0, 1e6);
+  check_range(where + "focal_gamma", options.focal_gamma, 0, 20);
   check_range(where + "average_decay", options.average_decay, 0, 1);
   check_word(where + "precision", options.precision, {"auto", "fp32", "bf16", "fp16"});
   check_range(where + "threads", options.threads, 0, 1 << 12);
@@ -116,8 +187,11 @@ std::int64_t stable_steps(std::int64_t steps) {
 }
 
 Json to_json(const TrainOptions& options) {
+  static const TrainOptions kBefore;
   Json json = Json::object();
-  visit_options(options, [&](const char* key, const auto& value) { json[key] = value; });
+  visit_options([&](const char* key, auto member, bool always) {
+    if (always || options.*member != kBefore.*member) json[key] = written(options.*member);
+  });
   return json;
 }
 
@@ -127,11 +201,16 @@ TrainOptions train_options_from_json(const Json& value,
   const JsonReader reader(value, where);
   TrainOptions options = defaults;
   std::vector<std::string> known;
-  visit_options(options, [&](const char* key, auto&) { known.emplace_back(key); });
+  visit_options([&](const char* key, auto, bool) { known.emplace_back(key); });
   reader.check_keys(known);
-  visit_options(options, [&](const char* key, auto& member) {
-    if (reader.has(key)) read_value(reader.at(key), member);
+  visit_options([&](const char* key, auto member, bool) {
+    if (reader.has(key)) read_value(reader.at(key), options.*member);
   });
+  // A list of augmentations is meant as it is written.
+  if (reader.has("augmentations") && options.augmentations) {
+    if (!reader.has("augmentation")) options.augmentation = 1;
+    if (!reader.has("mirror")) options.mirror = mirrors(*options.augmentations);
+  }
   // Another number of steps ends as the planned one did.
   if (options.schedule == "wsd" && options.steps != defaults.steps && !reader.has("decay_start")) {
     options.decay_start = stable_steps(options.steps);

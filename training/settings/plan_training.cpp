@@ -33,6 +33,24 @@ void take_adamw(TrainOptions& options) {
   options.clip_norm = 1;
 }
 
+/// Adam moves as AdamW does; its decay goes through the gradient, so there is none.
+void take_adam(TrainOptions& options) {
+  take_adamw(options);
+  options.optimizer = "adam";
+  options.weight_decay = 0;
+}
+
+/// NovoGrad at its authors' betas; its steps are as long as the learning rate per tensor, so the
+/// rate is that of SGD on a long training.
+void take_novograd(TrainOptions& options) {
+  take_adamw(options);
+  options.optimizer = "novograd";
+  options.learning_rate = 1e-2;
+  options.weight_decay = 1e-3;
+  options.beta1 = 0.95;
+  options.beta2 = 0.98;
+}
+
 /// Muon for the kernels, AdamW for the rest; one learning rate, whatever the batch.
 void take_muon(TrainOptions& options) {
   take_adamw(options);
@@ -41,17 +59,27 @@ void take_muon(TrainOptions& options) {
   options.momentum = 0.9;
 }
 
+/// What the rule wants of nnU-Net's list; a list of the user's own is meant as it is written.
+void take_augmentation(TrainOptions& options, double strength, bool mirror) {
+  if (options.augmentations) return;
+  options.augmentation = strength;
+  options.mirror = mirror;
+}
+
 }  // namespace
 
 TrainOptions adjust_train_options(const Json& changes,
                                   const std::string& where,
                                   const TrainOptions& planned) {
   const JsonReader reader(changes, where);
+  reader.keys();  // must be an object
   TrainOptions options = planned;
   if (reader.has("optimizer")) {
     const std::string optimizer = reader.at("optimizer").text();
     if (optimizer != planned.optimizer && optimizer == "sgd") take_sgd(options);
+    if (optimizer != planned.optimizer && optimizer == "adam") take_adam(options);
     if (optimizer != planned.optimizer && optimizer == "adamw") take_adamw(options);
+    if (optimizer != planned.optimizer && optimizer == "novograd") take_novograd(options);
     if (optimizer != planned.optimizer && optimizer == "muon") take_muon(options);
   }
   Json rest = changes;
@@ -62,8 +90,10 @@ TrainOptions adjust_train_options(const Json& changes,
   };
   multiply("learning_rate_factor", options.learning_rate);
   multiply("weight_decay_factor", options.weight_decay);
+  if (reader.has("augmentations") && !reader.has("augmentation")) options.augmentation = 1;
   multiply("augmentation_factor", options.augmentation);
   options.augmentation = std::min(options.augmentation, 2.0);
+  if (!rest.contains("augmentation")) rest["augmentation"] = options.augmentation;
   return train_options_from_json(rest, where, options);
 }
 
@@ -97,8 +127,7 @@ TrainOptions plan_training(const Configuration& plan,
     options.schedule = "poly";
     options.warmup_fraction = 0;
     options.foreground_fraction = 0.33;
-    options.augmentation = 1;
-    options.mirror = true;
+    take_augmentation(options, 1, true);
     options.average_decay = 0;
     return options;
   }
@@ -127,8 +156,7 @@ TrainOptions plan_training(const Configuration& plan,
       steps * batch / static_cast<double>(std::max<std::int64_t>(training_cases, 1));
   const double position =
       std::clamp(std::log(std::max(passes, 1e-9) / 20) / std::log(10.0), 0.0, 1.0);
-  options.augmentation = 0.3 + 0.7 * position;
-  options.mirror = passes >= 60;
+  take_augmentation(options, 0.3 + 0.7 * position, passes >= 60);
   options.average_decay = kAverageDecay;
   return options;
 }

@@ -16,10 +16,10 @@ struct Configuration;
 /// of options, whose value replaces the planned one, and "learning_rate_factor",
 /// "weight_decay_factor" and "augmentation_factor", which multiply it (augmentation up to 2). An
 /// optimizer other than the planned one first brings its own learning rate, weight decay and
-/// clipping: those of plan_training for Muon or for a long SGD; AdamW has 2e-3 at batch 2, in
-/// proportion to sqrt(batch), 3e-3 at most, below 100 steps times steps / 100; a short SGD has
-/// momentum 0.9 and learning rate 0.05 (ours: nnU-Net's 0.99 needs thousands of steps). \throws as
-/// train_options_from_json.
+/// clipping: those of plan_training for Muon or for a long SGD; AdamW and Adam have 2e-3 at batch 2, in
+/// proportion to sqrt(batch), 3e-3 at most, below 100 steps times steps / 100; NovoGrad has 1e-2 and
+/// its paper's betas; a short SGD has momentum 0.9 and learning rate 0.05 (ours: nnU-Net's 0.99
+/// needs thousands of steps). \throws as train_options_from_json.
 TrainOptions adjust_train_options(const Json& changes,
                                   const std::string& where,
                                   const TrainOptions& planned);
@@ -51,7 +51,8 @@ struct TrainBudget {
 ///     - Averaged weights over about the last 5 % of the steps done (scheduled_average_decay).
 ///
 /// \param seconds_per_step measured step time of a batch; needed with a budget in seconds.
-/// \param base values that the rule leaves alone: seed, device, precision, threads.
+/// \param base values that the rule leaves alone: seed, device, precision, threads, and with a list
+/// of augmentations that list, its strength and mirroring.
 /// \throws Error(Usage) if the budget is empty or buys less than one step.
 TrainOptions plan_training(const Configuration& plan,
                            std::int64_t training_cases,

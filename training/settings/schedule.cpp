@@ -41,7 +41,16 @@ double scheduled_learning_rate(const TrainOptions& options, std::int64_t step) {
   if (options.schedule == "cosine") {
     return rate * 0.5 * (1 + std::cos(std::numbers::pi * done / steps));
   }
-  if (options.schedule == "poly") return rate * std::pow(1 - done / steps, 0.9);
+  if (options.schedule == "poly") return rate * std::pow(1 - done / steps, options.schedule_power);
+  if (options.schedule == "step") {
+    return rate * std::pow(options.schedule_gamma, step / options.schedule_every);
+  }
+  if (options.schedule == "multistep") {
+    const auto passed = std::ranges::count_if(options.schedule_milestones,
+                                              [&](std::int64_t at) { return at <= step; });
+    return rate * std::pow(options.schedule_gamma, passed);
+  }
+  if (options.schedule == "exponential") return rate * std::pow(options.schedule_gamma, step);
   return rate;
 }
 
@@ -59,8 +68,7 @@ void set_wsd(TrainOptions& options) {
 }
 
 bool can_continue(const TrainOptions& options) {
-  return (options.schedule == "wsd" || options.schedule == "constant") &&
-         options.warmup_fraction == 0;
+  return options.schedule != "poly" && options.schedule != "cosine" && options.warmup_fraction == 0;
 }
 
 Json continuation_identity(const TrainOptions& options) {

@@ -15,7 +15,8 @@ namespace nas {
 // weights stand for the decay), paused, continued and finished.
 
 /// Learning rate of step `step` (0-based) of the schedule; the decay of "wsd" is 1 - the square
-/// root of its progress.
+/// root of its progress. "step", "multistep", "exponential" and "poly" are torch.optim's StepLR,
+/// MultiStepLR, ExponentialLR and PolynomialLR, asked once a step.
 double scheduled_learning_rate(const TrainOptions& options, std::int64_t step);
 /// Decay of the averaged weights after step `step` (0-based), so that the average forgets the
 /// random start: min(average_decay, (1 + step) / (10 + step)); with "wsd", whose end is open,

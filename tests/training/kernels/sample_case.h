@@ -76,6 +76,7 @@ inline AugmentPlan full_plan(std::int64_t channels) {
   plan.affine = true;
   plan.angle = {0.3, -0.2, 0.1};
   plan.scale = {1.2, 1.2, 1.2};
+  plan.translate = {1, -2, 3};
   plan.flip = {true, false, true};
   plan.noise_deviation = 0.05;
   plan.noise_key = 77;
@@ -85,7 +86,9 @@ inline AugmentPlan full_plan(std::int64_t channels) {
          .contrast = 0.8,
          .zoom = {0.7, 0.7, 0.7},
          .gamma_inverted = 0.9,
-         .gamma = 1.2};
+         .gamma = 1.2,
+         .scale = 1.1,
+         .shift = -0.2};
   }
   return plan;
 }
