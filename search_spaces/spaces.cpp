@@ -4,6 +4,7 @@
 #include "nas/core/error.h"
 #include "nas/core/text.h"
 #include "search_spaces/c2fnas/c2fnas_space.h"
+#include "search_spaces/config_space/config_space.h"
 #include "search_spaces/planned_unet/mixed_unet_space.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "search_spaces/planned_unet/unet_space.h"
@@ -28,6 +29,9 @@ const SpaceRow kSpaces[] = {
     {"training_genes",
      [](const Json& description) { return TrainingGenesSpace::make(description, make_space); },
      [] { return TrainingGenesSpace(make_space(UnetSpace::example())).describe(); }},
+    {"config",
+     [](const Json& description) { return ConfigSpace::make(description, make_space); },
+     ConfigSpace::example},
 };
 
 const SpaceRow& row_of(const std::string& name) {

@@ -117,9 +117,9 @@ int Gene::draw(Rng& rng) const {
 std::string Gene::range_text() const {
   if (kind == Kind::Choice) return joined(values);
   return concat_text(kind == Kind::Integer ? "whole numbers from " : "",
-                     decimal(lo),
+                     text(0),
                      " to ",
-                     decimal(hi),
+                     text(static_cast<int>(count()) - 1),
                      log ? " (log)" : "");
 }
 

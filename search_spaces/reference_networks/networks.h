@@ -75,6 +75,24 @@ Graph make_nnunet(const NetworkIo& io, bool residual);
 /// Source: Falk et al., Nature Methods 2019, in MONAI's reading. Patch: multiples of 16.
 Graph make_basic_unet(const NetworkIo& io, const std::vector<std::int64_t>& features);
 
+/// What MONAI's UNet takes; defaults are MONAI's.
+struct MonaiUnetOptions {
+  std::vector<std::int64_t> channels;                // of the levels, finest first
+  std::vector<std::int64_t> strides;                 // between the levels
+  std::int64_t num_res_units = 0;                    // convolutions of a residual unit; 0: none
+  std::int64_t kernel_size = 3, up_kernel_size = 3;  // odd
+  std::string norm = "instance_norm";                // or "batch_norm", "" for none
+  bool affine = false;                               // of instance norm
+  std::string activation = "prelu";
+  double dropout = 0;
+  bool bias = true;
+};
+
+/// MONAI's UNet: strided convolutions down, transposed ones up, skips that are concatenated, with
+/// residual units if wanted; parameters have MONAI's names. Source: Kerfoot et al., STACOM 2018, in
+/// MONAI's `UNet`. Patch: multiples of the product of the strides. 	hrows Error(Input).
+Graph make_monai_unet(const NetworkIo& io, const MonaiUnetOptions& options);
+
 /// DeepMedic: eight 3x3x3 convolutions without padding on the image, the same on the image reduced
 /// by 3, joined by three layers of 250, 250 and `classes` channels. Source: Kamnitsas et al., MedIA
 /// 2017, and deepmedic's example configuration. A patch of n voxels (a multiple of 3) gives n - 48:
