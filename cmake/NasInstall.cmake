@@ -14,7 +14,7 @@ set(NAS_PUBLIC_HEADERS
   nas/imaging/volume.h nas/imaging/nifti.h nas/imaging/dataset.h nas/imaging/doctor.h nas/imaging/fingerprint.h
   nas/imaging/metrics.h nas/imaging/phantom.h nas/imaging/resample.h
   nas/search/search_space.h nas/search/strategy.h nas/search/evaluator.h nas/search/recipe.h nas/search/run_search.h
-  nas/search/results_db.h nas/search/statistics.h
+  nas/results/results_db.h nas/search/statistics.h
   search_spaces/spaces.h search_spaces/planned_unet/plan.h search_spaces/planned_unet/planner.h
   nas/jobs/strategies/strategies.h nas/report/report.h)
 

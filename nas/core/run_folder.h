@@ -24,6 +24,8 @@ class RunFolder {
 
   // A search.
   std::filesystem::path database() const { return folder_ / kDatabase; }
+  /// Instead of the database: says which file of several runs has this one's rows.
+  std::filesystem::path database_pointer() const { return folder_ / "database.json"; }
   std::filesystem::path trial(std::int64_t id) const { return folder_ / trial_name(id); }
   /// The model of a final training: label "best", "baseline" or "control".
   std::filesystem::path final_model(const std::string& label) const { return folder_ / label; }

@@ -15,7 +15,7 @@
 #include "nas/imaging/dataset.h"
 #include "nas/jobs/prepare.h"
 #include "nas/jobs/run_lock.h"
-#include "nas/search/results_db.h"
+#include "nas/results/run_database.h"
 #include "search_spaces/network_file.h"
 #include "search_spaces/planned_unet/plan.h"
 
@@ -85,7 +85,7 @@ void check_finished_fold(const RunFolder& fold,
 
 TrainJob winner_job(const fs::path& search_run) {
   const RunFolder folder(search_run);
-  const ResultsDb db = ResultsDb::open_read_only(folder.database());
+  const ResultsDb db = open_to_read(folder);
   const RunRecord run = db.run();
   const std::vector<Trial> trials = db.trials();
   const std::string label = delivered_label(trials);

@@ -20,7 +20,7 @@
 #include "nas/jobs/workbench.h"
 #include "nas/report/report.h"
 #include "nas/search/log_listener.h"
-#include "nas/search/results_db.h"
+#include "nas/results/results_db.h"
 #include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
 #include "training/model/device.h"

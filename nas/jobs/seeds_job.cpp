@@ -14,7 +14,7 @@
 #include "nas/jobs/prepare.h"
 #include "nas/jobs/run_lock.h"
 #include "nas/report/seeds.h"
-#include "nas/search/results_db.h"
+#include "nas/results/run_database.h"
 
 namespace nas {
 namespace {
@@ -81,7 +81,7 @@ SearchEnd run_seeds(const RunFolder& folder,
     }
     log_info("seed ", job.seed, " (", i + 1, " of ", seeds, ")");
     SearchEnd end = SearchEnd::Finished;
-    if (!fs::exists(run.database())) {
+    if (!has_database(run)) {
       end = start_search(job, take_spent());
     } else if (!fs::exists(run.report())) {
       end = resume_search({.run_folder = run.path(),
@@ -93,7 +93,7 @@ SearchEnd run_seeds(const RunFolder& folder,
       log_info("to go on with all seeds:\n  voxnas search --resume ", folder.text());
       return end;
     }
-    spent += ResultsDb::open_read_only(run.database()).clock();
+    spent += open_to_read(run).clock();
     runs.push_back(run.path());
   }
   const Json summary = seeds_summary(runs);
@@ -107,7 +107,7 @@ SearchEnd run_seeds(const RunFolder& folder,
 /// Whether a seed has begun its trials.
 bool any_seed_begun(const RunFolder& folder, std::uint64_t first, std::int64_t seeds) {
   for (std::int64_t i = 0; i < seeds; ++i) {
-    if (fs::exists(folder.seed(first + static_cast<std::uint64_t>(i)).database())) return true;
+    if (has_database(folder.seed(first + static_cast<std::uint64_t>(i)))) return true;
   }
   return false;
 }

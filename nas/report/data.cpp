@@ -11,7 +11,7 @@
 #include "nas/report/comparison.h"
 #include "nas/report/report.h"
 #include "nas/report/text.h"
-#include "nas/search/results_db.h"
+#include "nas/results/run_database.h"
 #include "nas/search/statistics.h"
 #include "nas/search/trial_request.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -136,7 +136,7 @@ Json stages_json(const ResultsDb& db, const Json& recipe, const SearchSpace* spa
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
-  const ResultsDb db = ResultsDb::open_read_only(RunFolder(run_folder).database());
+  const ResultsDb db = open_to_read(RunFolder(run_folder));
   const std::string where = db.file().string();
   const RunRecord run = db.run();
   const Json setup = parse_json(run.setup_json, where);

@@ -9,7 +9,7 @@
 namespace nas {
 namespace {
 
-constexpr std::array<std::pair<TrialStatus, const char*>, 8> kStatusNames{{
+constexpr std::array<std::pair<TrialStatus, const char*>, 10> kStatusNames{{
     {TrialStatus::Queued, "queued"},
     {TrialStatus::Running, "running"},
     {TrialStatus::Done, "done"},
@@ -18,6 +18,8 @@ constexpr std::array<std::pair<TrialStatus, const char*>, 8> kStatusNames{{
     {TrialStatus::Timeout, "timeout"},
     {TrialStatus::Failed, "failed"},
     {TrialStatus::Stopped, "stopped"},
+    {TrialStatus::Pruned, "pruned"},
+    {TrialStatus::Aborted, "aborted"},
 }};
 
 constexpr std::array<std::pair<TrialPurpose, const char*>, 4> kPurposeNames{{

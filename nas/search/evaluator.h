@@ -14,7 +14,20 @@ namespace nas {
 
 /// The life of a trial. Everything from Done on is final, except that Stopped (Ctrl-C) is queued
 /// again by a resume. Failures are data: a search survives them and the database keeps them.
-enum class TrialStatus { Queued, Running, Done, Nan, OutOfMemory, Timeout, Failed, Stopped };
+/// Pruned: ended early because what it reported was worse than the others; its score is the last
+/// reported one. Aborted: by a wish of the user (`voxnas ctl`).
+enum class TrialStatus {
+  Queued,
+  Running,
+  Done,
+  Nan,
+  OutOfMemory,
+  Timeout,
+  Failed,
+  Stopped,
+  Pruned,
+  Aborted
+};
 std::string to_text(
     TrialStatus status);  // "queued", "running", "done", "nan", "oom", "timeout", ...
 TrialStatus trial_status_from_text(const std::string& text);  // \throws Error(Input)
@@ -70,6 +83,9 @@ struct Trial {
   Evaluation evaluation;
   std::string checkpoint;                      // folder, relative to the run folder
   double created = 0, started = 0, ended = 0;  // seconds on the run's clock (0 before)
+  std::string owner;            // worker that claimed it last; "" before
+  std::int64_t token = 0;       // grows with every claim: an earlier owner's writes are refused
+  std::int64_t told_order = 0;  // 1, 2, ...: as the strategy was told; 0: not yet
 };
 
 /// Size of what a genotype stands for.
@@ -107,6 +123,9 @@ struct TrialContext {
   std::function<double()> clock;    // seconds on the run's clock, earlier sessions included
   double deadline = 0;              // on that clock: be done by then; 0: no clock
   std::function<void()> heartbeat;  // call now and then: stores the clock
+  std::function<bool()> aborted;    // somebody wants this trial to end (Aborted); empty: never
+  /// A score on the way, at a step. \returns whether the trial goes on; else it ends as Pruned.
+  std::function<bool(std::int64_t step, double score)> report;
 };
 
 /// Scores trials. Implementations: TrainEvaluator (own training), SuperEvaluator (super-networks

@@ -16,11 +16,28 @@ namespace {
 
 const std::vector<std::string> kGroups = {"topology", "operations", "scale", "training"};
 
+StopRules stop_rules_from_json(const JsonReader& reader) {
+  reader.check_keys({"score", "trials", "patience"});
+  StopRules rules;
+  if (reader.has("score")) rules.score = reader.at("score").number();
+  if (reader.has("trials")) rules.trials = reader.at("trials").integer(1, 1'000'000'000);
+  if (reader.has("patience")) rules.patience = reader.at("patience").integer(1, 1'000'000'000);
+  return rules;
+}
+
+Json to_json(const StopRules& rules) {
+  Json json = Json::object();
+  if (rules.score) json["score"] = *rules.score;
+  if (rules.trials > 0) json["trials"] = rules.trials;
+  if (rules.patience > 0) json["patience"] = rules.patience;
+  return json;
+}
+
 StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) {
   const std::string name = reader.at("name").text();
   NAS_CHECK(!name.empty(), reader.where(), ".name: expected a name, found \"\"");
   const StrategyKind& kind = *find_kind(kinds, word_of(reader.at("kind"), kind_names(kinds)));
-  std::vector<std::string> known = {"name", "kind", "share", "groups"};
+  std::vector<std::string> known = {"name", "kind", "share", "groups", "async", "stop"};
   if (kind.may_be_control) known.emplace_back("control");
   for (const StageOption& option : kind.options) known.push_back(option.name);
   reader.check_keys(known);
@@ -31,6 +48,8 @@ StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) 
   if (reader.has("groups"))
     stage.groups = words_option("groups", kGroups).read(reader.at("groups"));
   if (reader.has("control")) stage.control = reader.at("control").boolean();
+  if (reader.has("async")) stage.async = reader.at("async").boolean();
+  if (reader.has("stop")) stage.stop = stop_rules_from_json(reader.at("stop"));
   for (const StageOption& option : kind.options) {
     if (reader.has(option.name)) stage.options[option.name] = option.read(reader.at(option.name));
   }
@@ -107,6 +126,8 @@ Json to_json(const Recipe& recipe) {
                  {"share", stage.share},
                  {"groups", stage.groups}});
     if (stage.kind->may_be_control) item["control"] = stage.control;
+    if (stage.async != stage.kind->async) item["async"] = stage.async;
+    if (stage.stop.any()) item["stop"] = to_json(stage.stop);
     stages.push_back(std::move(item));
   }
   return {{"format", "voxnas.recipe"},

@@ -7,13 +7,15 @@
 #include "nas/search/budget.h"
 #include "nas/search/strategy.h"
 
-/// Rows of the results database (results_db.h) that are no trials.
+/// Rows of the results database (nas/search/trial_store.h) that are no trials.
 namespace nas {
 
-inline constexpr int kResultsVersion = 3;  // schema version (SQLite's user_version)
+inline constexpr int kResultsVersion = 4;  // schema version (SQLite's user_version)
 
-/// The one row about the whole run. Texts ending in _json are JSON.
+/// The row about a whole run. Texts ending in _json are JSON.
 struct RunRecord {
+  std::string folder;   // RUN, absolute; what a run writes lies there and nowhere else
+  std::string host;     // where it began
   std::string command;  // what the user typed, to repeat it
   std::string data_folder;
   std::int64_t fold = 0;
@@ -39,6 +41,38 @@ struct StageRecord {
   Winner winner = {};             // once done
   std::string story = "{}";       // Strategy::story(), once done
   bool operator==(const StageRecord&) const = default;
+};
+
+/// A process that works on trials.
+struct WorkerRecord {
+  std::string name;  // "W1"
+  std::string host;
+  std::string process;  // boot, process id and its start: names one process for ever
+  std::string devices;  // "cpu", "cuda:0"
+  std::string state = "idle";
+  std::string wish = {};
+  double heard = 0;  // seconds since it was last heard of
+  std::int64_t trials_done = 0;
+  bool alive = true;  // as far as can be told from here
+  std::string code_version = {};
+  bool operator==(const WorkerRecord&) const = default;
+};
+
+/// What is said of a trial while it runs.
+struct ReportRecord {
+  std::int64_t trial = 0, step = 0;
+  std::string name;  // "inner_dice"
+  double value = 0;
+  double at = 0;  // seconds on the run's clock
+  bool operator==(const ReportRecord&) const = default;
+};
+
+/// A queued or running trial, in short.
+struct OpenTrial {
+  std::int64_t id = 0;
+  bool running = false;
+  int attempt = 0;
+  std::string owner;
 };
 
 struct EventRecord {

@@ -2,26 +2,30 @@
 #include "nas/search/run_search.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <nlohmann/json.hpp>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <thread>
 #include <utility>
 
 #include "nas/core/error.h"
-#include "nas/core/files.h"
-#include "nas/core/json.h"
-#include "nas/core/run_folder.h"
-#include "nas/search/case_scores.h"
+#include "nas/core/exception_text.h"
+#include "nas/core/log.h"
+#include "nas/core/stopwatch.h"
 #include "nas/search/draws.h"
-#include "nas/search/limits.h"
+#include "nas/search/stage_controller.h"
 #include "nas/search/trial_request.h"
+#include "nas/search/worker.h"
 
 namespace nas {
 namespace {
 
-constexpr std::int64_t kAsk = 256;  // proposals wanted at once; a rung is one batch
+constexpr double kLookSeconds = 1;  // between two looks for workers that died
+constexpr auto kShortestWait = std::chrono::microseconds(200);
+constexpr auto kLongestWait = std::chrono::microseconds(20000);
 
 /// Size of a genotype, with its measured step time where a limit or an objective asks for it.
-TrialCost describe_for(const SearchSetup& setup, const Genotype& genotype) {
+TrialCost describe_timed(const SearchSetup& setup, const Genotype& genotype) {
   TrialCost cost = setup.evaluator->describe(genotype);
   const bool timed =
       setup.recipe.limits.max_step_seconds > 0 ||
@@ -35,113 +39,47 @@ TrialCost describe_for(const SearchSetup& setup, const Genotype& genotype) {
   return cost;
 }
 
-/// The winner of the last stage before `index` whose role is (not) control; empty if none has one.
-std::optional<Winner> winner_before(const SearchSetup& setup, std::size_t index, bool control) {
-  std::optional<Winner> winner;
-  for (std::size_t i = 0; i < index; ++i) {
-    const StageSpec& stage = setup.recipe.stages[i];
-    if (stage.control != control) continue;
-    const auto record = setup.database->stage(stage.name);
-    if (record && record->winner.found) winner = record->winner;
-  }
-  return winner;
-}
-
-/// Within the stage's cost limit, which is not for individual 0, and the recipe's hard limits.
-std::function<bool(const Genotype&)> admission(const SearchSetup& setup,
-                                               const StageRecord& record) {
-  const double cost_limit = record.budget.cost_limit;
-  const Limits& limits = setup.recipe.limits;
-  if (cost_limit <= 0 && !limits.any()) return {};
-  const TrialCost plan = setup.evaluator->describe(setup.space->baseline());
-  return [&setup, limits, cost_limit, plan](const Genotype& genotype) {
-    try {
-      const TrialCost cost = describe_for(setup, genotype);
-      const bool cheap =
-          cost_limit <= 0 || genotype == setup.space->baseline() ||
-          static_cast<double>(cost.macs) <= cost_limit * static_cast<double>(plan.macs);
-      if (!cheap) return false;
-      return broken_limit(limits, cost, plan).empty();
-    } catch (const Error&) {
-      return true;  // cannot be built: becomes a row that says so
-    }
-  };
-}
-
-/// What the stages before found, which stage `index` starts from; none for a control.
-std::optional<Winner> start_of(const SearchSetup& setup, std::size_t index) {
-  if (setup.recipe.stages[index].control) return std::nullopt;
-  return winner_before(setup, index, false);
-}
-
-std::unique_ptr<Strategy> make_stage_strategy(const SearchSetup& setup,
-                                              std::size_t index,
-                                              const StageRecord& record) {
-  StrategyContext context;
-  context.space = setup.space;
-  context.stage = setup.recipe.stages[index];
-  context.stage.groups = searched_groups(*setup.space, context.stage);
-  context.budget = record.budget;
-  context.rng = Rng(setup.seed).split("stage", index);
-  context.baseline = setup.space->baseline();
-  context.start = setup.space->start();
-  if (const auto winner = start_of(setup, index)) {
-    context.start = winner->genotype;
-    context.start_found = true;
-  }
-  if (const auto control = winner_before(setup, index, true)) context.control = control->genotype;
-  context.has_clock = setup.budget.has_clock();
-  context.admissible = admission(setup, record);
-  const Limits& limits = setup.recipe.limits;
-  context.max_parameters = limits.max_parameters;
-  if (limits.parameters_of_plan > 0) {
-    const auto planned = setup.evaluator->describe(context.baseline).parameters;
-    const auto share =
-        static_cast<std::int64_t>(limits.parameters_of_plan * static_cast<double>(planned));
-    context.max_parameters =
-        context.max_parameters > 0 ? std::min(context.max_parameters, share) : share;
-  }
-  context.cost = [&setup](const Genotype& genotype) { return describe_for(setup, genotype); };
-  auto strategy = make_strategy(context);
-  if (!record.strategy.empty()) strategy->load(record.strategy);
-  return strategy;
+ControllerSetup controller_setup(const SearchSetup& setup) {
+  ControllerSetup result;
+  result.store = setup.database;
+  result.space = setup.space;
+  result.recipe = &setup.recipe;
+  result.budget = setup.budget;
+  result.seed = setup.seed;
+  result.clock = setup.clock;
+  result.folder = setup.folder;
+  result.describe = [&setup](const Genotype& g) { return setup.evaluator->describe(g); };
+  result.describe_timed = [&setup](const Genotype& g) { return describe_timed(setup, g); };
+  return result;
 }
 
 TrialPurpose probe_purpose(const StageSpec& stage) {
   return stage.kind->final ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
-/// Compute of so many steps of a trial, in steps of the plan at batch 2. A step of a super-network
-/// counts as one of the plan, as when its steps were fixed.
-double effort_of(const SearchSetup& setup, const Trial& trial, std::int64_t steps) {
-  if (steps == 0) return 0;  // perhaps because its network cannot be built
-  const double cost = trial.purpose == TrialPurpose::SuperNet
-                          ? 1
-                          : setup.evaluator->describe(trial.genotype).relative_cost;
-  return cost * static_cast<double>(steps);
-}
-
-/// What the run's trainings took.
-double spent_effort(const SearchSetup& setup) {
+/// Compute that the run's trainings took, in steps of the plan at batch 2.
+double spent_effort(const ControllerSetup& setup) {
   double spent = 0;
-  for (const Trial& trial : setup.database->trials()) {
+  for (const Trial& trial : setup.store->trials()) {
     spent += effort_of(setup, trial, trial.evaluation.steps - trial_request(trial).done);
   }
   return spent;
 }
 
-StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
+StageRecord start_or_find_stage(const SearchSetup& setup,
+                                const ControllerSetup& control,
+                                std::size_t index) {
   const StageSpec& stage = setup.recipe.stages[index];
   if (auto record = setup.database->stage(stage.name)) return *record;
   searched_groups(*setup.space, stage);  // refuses what the space does not have
   Probe probe;
   double candidate_seconds = 0, spent = setup.clock();
   std::optional<Probe> start;
-  if (setup.budget.effort > 0) spent = spent_effort(setup);
+  if (setup.budget.effort > 0) spent = spent_effort(control);
   if (setup.budget.has_clock()) {
     probe = setup.evaluator->probe(setup.space->baseline(), probe_purpose(stage));
     if (!stage.kind->counts_with_baseline) {
-      const auto winner = start_of(setup, index);
+      const auto winner = start_of(control, index);
       start = setup.evaluator->probe(winner ? winner->genotype : setup.space->start(),
                                      TrialPurpose::Search);
     }
@@ -160,277 +98,193 @@ StageRecord start_or_find_stage(const SearchSetup& setup, std::size_t index) {
   return record;
 }
 
-/// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network
-/// of the stages before; 0 if there is none.
-std::int64_t source_of(const ResultsDb& database, const std::string& stage, const Proposal& p) {
-  if (p.source < 0) return p.warm_start ? database.last_super_network(stage) : 0;
-  const std::int64_t source = database.trial_of(stage, p.source);
-  NAS_CHECK_KIND(Internal,
-                 source > 0,
-                 "stage \"",
-                 stage,
-                 "\": proposal ",
-                 p.number,
-                 " uses the weights of proposal ",
-                 p.source,
-                 ", which is not there");
-  return source;
-}
+/// What happens, told to listeners. One that throws is named in the log and does not end the search.
+class Announcer {
+ public:
+  explicit Announcer(const SearchSetup& setup) : setup_(setup) {}
 
-/// Of a proposal of the stage, its row.
-const Trial& row_of(const std::vector<Trial>& rows, std::int64_t proposal) {
-  const auto found = std::ranges::find(rows, proposal, &Trial::proposal);
-  NAS_CHECK_KIND(Internal,
-                 found != rows.end() && found->status == TrialStatus::Done,
-                 "proposal ",
-                 proposal,
-                 " cannot be continued: it has no finished training");
-  return *found;
-}
-
-/// The training that chose `genotype` in the last search stage whose trainings can be continued and
-/// whose winner it was; nullopt where the final one starts anew.
-std::optional<Trial> training_to_continue(const SearchSetup& setup, const Genotype& genotype) {
-  std::optional<Trial> found;
-  for (const StageSpec& stage : setup.recipe.stages) {
-    if (stage.kind->final) break;
-    if (!stage.kind->continues) continue;
-    for (const Trial& trial : setup.database->trials(stage.name)) {
-      const bool longer = !found || trial.evaluation.steps > found->evaluation.steps;
-      if (trial.status == TrialStatus::Done && trial.genotype == genotype && longer &&
-          std::filesystem::exists(RunFolder::checkpoint(setup.folder / trial.checkpoint))) {
-        found = trial;
+  template <class Tell>
+  void tell(Tell&& tell_one) {
+    for (SearchListener* listener : setup_.listeners) {
+      try {
+        tell_one(*listener);
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::Internal) throw;
+        log_warning("listener ", listener->name(), ": ", error.what());
+      } catch (const std::exception& error) {
+        log_warning("listener ", listener->name(), ": ", exception_text(error));
       }
     }
   }
-  return found;
-}
 
-/// Steps and request of a trial that is counted in effort, or that continues another.
-void count_trial(const SearchSetup& setup,
-                 const StageSpec& stage,
-                 const StageBudget& budget,
-                 const Proposal& proposal,
-                 const TrialCost& cost,
-                 const std::vector<Trial>& rows,
-                 Trial& trial) {
-  TrialRequest request;
-  const auto go_on = [&](const Trial& before) {
-    request = trial_request(before);
-    request.continues = before.id;
-    request.done = before.evaluation.steps;
-  };
-  if (stage.kind->continues) {
-    request.horizon_steps =
-        std::max<std::int64_t>(1, static_cast<std::int64_t>(budget.horizon / cost.relative_cost));
-    if (proposal.continues >= 0) go_on(row_of(rows, proposal.continues));
-  } else if (stage.kind->final) {
-    if (const auto before = training_to_continue(setup, proposal.genotype)) go_on(*before);
-    request.all_cases = proposal.all_cases;
+  void begin_stage(const StageSpec& stage) {
+    stage_ = &stage;
+    open_.clear();
+    best_ = setup_.database->best_trial(stage.name);
+    for (const OpenTrial& open : setup_.database->open_trials(stage.name)) open_[open.id] = 0;
   }
-  if (budget.effort > 0) {
-    const double paid = budget.effort * proposal.share / cost.relative_cost;
-    trial.steps = request.done + std::max<std::int64_t>(1, static_cast<std::int64_t>(paid + 1e-6));
-    if (request.horizon_steps == 0) request.horizon_steps = trial.steps;
-  } else if (trial.steps > 0) {
-    trial.steps = std::max(trial.steps, request.done + 1);  // a final training has its steps in all
+  void started(const Trial& trial) {
+    open_[trial.id] = trial.attempt;
+    tell([&](SearchListener& l) { l.trial_started(trial); });
   }
-  request.finishes = !stage.kind->continues;
-  trial.request = to_text(request);
-}
-
-/// Turns proposals into rows. A genotype that cannot be built is a row too: it fails when it is
-/// evaluated.
-std::vector<Trial> make_trials(const SearchSetup& setup,
-                               const StageSpec& stage,
-                               const StageRecord& record,
-                               const std::vector<Proposal>& proposals) {
-  std::vector<Trial> trials;
-  const bool counted = stage.kind->continues || stage.kind->final || record.budget.effort > 0;
-  const std::vector<Trial> rows =
-      stage.kind->continues ? setup.database->trials(stage.name) : std::vector<Trial>{};
-  for (const Proposal& proposal : proposals) {
-    Trial trial;
-    trial.stage = stage.name;
-    trial.purpose = proposal.purpose;
-    trial.request = proposal.request;
-    trial.source = source_of(*setup.database, stage.name, proposal);
-    trial.label = proposal.label;
-    trial.proposal = proposal.number;
-    trial.rung = proposal.rung;
-    trial.share = proposal.share;
-    trial.genotype = proposal.genotype;
-    trial.genotype_text = setup.space->to_text(proposal.genotype);
-    trial.genotype_id = setup.space->genotype_id(proposal.genotype);
-    // Common random numbers: with the same seed, differences between trials are differences between
-    // networks.
-    trial.seed = setup.seed;
-    trial.created = setup.clock();
-    if (!setup.budget.has_clock() && trial.purpose != TrialPurpose::Inherited) {
-      trial.steps = std::max<std::int64_t>(
-          1,
-          static_cast<std::int64_t>(static_cast<double>(record.budget.steps) * proposal.share +
-                                    1e-6));
+  void ended(const Trial& trial) {
+    open_.erase(trial.id);
+    tell([&](SearchListener& l) { l.trial_ended(trial); });
+    const bool counts =
+        trial.status == TrialStatus::Done && trial.purpose == TrialPurpose::Search;
+    // Of this stage: scores of different stages do not compare.
+    if (!counts || (best_ && !better(trial, *best_))) return;
+    best_ = trial;
+    setup_.database->add_event(
+        trial.ended,
+        trial.id,
+        "best improved",
+        concat_text(setup_.space->short_text(trial.genotype), ": ", trial.evaluation.score));
+    tell([&](SearchListener& l) { l.best_improved(trial); });
+  }
+  void proposed(const std::vector<std::int64_t>& ids) {
+    for (const std::int64_t id : ids) open_.emplace(id, 0);
+    if (!ids.empty()) tell([&](SearchListener& l) { l.proposed(*stage_, ids); });
+  }
+  /// What other processes have begun and ended since the last look.
+  void look() {
+    std::map<std::int64_t, int> now;
+    for (const OpenTrial& open : setup_.database->open_trials(stage_->name)) {
+      now[open.id] = open.running ? open.attempt : 0;
     }
+    const std::map<std::int64_t, int> before = open_;
+    for (const auto& [id, attempt] : before) {
+      const auto found = now.find(id);
+      const bool over = found == now.end();
+      if (!over && (found->second == 0 || found->second == attempt)) continue;
+      const auto trial = setup_.database->trial(id);
+      if (!trial || (over && trial->status == TrialStatus::Stopped)) continue;
+      if (attempt != trial->attempt && trial->attempt > 0) started(*trial);
+      if (over) ended(*trial);
+    }
+    for (const auto& [id, attempt] : now) open_.emplace(id, 0);
+  }
+
+ private:
+  static bool better(const Trial& a, const Trial& b) {
+    if (a.rung != b.rung) return a.rung > b.rung;
+    if (a.evaluation.score != b.evaluation.score) return a.evaluation.score > b.evaluation.score;
+    return a.id < b.id;
+  }
+  const SearchSetup& setup_;
+  const StageSpec* stage_ = nullptr;
+  std::map<std::int64_t, int> open_;  // id to the attempt that was told; 0: none yet
+  std::optional<Trial> best_;
+};
+
+/// The only loop: decide, carry out (here, or by others), tell.
+class Leader {
+ public:
+  explicit Leader(const SearchSetup& setup)
+      : setup_(setup), control_(controller_setup(setup)), announce_(setup) {
+    WorkerSetup worker;
+    worker.store = setup.database;
+    worker.evaluator = setup.evaluator;
+    worker.budget = setup.budget;
+    worker.clock = setup.clock;
+    worker.should_stop = setup.should_stop;
+    worker.folder = setup.folder;
+    worker.started = [this](const Trial& trial) { announce_.started(trial); };
+    worker.ended = [this](const Trial& trial) { announce_.ended(trial); };
+    worker_ = std::make_unique<Worker>(std::move(worker));
+  }
+
+  SearchEnd run() {
+    TrialStore& db = *setup_.database;
+    db.set_state("running");
+    const std::vector<std::string> open = db.requeue_lost(setup_.clock(), true);
+    if (!open.empty()) {
+      db.add_event(
+          setup_.clock(), 0, "resumed", concat_text(open.size(), " interrupted trial(s) queued"));
+    }
+    if (const std::string known = db.measured(); !known.empty()) setup_.evaluator->restore(known);
+    store_measured(db, *setup_.evaluator);
+    announce_.tell([&](SearchListener& l) { l.search_started(*setup_.space, setup_.recipe); });
+    SearchEnd end = SearchEnd::Finished;
     try {
-      const TrialCost cost = setup.evaluator->describe(proposal.genotype);
-      trial.graph_id = cost.graph_id;
-      trial.parameters = cost.parameters;
-      trial.macs = cost.macs;
-      trial.memory_bytes = cost.memory_bytes;
-      const bool trains =
-          trial.purpose == TrialPurpose::Search || trial.purpose == TrialPurpose::Retrain;
-      if (counted && trains && cost.relative_cost > 0) {
-        count_trial(setup, stage, record.budget, proposal, cost, rows, trial);
+      end = run_stages();
+    } catch (...) {
+      db.set_state("failed");
+      throw;
+    }
+    db.set_state(end == SearchEnd::Finished ? "done" : "stopped");
+    announce_.tell([&](SearchListener& l) { l.search_ended(end); });
+    return end;
+  }
+
+ private:
+  SearchEnd run_stages() {
+    SearchEnd end = SearchEnd::Finished;
+    for (std::size_t i = 0; i < setup_.recipe.stages.size() && end == SearchEnd::Finished; ++i) {
+      end = run_stage(i);
+    }
+    return end;
+  }
+
+  SearchEnd run_stage(std::size_t index) {
+    const StageSpec& stage = setup_.recipe.stages[index];
+    const StageRecord record = start_or_find_stage(setup_, control_, index);
+    if (record.status == "done") return SearchEnd::Finished;
+    StageController controller(control_, index, record);
+    const auto found_before = start_of(control_, index);
+    const Genotype start = found_before ? found_before->genotype : setup_.space->start();
+    announce_.begin_stage(stage);
+    announce_.tell([&](SearchListener& l) {
+      l.stage_started(stage, record.budget, start, controller.planned_trials());
+    });
+    auto wait = kShortestWait;
+    while (!controller.finished()) {
+      bool active = false;
+      if (setup_.workers) {
+        if (setup_.should_stop && setup_.should_stop()) return SearchEnd::Stopped;
+        tend();
+        announce_.look();
+      } else {
+        const Worker::Did did = worker_->work(stage, record);
+        if (did == Worker::Did::Stopped) return SearchEnd::Stopped;
+        active = did == Worker::Did::Trials;
+        if (!active) {  // others may work on the run too
+          tend();
+          announce_.look();
+        }
       }
-    } catch (const Error&) {
-      trial.graph_id = "";
+      active = controller.turn(setup_.workers ? setup_.workers() : 1) || active;
+      announce_.proposed(controller.proposed());
+      for (SearchListener* listener : setup_.listeners) {
+        const std::string reason = listener->wants_to_stop();
+        if (!reason.empty()) controller.stop(concat_text(listener->name(), ": ", reason));
+      }
+      wait = active ? kShortestWait : std::min(kLongestWait, 2 * wait);
+      if (!active && !controller.finished()) std::this_thread::sleep_for(wait);
     }
-    trials.push_back(std::move(trial));
+    if (setup_.workers) announce_.look();
+    const Winner winner = controller.end();
+    announce_.tell([&](SearchListener& l) { l.stage_ended(stage, winner); });
+    return SearchEnd::Finished;
   }
-  return trials;
-}
 
-/// Keeps what the evaluator has measured, before anything that follows from it is recorded.
-void store_measured(const SearchSetup& setup) {
-  const std::string now = setup.evaluator->measured();
-  if (!now.empty() && now != setup.database->measured()) setup.database->set_measured(now);
-}
-
-/// Steps and settings are fixed once, when the trial is first claimed; from then on it is a
-/// function of its row.
-void fix_trial(const SearchSetup& setup, const StageRecord& record, Trial& trial) {
-  if (!trial.settings.empty()) return;
-  if (setup.budget.has_clock()) {
-    const double fair = record.budget.seconds * trial.share;
-    const double left = record.budget.ends_at - setup.clock();
-    trial.seconds_limit = std::max(0.5 * fair, std::min(fair, left));
-    // Steps are fixed already: the clock only says when the stage must end.
-    if (trial.steps > 0) trial.seconds_limit = std::max(1.0, left);
-  }
-  const TrialPlan plan = setup.evaluator->plan(trial);
-  store_measured(setup);
-  NAS_CHECK_KIND(
-      Internal,
-      (plan.steps > 0 || trial.purpose == TrialPurpose::Inherited) && !plan.settings.empty(),
-      "evaluator: the plan of trial ",
-      trial.id,
-      " needs steps > 0 and settings");
-  setup.database->fix_plan(trial.id, plan, trial.seconds_limit);
-  trial.steps = plan.steps;
-  trial.settings = plan.settings;
-}
-
-/// Evaluates trials that the evaluator wants together (mostly one).
-std::vector<Evaluation> evaluate(const SearchSetup& setup,
-                                 const StageRecord& record,
-                                 std::vector<Trial>& trials) {
-  TrialContext context;
-  context.folder = setup.folder / trials.front().checkpoint;
-  create_folder(context.folder);
-  context.clock = setup.clock;
-  context.heartbeat = [&setup] { setup.database->set_clock(setup.clock()); };
-  try {
-    double limit = 0;
-    for (Trial& trial : trials) {
-      fix_trial(setup, record, trial);
-      limit += trial.seconds_limit;
+  /// Trials of workers that died are given back.
+  void tend() {
+    if (looked_.seconds() < kLookSeconds) return;
+    looked_.restart();
+    setup_.database->set_clock(setup_.clock());
+    for (const std::string& lost : setup_.database->requeue_lost(setup_.clock(), false)) {
+      log_warning(lost);
+      setup_.database->add_event(setup_.clock(), 0, "lost", lost);
     }
-    if (setup.budget.has_clock()) {
-      // The stage's end, unless hardly anything were left: a trial of no steps tells nothing.
-      context.deadline = std::max(record.budget.ends_at, setup.clock() + 0.5 * limit);
-    }
-    std::vector<Evaluation> evaluations;
-    if (trials.size() == 1) {
-      evaluations.push_back(setup.evaluator->evaluate(trials.front(), context));
-    } else {
-      evaluations = setup.evaluator->evaluate_batch(trials, context);
-    }
-    NAS_CHECK_KIND(Internal,
-                   evaluations.size() == trials.size(),
-                   "evaluator: expected ",
-                   trials.size(),
-                   " evaluations, found ",
-                   evaluations.size());
-    return evaluations;
-  } catch (const Error& error) {
-    // A genotype that cannot be built is data, and so is a stop; a broken disk or a bug is not.
-    const bool stopped = error.kind() == ErrorKind::Stopped;
-    if (!stopped && error.kind() != ErrorKind::Shape && error.kind() != ErrorKind::Input) throw;
-    Evaluation failed;
-    failed.status = stopped ? TrialStatus::Stopped : TrialStatus::Failed;
-    failed.message = error.what();
-    return std::vector<Evaluation>(trials.size(), failed);
   }
-}
 
-/// Checkpoints that nobody will go on from are removed.
-void drop_checkpoints(const SearchSetup& setup,
-                      const StageSpec& stage,
-                      const std::function<bool(const Trial&)>& keep) {
-  if (!stage.kind->continues) return;
-  for (const Trial& trial : setup.database->trials(stage.name)) {
-    if (trial.status == TrialStatus::Running || trial.status == TrialStatus::Queued) continue;
-    if (keep(trial)) continue;
-    std::error_code ignored;
-    std::filesystem::remove(RunFolder::checkpoint(setup.folder / trial.checkpoint), ignored);
-  }
-}
-
-/// Whether a stage with a clock has no time left to begin another trial.
-bool time_is_over(const SearchSetup& setup, const StageSpec& stage, const StageRecord& record) {
-  return setup.budget.has_clock() && !stage.kind->final && setup.clock() >= record.budget.ends_at;
-}
-
-/// What has ended and was not told yet, in the order of ids; then checkpoints that nobody wants.
-void tell_outcomes(const SearchSetup& setup,
-                   const StageSpec& stage,
-                   const StageRecord& record,
-                   Strategy& strategy) {
-  ResultsDb& db = *setup.database;
-  const std::vector<Trial> untold = db.untold_trials(stage.name);
-  if (untold.empty()) return;
-  std::vector<Outcome> outcomes;
-  std::vector<std::int64_t> ids;
-  for (const Trial& trial : untold) {
-    outcomes.push_back({trial.proposal,
-                        trial.status,
-                        trial.evaluation.score,
-                        trial.id,
-                        trial.evaluation.decoded,
-                        trial.evaluation.steps,
-                        trial.evaluation.how});
-    if (stage.kind->continues) {  // nobody else looks at curves, and every save keeps them
-      outcomes.back().effort = effort_of(setup, trial, trial.evaluation.steps);
-      outcomes.back().cases = case_scores(trial.evaluation);
-    }
-    ids.push_back(trial.id);
-  }
-  strategy.tell(outcomes);
-  if (time_is_over(setup, stage, record)) strategy.close();
-  db.mark_told(stage.name, ids, strategy.save());
-  const std::vector<std::int64_t> resting = strategy.resting();
-  drop_checkpoints(setup, stage, [&](const Trial& trial) {
-    return std::ranges::find(resting, trial.proposal) != resting.end();
-  });
-}
-
-/// A failed final training is survived as long as another one gives a network.
-void check_any_retrained(const SearchSpace& space, const std::vector<Trial>& trials) {
-  std::string reasons;
-  for (const Trial& trial : trials) {
-    if (trial.status == TrialStatus::Done) return;
-    reasons += concat_text("\n  ",
-                           trial.label,
-                           " (",
-                           space.short_text(trial.genotype),
-                           "): ",
-                           to_text(trial.status),
-                           trial.evaluation.message.empty() ? "" : ", ",
-                           trial.evaluation.message);
-  }
-  fail(ErrorKind::Input, "no final training succeeded:", reasons);
-}
+  const SearchSetup& setup_;
+  const ControllerSetup control_;
+  Announcer announce_;
+  std::unique_ptr<Worker> worker_;
+  Stopwatch looked_;
+};
 
 }  // namespace
 
@@ -449,107 +303,6 @@ void check_space(const Recipe& recipe, const SearchSpace& space) {
   }
 }
 
-SearchEnd run_search(const SearchSetup& setup) {
-  ResultsDb& db = *setup.database;
-  auto announce = [&](auto&& tell_listener) {
-    for (SearchListener* listener : setup.listeners) tell_listener(*listener);
-  };
-  if (const std::int64_t open = db.requeue_interrupted(); open > 0) {
-    db.add_event(setup.clock(), 0, "resumed", concat_text(open, " interrupted trial(s) queued"));
-  }
-  if (const std::string known = db.measured(); !known.empty()) setup.evaluator->restore(known);
-  store_measured(setup);
-  for (std::size_t index = 0; index < setup.recipe.stages.size(); ++index) {
-    const StageSpec& stage = setup.recipe.stages[index];
-    const StageRecord record = start_or_find_stage(setup, index);
-    if (record.status == "done") continue;
-    const auto strategy = make_stage_strategy(setup, index, record);
-    const auto found_before = start_of(setup, index);
-    const Genotype start = found_before ? found_before->genotype : setup.space->start();
-    std::int64_t best_id = 0;  // of this stage: scores of different stages do not compare
-    if (const auto best = db.best_trial(stage.name)) best_id = best->id;
-    announce([&](SearchListener& l) {
-      l.stage_started(stage, record.budget, start, strategy->planned_trials());
-    });
-
-    while (true) {
-      // Outcomes are told in the order of ids once nothing is queued, so any number of workers
-      // gives the same search.
-      while (auto trial = db.claim(stage.name, setup.clock())) {
-        if (setup.should_stop && setup.should_stop()) {
-          Evaluation stopped;
-          stopped.status = TrialStatus::Stopped;
-          db.finish(trial->id, stopped, setup.clock());
-          return SearchEnd::Stopped;
-        }
-        if (time_is_over(setup, stage, record) && db.best_trial(stage.name)) {
-          Evaluation late;
-          late.status = TrialStatus::Timeout;
-          late.message = "not begun: the stage's time was over";
-          db.finish(trial->id, late, setup.clock());
-          continue;
-        }
-        std::vector<Trial> batch{*trial};
-        for (const std::int64_t wanted = setup.evaluator->batch_size(*trial);
-             static_cast<std::int64_t>(batch.size()) < wanted;) {
-          auto next = db.claim(stage.name, setup.clock(), &batch.front());
-          if (!next) break;
-          batch.push_back(*next);
-        }
-        for (const Trial& t : batch) announce([&](SearchListener& l) { l.trial_started(t); });
-        const std::vector<Evaluation> evaluations = evaluate(setup, record, batch);
-        store_measured(setup);
-        bool stopped = false;
-        for (std::size_t i = 0; i < batch.size(); ++i) {
-          Trial& ended = batch[i];
-          ended.evaluation = evaluations[i];
-          ended.status = ended.evaluation.status;
-          ended.ended = setup.clock();
-          db.finish(ended.id, ended.evaluation, ended.ended);
-          stopped = stopped || ended.status == TrialStatus::Stopped;
-          announce([&](SearchListener& l) { l.trial_ended(ended); });
-        }
-        db.set_clock(setup.clock());
-        if (stopped) return SearchEnd::Stopped;
-        if (const auto best = db.best_trial(stage.name); best && best->id != best_id) {
-          best_id = best->id;
-          db.add_event(
-              batch.back().ended,
-              best->id,
-              "best improved",
-              concat_text(setup.space->short_text(best->genotype), ": ", best->evaluation.score));
-          announce([&](SearchListener& l) { l.best_improved(*best); });
-        }
-      }
-      tell_outcomes(setup, stage, record, *strategy);
-      if (strategy->finished()) break;
-      const std::vector<Proposal> proposals = strategy->ask(kAsk);
-      NAS_CHECK_KIND(Internal,
-                     !proposals.empty(),
-                     "strategy \"",
-                     stage.kind->name,
-                     "\" is not finished but proposes nothing and waits for nothing");
-      db.add_trials(stage.name, make_trials(setup, stage, record, proposals), strategy->save());
-    }
-    if (stage.kind->final) check_any_retrained(*setup.space, db.trials(stage.name));
-    const Winner winner = strategy->winner();
-    const auto last = training_to_continue(setup, winner.genotype);
-    const auto plan = training_to_continue(setup, setup.space->baseline());
-    drop_checkpoints(setup, stage, [&](const Trial& trial) {
-      return (last && last->id == trial.id) || (plan && plan->id == trial.id);
-    });
-    db.end_stage(stage.name, setup.clock(), winner, strategy->story());
-    if (winner.found) {
-      db.add_event(
-          setup.clock(),
-          0,
-          "stage ended",
-          concat_text(
-              stage.name, ": ", setup.space->short_text(winner.genotype), ", ", winner.how));
-    }
-    announce([&](SearchListener& l) { l.stage_ended(stage, winner); });
-  }
-  return SearchEnd::Finished;
-}
+SearchEnd run_search(const SearchSetup& setup) { return Leader(setup).run(); }
 
 }  // namespace nas

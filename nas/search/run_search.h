@@ -9,30 +9,39 @@
 #include "nas/search/budget.h"
 #include "nas/search/evaluator.h"
 #include "nas/search/recipe.h"
-#include "nas/search/results_db.h"
 #include "nas/search/strategy.h"
+#include "nas/search/trial_store.h"
 
 namespace nas {
+
+enum class SearchEnd { Finished, Stopped };
 
 /// Told what happens during a search: progress lines, TensorBoard, stop criteria and tests are
 /// listeners.
 class SearchListener {
  public:
   virtual ~SearchListener() = default;
+  virtual std::string name() const { return "listener"; }  // for messages
+  virtual void search_started(const SearchSpace&, const Recipe&) {}
+  virtual void search_ended(SearchEnd) {}
   /// \param start what the stage starts from.
   virtual void stage_started(const StageSpec&,
                              const StageBudget&,
                              const Genotype& /*start*/,
                              std::int64_t /*planned_trials*/) {}
+  virtual void proposed(const StageSpec&, const std::vector<std::int64_t>& /*trials*/) {}
+  /// With workers in other processes: when the leader sees it.
   virtual void trial_started(const Trial&) {}
   virtual void trial_ended(const Trial&) {}
   virtual void best_improved(const Trial&) {}
   virtual void stage_ended(const StageSpec&, const Winner&) {}
+  /// A reason ends the stage with what it has; "": go on.
+  virtual std::string wants_to_stop() { return ""; }
 };
 
 /// Everything run_search works with; all borrowed.
 struct SearchSetup {
-  ResultsDb* database = nullptr;
+  TrialStore* database = nullptr;
   const SearchSpace* space = nullptr;
   Evaluator* evaluator = nullptr;
   Recipe recipe;
@@ -43,16 +52,17 @@ struct SearchSetup {
   std::function<bool()> should_stop;  // polled between trials; empty: never
   std::filesystem::path folder;       // trial folders are made in folder/trials
   std::vector<SearchListener*> listeners;
+  /// Empty: this process carries the trials out itself. Else other processes do (nas/search/worker.h),
+  /// and this tells how many may work at once; it is called often, and may start what has died.
+  std::function<std::int64_t()> workers;
 };
-
-enum class SearchEnd { Finished, Stopped };
 
 /// Whether the space has what the recipe's stages ask for: their groups, a super-network. \throws
 /// Error(Usage) naming the stage.
 void check_space(const Recipe& recipe, const SearchSpace& space);
 
-/// The only search loop. For each stage: fix its budget, then ask the strategy, queue the trials,
-/// claim, evaluate, tell, until the strategy has finished. All state is in the database: a run that
+/// The only search loop, which leads: for each stage it fixes the budget, then lets a StageController
+/// decide and a Worker carry out, until the strategy has finished. All state is in the store: a run that
 /// was killed goes on by calling this again. \throws Error if the budget cannot buy a stage, or if
 /// no final training succeeds.
 SearchEnd run_search(const SearchSetup& setup);

@@ -116,6 +116,7 @@ StageSpec make_stage(const StrategyKind& kind, std::string name, double share) {
   stage.name = std::move(name);
   stage.kind = &kind;
   stage.share = share;
+  stage.async = kind.async;
   for (const StageOption& option : kind.options) stage.options[option.name] = option.standard;
   return stage;
 }

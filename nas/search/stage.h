@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,15 @@ StageOption flag_option(std::string name, bool standard);
 StageOption word_option(std::string name, std::string standard, std::vector<std::string> words);
 StageOption words_option(std::string name, std::vector<std::string> words);  // standard: none
 
+/// When a stage ends although its budget would go on; what is 0 or not there never ends it.
+struct StopRules {
+  std::optional<double> score;  // a trial of the highest rung has reached it
+  std::int64_t trials = 0;      // so many outcomes were told
+  std::int64_t patience = 0;    // so many outcomes in a row brought nothing better
+  bool any() const { return score || trials > 0 || patience > 0; }
+  bool operator==(const StopRules&) const = default;
+};
+
 /// One stage of a search: what all kinds share, and the options of its own kind.
 struct StageSpec {
   std::string name;                    // unique in the recipe
@@ -51,6 +61,9 @@ struct StageSpec {
   std::vector<std::string> groups;     // gene groups that may change; empty: all but "network"
   bool control = false;  // equal-budget control: starts from the space's start, inherits nothing,
                          // and its winner is retrained beside best and baseline
+  bool async = false;    // outcomes are told as trials end, and the next are asked for whenever a
+                         // worker is idle; else batch by batch, the same for any number of workers
+  StopRules stop = {};
   Json options = Json::object();  // every option of the kind by name
 
   bool operator==(const StageSpec&) const = default;

@@ -40,6 +40,7 @@ struct StrategyKind {
   bool final = false;
   bool continues = false;  // its trainings are continued (Proposal::continues), and its trials are
                            // counted in effort whatever the budget is in
+  bool async = false;  // a stage of this kind is asynchronous unless its recipe says otherwise
   bool needs_super_network = false;      // of the space
   bool may_end_early = false;            // what it does not spend goes to the final trainings
   bool may_be_control = true;            // trains networks on their own

@@ -20,7 +20,7 @@
 #include "nas/core/error.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/search/draws.h"
-#include "nas/search/results_db.h"
+#include "nas/results/results_db.h"
 #include "nas/search/run_search.h"
 #include "nas/search/statistics.h"
 #include "search_spaces/spaces.h"

@@ -20,7 +20,7 @@
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/report/report.h"
-#include "nas/search/results_db.h"
+#include "nas/results/results_db.h"
 #include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "tests/support/support.h"
@@ -378,9 +378,10 @@ void write_run(const fs::path& folder, const std::string& dataset) {
     trial.genotype_text = "x";
     trial.parameters = 2'500'000;
     trial.macs = 3'000'000'000;
-    const std::int64_t id = db.add_trials("final", {trial}, "{}").at(0);
-    ASSERT_TRUE(db.claim("final", 0));
-    db.fix_plan(id, {30, "{}"}, 0);
+    db.add_trials("final", {trial}, "{}");
+    const auto claimed = db.claim("final", 0);
+    ASSERT_TRUE(claimed);
+    db.fix_plan(*claimed, {30, "{}"}, 0);
     Evaluation e;
     e.status = TrialStatus::Done;
     e.score = dice;
@@ -389,7 +390,7 @@ void write_run(const fs::path& folder, const std::string& dataset) {
     const Json classes = {{{"dice", dice + 0.01}, {"label", "Anterior"}},
                           {{"dice", dice - 0.01}, {"label", "Posterior"}}};
     e.details = Json{{"cases", {{{"id", "a"}, {"classes", classes}}}}, {"mean", classes}}.dump();
-    db.finish(id, e, 1);
+    db.finish(*claimed, e, 1);
   }
 }
 

@@ -10,7 +10,7 @@
 
 #include "nas/core/files.h"
 #include "nas/report/report.h"
-#include "nas/search/results_db.h"
+#include "nas/results/results_db.h"
 #include "tests/support/support.h"
 
 namespace nas {
@@ -56,8 +56,8 @@ ResultsDb write_run(const fs::path& file) {
       "{}");
   for (const double score : {0.5, 0.25}) {
     const auto trial = db.claim("search", 0);
-    db.fix_plan(trial->id, {10, "{}"}, 0);
-    db.finish(trial->id, done(score), 0);
+    db.fix_plan(*trial, {10, "{}"}, 0);
+    db.finish(*trial, done(score), 0);
   }
   db.add_event(3, 1, "best improved", "a=1 b=2: 0.5");
   return db;
@@ -168,7 +168,7 @@ TEST(ResultsDb, FindsTheBestTrialAndSourcesWithoutReadingAllRows) {
   const double scores[] = {0.9, 0.1, 0.9, 0.3, 0.3, 0.99};
   for (int i = 0; i < 6; ++i) {
     const auto trial = db.claim("search", 0);
-    db.finish(trial->id, done(scores[i]), 0);
+    db.finish(*trial, done(scores[i]), 0);
     if (i == 2) {
       EXPECT_EQ(db.best_trial("search")->id, 1) << "ties: the lower id";
     }

@@ -20,6 +20,7 @@
 #include "nas/report/report.h"
 #include "nas/report/seeds.h"
 #include "nas/report/text.h"
+#include "nas/results/results_db.h"
 #include "nas/search/budget.h"
 #include "nas/search/forecast.h"
 #include "nas/search/limits.h"
@@ -762,10 +763,10 @@ TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
   EXPECT_EQ(claimed->seed, trial.seed);
   EXPECT_EQ(claimed->checkpoint, "trials/1");
   EXPECT_FALSE(db.claim("search", 2.5)) << "claimed once";
-  db.fix_plan(1, {40, "{}"}, 12.5);
-  EXPECT_THROW(db.fix_plan(1, {50, "{}"}, 12.5), Error) << "fixed once";
+  db.fix_plan(*claimed, {40, "{}"}, 12.5);
+  EXPECT_THROW(db.fix_plan(*claimed, {50, "{}"}, 12.5), Error) << "fixed once";
 
-  EXPECT_EQ(db.requeue_interrupted(), 1);
+  EXPECT_EQ(db.requeue_lost(3, true).size(), 1u);
   claimed = db.claim("search", 7);
   EXPECT_EQ(claimed->attempt, 2);
   EXPECT_EQ(claimed->steps, 40);
@@ -779,10 +780,10 @@ TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
                "{\"cases\": []}",
                {{1, 2}},
                ""};
-  db.finish(1, e, 9);
-  EXPECT_THROW(db.finish(1, e, 9), Error) << "finished once";
+  EXPECT_TRUE(db.finish(*claimed, e, 9));
+  EXPECT_FALSE(db.finish(*claimed, e, 9)) << "finished once";
   EXPECT_EQ(db.trials()[0].evaluation, e);
-  EXPECT_EQ(db.requeue_interrupted(), 0);
+  EXPECT_TRUE(db.requeue_lost(9, true).empty());
   EXPECT_EQ(db.untold_trials("search").size(), 1u);
   db.mark_told("search", {1}, "told");
   EXPECT_TRUE(db.untold_trials("search").empty());
@@ -818,46 +819,115 @@ TEST(ResultsDb, RefusesWhatIsNotAnIntactDatabaseOfThisVersion) {
   };
   change("PRAGMA user_version = 99");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }),
-              HasSubstr("expected schema version 2 or 3, found 99"));
-  change("PRAGMA user_version = 3; ALTER TABLE trials RENAME COLUMN score TO points");
+              HasSubstr("expected schema version 2 to 4, found 99"));
+  change("PRAGMA user_version = 4; ALTER TABLE trials RENAME COLUMN score TO points");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("score"));
   change("PRAGMA application_id = 5");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("another program"));
 }
 
-TEST(ResultsDb, ReadsTheVersionBefore) {
+// As the program before the last schema made them.
+constexpr const char* kVersion3 = R"sql(
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  command TEXT NOT NULL, data_folder TEXT NOT NULL, fold INTEGER NOT NULL,
+  recipe TEXT NOT NULL, plan TEXT NOT NULL, space TEXT NOT NULL, setup TEXT NOT NULL,
+  budget_seconds REAL NOT NULL, budget_steps INTEGER NOT NULL, budget_effort REAL NOT NULL DEFAULT 0,
+  seed INTEGER NOT NULL,
+  code_version TEXT NOT NULL, created_unix INTEGER NOT NULL, clock REAL NOT NULL DEFAULT 0);
+CREATE TABLE stages (
+  position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, status TEXT NOT NULL,
+  seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
+  ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
+  candidates INTEGER NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL,
+  ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}',
+  effort REAL NOT NULL DEFAULT 0, horizon REAL NOT NULL DEFAULT 0);
+CREATE TABLE trials (
+  id INTEGER PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
+  proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
+  genotype TEXT NOT NULL, genotype_values TEXT NOT NULL, genotype_id TEXT NOT NULL, graph_id TEXT NOT NULL,
+  parameters INTEGER NOT NULL, macs INTEGER NOT NULL, memory_bytes INTEGER NOT NULL,
+  request TEXT NOT NULL, source INTEGER NOT NULL,
+  steps INTEGER NOT NULL, seconds_limit REAL NOT NULL, settings TEXT NOT NULL, seed INTEGER NOT NULL,
+  attempt INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
+  score REAL, how TEXT NOT NULL DEFAULT '', steps_done INTEGER NOT NULL DEFAULT 0,
+  seconds REAL NOT NULL DEFAULT 0, metrics TEXT NOT NULL DEFAULT '{}', details TEXT NOT NULL DEFAULT '',
+  decoded TEXT NOT NULL DEFAULT '[]', message TEXT NOT NULL DEFAULT '', checkpoint TEXT NOT NULL DEFAULT '',
+  created REAL NOT NULL, started REAL NOT NULL DEFAULT 0, ended REAL NOT NULL DEFAULT 0,
+  UNIQUE (stage, proposal));
+CREATE INDEX trials_queue ON trials (stage, status, id);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY, at REAL NOT NULL, trial INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+)sql";
+constexpr const char* kRows = R"sql(
+INSERT INTO run (id, command, data_folder, fold, recipe, plan, space, setup, budget_seconds, budget_steps, seed,
+  code_version, created_unix, clock) VALUES (1, 'voxnas', '/data', 2, '{}', '{}', '{}', '{}', 0, 10, 7, '1', 5, 3.5);
+INSERT INTO stages (position, name, status, seconds, steps, trials, rungs, ends_at, cost_limit, candidates, strategy,
+  started) VALUES (1, 'search', 'running', 0, 10, 4, 1, 0, 0, 0, 'state', 0);
+INSERT INTO trials (id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, graph_id,
+  parameters, macs, memory_bytes, request, source, steps, seconds_limit, settings, seed, status, told, score, checkpoint,
+  created) VALUES
+  (1, 'search', 'search', 'baseline', 0, 0, 0.25, 'a=1', '[1]', 'x', 'y', 1, 2, 3, '', 0, 5, 0, '{}', 7, 'done', 1, 0.5,
+   'trials/1', 0),
+  (2, 'search', 'search', '', 1, 0, 0.25, 'a=2', '[2]', 'x', 'y', 1, 2, 3, '', 0, 5, 0, '{}', 7, 'done', 0, 0.75,
+   'trials/2', 0),
+  (3, 'search', 'search', '', 2, 0, 0.25, 'a=3', '[3]', 'x', 'y', 1, 2, 3, '', 0, 5, 0, '{}', 7, 'running', 0, NULL,
+   'trials/3', 0);
+INSERT INTO events (at, trial, kind, text) VALUES (1, 1, 'best improved', 'a=1');
+PRAGMA application_id = 1984840019;
+)sql";
+
+TEST(ResultsDb, ReadsAndTakesOverTheVersionsBefore) {
   TempFolder folder;
-  const auto file = folder / "r.sqlite";
-  {
-    ResultsDb db = ResultsDb::create(file, toy_run({.steps = 10}));
-    StageRecord stage;
-    stage.name = "search";
-    stage.status = "running";
-    stage.budget.steps = 10;
-    db.start_stage(stage);
+  for (const int version : {2, 3}) {
+    const auto file = folder / concat_text("version", version, ".sqlite");
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
+    std::string sql = concat_text(kVersion3, kRows, "PRAGMA user_version = ", version, ";");
+    if (version == 2) {
+      sql +=
+          "ALTER TABLE run DROP COLUMN budget_effort; ALTER TABLE stages DROP COLUMN effort; "
+          "ALTER TABLE stages DROP COLUMN horizon;";
+    } else {
+      sql +=
+          "CREATE TABLE measured (id INTEGER PRIMARY KEY, json TEXT NOT NULL); "
+          "INSERT INTO measured VALUES (1, '[1]'); UPDATE stages SET effort = 12;";
+    }
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+    const auto check = [&](const ResultsDb& old) {
+      EXPECT_EQ(old.run().budget, (Budget{.steps = 10})) << version;
+      EXPECT_EQ(old.run().fold, 2);
+      EXPECT_EQ(old.clock(), 3.5);
+      EXPECT_EQ(old.stage("search")->budget.steps, 10);
+      EXPECT_EQ(old.stage("search")->budget.effort, version == 2 ? 0 : 12);
+      EXPECT_EQ(old.stage("search")->strategy, "state");
+      ASSERT_EQ(old.trials().size(), 3u);
+      EXPECT_EQ(old.untold_trials("search").at(0).id, 2);
+      EXPECT_EQ(old.best_trial("search")->id, 2);
+      EXPECT_EQ(old.events().at(0).kind, "best improved");
+      EXPECT_TRUE(old.workers().empty());
+      EXPECT_TRUE(old.reports().empty());
+    };
+    const std::string before = read_file(file, 1 << 24);
+    check(ResultsDb::open_read_only(file));
+    EXPECT_EQ(ResultsDb::runs(file).at(0).done, 2);
+    EXPECT_EQ(read_file(file, 1 << 24), before) << "looking changes nothing";
+    check(ResultsDb::open(file));
+    ResultsDb taken = ResultsDb::open(file);
+    check(taken);
+    EXPECT_EQ(taken.measured(), version == 2 ? "" : "[1]");
+    EXPECT_EQ(taken.requeue_lost(4, true).size(), 1u) << "what ran when it was left";
+    EXPECT_EQ(taken.claim("search", 4)->id, 3);
+    EXPECT_EQ(taken.add_trials("search", {[] {
+                                 Trial trial;
+                                 trial.proposal = 9;
+                                 return trial;
+                               }()},
+                               "next"),
+              std::vector<std::int64_t>{4});
   }
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
-  EXPECT_EQ(
-      sqlite3_exec(db,
-                   "ALTER TABLE run DROP COLUMN budget_effort;"
-                   "ALTER TABLE stages DROP COLUMN effort; ALTER TABLE stages DROP COLUMN horizon;"
-                   "PRAGMA user_version = 2",
-                   nullptr,
-                   nullptr,
-                   nullptr),
-      SQLITE_OK);
-  sqlite3_close(db);
-  const std::string before = read_file(file, 1 << 24);
-  {
-    const ResultsDb old = ResultsDb::open_read_only(file);
-    EXPECT_EQ(old.run().budget, (Budget{.steps = 10}));
-    EXPECT_EQ(old.stage("search")->budget.steps, 10);
-    EXPECT_EQ(old.stage("search")->budget.effort, 0);
-  }
-  EXPECT_EQ(read_file(file, 1 << 24), before) << "looking changes nothing";
-  EXPECT_EQ(ResultsDb::open(file).stage("search")->budget.steps, 10);
-  EXPECT_EQ(ResultsDb::open(file).run().budget, (Budget{.steps = 10})) << "and once more";
 }
 
 TEST(ResultsDb, SurvivesTruncationAndBitFlipsWithAnError) {
@@ -919,7 +989,7 @@ TEST(ResultsDb, TwoProcessesNeverClaimTheSameTrial) {
           claims << trial->id << '\n';
           Evaluation e;
           e.status = TrialStatus::Done;
-          db.finish(trial->id, e, 1);
+          db.finish(*trial, e, 1);
         }
         claims.flush();
         code = 0;

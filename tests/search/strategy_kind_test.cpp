@@ -8,6 +8,7 @@
 
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/report/report.h"
+#include "nas/results/results_db.h"
 #include "nas/search/forecast.h"
 #include "nas/search/ledger_strategy.h"
 #include "nas/search/log_listener.h"

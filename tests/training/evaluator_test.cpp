@@ -26,7 +26,7 @@
 #include "nas/jobs/search_job.h"
 #include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"
-#include "nas/search/results_db.h"
+#include "nas/results/results_db.h"
 #include "nas/search/trial_request.h"
 #include "search_spaces/planned_unet/unet_space.h"
 #include "tests/support/small_training.h"

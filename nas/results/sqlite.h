@@ -5,7 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -35,11 +35,16 @@ class Connection {
   const std::filesystem::path& lock() const { return lock_; }
   sqlite3* db() const { return db_; }
 
+  /// A compiled statement, a kept one where there is: compiling costs more than most statements.
+  sqlite3_stmt* take(const std::string& sql) const;
+  void give_back(const std::string& sql, sqlite3_stmt* statement) const;
+
  private:
   Connection(std::filesystem::path file, const std::string& name, int flags);
   std::filesystem::path file_, lock_;
   std::filesystem::path copy_;  // folder of a copy that is read instead; removed in the end
   sqlite3* db_ = nullptr;
+  mutable std::map<std::string, sqlite3_stmt*> compiled_;
 };
 
 /// One prepared statement. Parameters are bound in order, columns are read in order.
@@ -70,6 +75,7 @@ class Statement {
  private:
   Statement& check(int code);
   const Connection& connection_;
+  std::string sql_;
   sqlite3_stmt* statement_ = nullptr;
   int bound_ = 0, column_ = -1;
 };

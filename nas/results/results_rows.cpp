@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/search/results_rows.h"
+#include "nas/results/results_rows.h"
 
 #include <algorithm>
 #include <cmath>
@@ -76,6 +76,8 @@ void check_label(const Trial& trial, const std::string& where) {
 
 RunRecord read_run(Statement& row) {
   RunRecord run;
+  run.folder = row.text();
+  run.host = row.text();
   run.command = row.text();
   run.data_folder = row.text();
   run.fold = row.integer();
@@ -141,6 +143,9 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.created = row.real();
   t.started = row.real();
   t.ended = row.real();
+  t.owner = row.text();
+  t.token = row.integer();
+  t.told_order = row.integer();
   return t;
 }
 

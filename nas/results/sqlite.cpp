@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/search/sqlite.h"
+#include "nas/results/sqlite.h"
 
 #include <algorithm>
 #include <bit>
@@ -96,17 +96,20 @@ Connection::Connection(Connection&& other) noexcept
     : file_(std::move(other.file_)),
       lock_(std::move(other.lock_)),
       copy_(std::exchange(other.copy_, {})),
-      db_(std::exchange(other.db_, nullptr)) {}
+      db_(std::exchange(other.db_, nullptr)),
+      compiled_(std::exchange(other.compiled_, {})) {}
 
 Connection& Connection::operator=(Connection&& other) noexcept {
   std::swap(file_, other.file_);
   std::swap(lock_, other.lock_);
   std::swap(copy_, other.copy_);
   std::swap(db_, other.db_);
+  std::swap(compiled_, other.compiled_);
   return *this;
 }
 
 Connection::~Connection() {
+  for (const auto& [sql, statement] : compiled_) sqlite3_finalize(statement);
   sqlite3_close(db_);
   std::error_code ignored;
   if (!copy_.empty()) fs::remove_all(copy_, ignored);
@@ -118,13 +121,29 @@ void Connection::execute(const char* sql) {
   }
 }
 
-Statement::Statement(const Connection& connection, const std::string& sql)
-    : connection_(connection) {
-  if (sqlite3_prepare_v2(connection.db(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK)
-    fail_sqlite(connection.db(), connection.file(), "reading the schema");
+sqlite3_stmt* Connection::take(const std::string& sql) const {
+  const auto kept = compiled_.find(sql);
+  if (kept != compiled_.end()) {
+    sqlite3_stmt* statement = kept->second;
+    compiled_.erase(kept);
+    return statement;
+  }
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK)
+    fail_sqlite(db_, file_, "reading the schema");
+  return statement;
 }
 
-Statement::~Statement() { sqlite3_finalize(statement_); }
+void Connection::give_back(const std::string& sql, sqlite3_stmt* statement) const {
+  sqlite3_reset(statement);
+  sqlite3_clear_bindings(statement);
+  if (!compiled_.emplace(sql, statement).second) sqlite3_finalize(statement);
+}
+
+Statement::Statement(const Connection& connection, const std::string& sql)
+    : connection_(connection), sql_(sql), statement_(connection.take(sql)) {}
+
+Statement::~Statement() { connection_.give_back(sql_, statement_); }
 
 Statement& Statement::bind(std::int64_t value) {
   return check(sqlite3_bind_int64(statement_, ++bound_, value));

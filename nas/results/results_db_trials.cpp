@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/json.h"
+#include "nas/core/run_folder.h"
+#include "nas/results/process.h"
+#include "nas/results/results_db.h"
+#include "nas/results/results_rows.h"
+#include "nas/results/results_schema.h"
+#include "nas/results/sqlite.h"
+
+/// Trials of a results database: their way from queued to finished and told.
+namespace nas {
+
+using namespace results;
+using sqlite::Statement;
+using sqlite::Transaction;
+
+namespace {
+
+void store_strategy(const sqlite::Connection& c,
+                    std::int64_t run,
+                    const std::string& stage,
+                    const std::string& state) {
+  Statement(c, "UPDATE stages SET strategy = ? WHERE run = ? AND name = ?")
+      .bind(state)
+      .bind(run)
+      .bind(stage)
+      .run();
+}
+
+}  // namespace
+
+std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
+                                                const std::vector<Trial>& trials,
+                                                const std::string& strategy_state) {
+  Transaction transaction(*connection_);
+  std::int64_t id = 0;
+  {
+    Statement last(*connection_, "SELECT COALESCE(MAX(id), 0) FROM trials WHERE run = ?");
+    last.bind(run_);
+    if (last.step()) id = last.integer();
+  }
+  std::vector<std::int64_t> ids;
+  for (const Trial& t : trials) {
+    check_label(t, concat_text("stage ", stage, ": proposal ", t.proposal));
+    ids.push_back(++id);
+    Statement insert(
+        *connection_,
+        "INSERT INTO trials (run, id, checkpoint, stage, purpose, label, proposal, rung, share, "
+        "genotype, genotype_values, genotype_id, graph_id, parameters, macs, memory_bytes, "
+        "request, source, steps, seconds_limit, settings, seed, status, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)");
+    insert.bind(run_).bind(id).bind(RunFolder::trial_name(id));
+    insert.bind(stage).bind(to_text(t.purpose)).bind(t.label).bind(t.proposal).bind(t.rung);
+    insert.bind(t.share).bind(t.genotype_text).bind(Json(t.genotype.values).dump());
+    insert.bind(t.genotype_id).bind(t.graph_id).bind(t.parameters).bind(t.macs);
+    insert.bind(t.memory_bytes)
+        .bind(t.request)
+        .bind(t.source)
+        .bind(t.steps)
+        .bind(t.seconds_limit)
+        .bind(t.settings)
+        .bind(t.seed);
+    insert.bind(t.created).run();
+  }
+  store_strategy(*connection_, run_, stage, strategy_state);
+  transaction.commit();
+  return ids;
+}
+
+void ResultsDb::mark_told(const std::string& stage,
+                          const std::vector<std::int64_t>& ids,
+                          const std::string& strategy_state) {
+  Transaction transaction(*connection_);
+  std::int64_t order = 0;
+  {
+    Statement last(*connection_, "SELECT COALESCE(MAX(told_order), 0) FROM trials WHERE run = ?");
+    last.bind(run_);
+    if (last.step()) order = last.integer();
+  }
+  for (const std::int64_t id : ids) {
+    Statement(*connection_, "UPDATE trials SET told = 1, told_order = ? WHERE run = ? AND id = ?")
+        .bind(++order)
+        .bind(run_)
+        .bind(id)
+        .run();
+  }
+  store_strategy(*connection_, run_, stage, strategy_state);
+  transaction.commit();
+}
+
+std::optional<Trial> ResultsDb::claim(const std::string& stage,
+                                      double at,
+                                      const Trial* like,
+                                      const std::string& owner) {
+  Transaction transaction(*connection_);
+  std::optional<Trial> trial;
+  {
+    Statement row(*connection_,
+                  select(kTrialColumns,
+                         "FROM trials WHERE run = ?1 AND stage = ?2 AND status = 'queued' AND "
+                         "(?3 = '' OR (purpose = ?3 AND source = ?4)) ORDER BY id LIMIT 1"));
+    row.bind(run_)
+        .bind(stage)
+        .bind(like == nullptr ? std::string() : to_text(like->purpose))
+        .bind(like == nullptr ? std::int64_t{0} : like->source);
+    if (!row.step()) return std::nullopt;
+    trial = read_trial(row, connection_->file());
+  }
+  trial->status = TrialStatus::Running;
+  trial->attempt += 1;
+  trial->token += 1;
+  trial->owner = owner;
+  if (trial->attempt == 1) trial->started = at;
+  Statement(*connection_,
+            "UPDATE trials SET status = 'running', attempt = ?, started = ?, owner = ?, token = ?, "
+            "lease_until = ? WHERE run = ? AND id = ?")
+      .bind(trial->attempt)
+      .bind(trial->started)
+      .bind(owner)
+      .bind(trial->token)
+      .bind(machine_seconds() + kLeaseSeconds)
+      .bind(run_)
+      .bind(trial->id)
+      .run();
+  transaction.commit();
+  return trial;
+}
+
+void ResultsDb::fix_plan(const Trial& claimed, const TrialPlan& plan, double seconds_limit) {
+  Transaction transaction(*connection_);
+  Statement(*connection_,
+            "UPDATE trials SET steps = ?, settings = ?, seconds_limit = ? WHERE run = ? AND id = ? "
+            "AND token = ? AND settings = ''")
+      .bind(plan.steps)
+      .bind(plan.settings)
+      .bind(seconds_limit)
+      .bind(run_)
+      .bind(claimed.id)
+      .bind(claimed.token)
+      .run();
+  NAS_CHECK_KIND(Internal,
+                 connection_->changes() == 1,
+                 file().string(),
+                 ": the plan of trial ",
+                 claimed.id,
+                 " is fixed already, or the trial is another worker's by now");
+  transaction.commit();
+}
+
+bool ResultsDb::finish(const Trial& claimed, const Evaluation& e, double at) {
+  const bool done = e.status == TrialStatus::Done;
+  const bool scored = done || e.status == TrialStatus::Pruned;
+  NAS_CHECK_KIND(Internal,
+                 !scored || !std::isinf(e.score),
+                 "trial ",
+                 claimed.id,
+                 ": the score of a finished trial is not finite");
+  NAS_CHECK_KIND(Internal,
+                 e.status != TrialStatus::Queued && e.status != TrialStatus::Running,
+                 "trial ",
+                 claimed.id,
+                 ": cannot finish as ",
+                 to_text(e.status));
+  Json metrics = Json::object();
+  for (const auto& [name, value] : e.metrics) {
+    if (std::isfinite(value)) metrics[name] = value;
+  }
+  Transaction transaction(*connection_);
+  Statement update(*connection_,
+                   "UPDATE trials SET status = ?, score = ?, how = ?, steps_done = ?, seconds = "
+                   "seconds + ?, metrics = ?, details = ?, decoded = ?, message = ?, ended = ?, "
+                   "wish = '', ended_order = (SELECT COALESCE(MAX(ended_order), 0) + 1 FROM trials "
+                   "WHERE run = ?11 AND stage = ?14 AND told = 0) "
+                   "WHERE run = ?11 AND id = ?12 AND token = ?13 AND status = 'running'");
+  update.bind(to_text(e.status));
+  if (scored && std::isfinite(e.score)) {
+    update.bind(e.score);
+  } else {
+    update.bind_null();
+  }
+  update.bind(e.how).bind(e.steps).bind(e.seconds).bind(metrics.dump()).bind(e.details);
+  update.bind(Json(e.decoded.values).dump());
+  update.bind(e.message).bind(at).bind(run_).bind(claimed.id).bind(claimed.token);
+  update.bind(claimed.stage).run();
+  const bool ours = connection_->changes() == 1;
+  transaction.commit();
+  return ours;
+}
+
+void ResultsDb::release(const Trial& claimed) {
+  Transaction transaction(*connection_);
+  Statement(*connection_,
+            "UPDATE trials SET status = 'queued', owner = '' WHERE run = ? AND id = ? AND token = ? "
+            "AND status IN ('running', 'stopped')")
+      .bind(run_)
+      .bind(claimed.id)
+      .bind(claimed.token)
+      .run();
+  transaction.commit();
+}
+
+std::vector<Trial> ResultsDb::read_trials(const std::string& rest, const std::string& stage) const {
+  Statement row(*connection_, select(kTrialColumns, rest.c_str()));
+  row.bind(run_).bind(stage);
+  std::vector<Trial> result;
+  while (row.step()) result.push_back(read_trial(row, connection_->file()));
+  return result;
+}
+
+std::vector<Trial> ResultsDb::trials(const std::string& stage) const {
+  return read_trials("FROM trials WHERE run = ?1 AND (?2 = '' OR stage = ?2) ORDER BY id", stage);
+}
+
+std::optional<Trial> ResultsDb::trial(std::int64_t id) const {
+  Statement row(*connection_, select(kTrialColumns, "FROM trials WHERE run = ? AND id = ?"));
+  row.bind(run_).bind(id);
+  if (!row.step()) return std::nullopt;
+  return read_trial(row, connection_->file());
+}
+
+std::vector<Trial> ResultsDb::untold_trials(const std::string& stage, bool as_ended) const {
+  return read_trials(
+      std::string("FROM trials WHERE run = ? AND stage = ? AND told = 0 AND status NOT IN "
+                  "('queued', 'running', 'stopped') ORDER BY ") +
+          (as_ended ? "ended_order" : "id"),
+      stage);
+}
+
+std::vector<OpenTrial> ResultsDb::open_trials(const std::string& stage) const {
+  std::vector<OpenTrial> open;
+  for (const bool running : {true, false}) {
+    Statement row(*connection_,
+                  "SELECT id, attempt, owner FROM trials WHERE run = ? AND stage = ? AND "
+                  "status = ? ORDER BY id");
+    row.bind(run_).bind(stage).bind(running ? "running" : "queued");
+    while (row.step()) {
+      OpenTrial trial;
+      trial.id = row.integer();
+      trial.running = running;
+      trial.attempt = row.small_integer();
+      trial.owner = row.text();
+      open.push_back(trial);
+    }
+  }
+  return open;
+}
+
+std::optional<Trial> ResultsDb::best_trial(const std::string& stage) const {
+  Statement row(*connection_,
+                select(kTrialColumns,
+                       "FROM trials WHERE run = ? AND stage = ? AND purpose = ? AND status = ? "
+                       "ORDER BY rung DESC, score DESC, id LIMIT 1"));
+  row.bind(run_)
+      .bind(stage)
+      .bind(to_text(TrialPurpose::Search))
+      .bind(to_text(TrialStatus::Done));
+  if (!row.step()) return std::nullopt;
+  return read_trial(row, connection_->file());
+}
+
+std::int64_t ResultsDb::trial_of(const std::string& stage, std::int64_t proposal) const {
+  Statement row(*connection_, "SELECT id FROM trials WHERE run = ? AND stage = ? AND proposal = ?");
+  row.bind(run_).bind(stage).bind(proposal);
+  return row.step() ? row.integer() : 0;
+}
+
+std::int64_t ResultsDb::last_super_network(const std::string& not_of_stage) const {
+  Statement row(*connection_,
+                "SELECT id FROM trials WHERE run = ? AND stage <> ? AND purpose = ? AND status = ? "
+                "ORDER BY id DESC LIMIT 1");
+  row.bind(run_)
+      .bind(not_of_stage)
+      .bind(to_text(TrialPurpose::SuperNet))
+      .bind(to_text(TrialStatus::Done));
+  return row.step() ? row.integer() : 0;
+}
+
+}  // namespace nas
