@@ -121,7 +121,7 @@ std::vector<Evaluation> InheritedTrials::score(const TrainEvaluatorSetup& setup,
   options.should_stop = [&] {
     clock.poll();  // the heartbeat; the limit is that of a single trial
     late = context.deadline > 0 && context.clock && context.clock() > context.deadline;
-    return late || stop_requested();
+    return late || clock.aborted() || stop_requested();
   };
   const ScoringReport report = score_paths(loaded_->module, paths, loaded_->windows, options);
   const std::string how = concat_text("inherited weights of trial ",

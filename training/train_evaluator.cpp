@@ -308,7 +308,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   FitHooks hooks;
   // Where the clock decides on the end (Pace), the rate reaches 0 even if that takes a step more.
   const bool open_end = !search && trial.seconds_limit > 0 && options.schedule == "wsd";
-  hooks.should_stop = [&] { return clock.poll() && !open_end; };
+  hooks.should_stop = [&] { return clock.poll() && (!open_end || clock.aborted()); };
   if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
   const std::vector<std::string>& cases =
       request.all_cases ? setup_.cases.training : setup_.cases.inner_training;

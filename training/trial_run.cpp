@@ -87,8 +87,9 @@ bool TrialClock::poll() {
     since_beat_.restart();
     if (context_.heartbeat) context_.heartbeat();
   }
+  aborted_ = aborted_ || (context_.aborted && context_.aborted());
   if (trial_.seconds_limit > 0) time_is_up_ = seconds_left() < 0;
-  return time_is_up_;
+  return time_is_up_ || aborted_;
 }
 
 double TrialClock::seconds_left() const {

@@ -29,9 +29,11 @@ class TrialClock {
   TrialClock(const Trial& trial, const TrialContext& context);
   /// Seconds that the trial still needs when its training ends.
   void set_reserve(double seconds) { reserve_ = seconds; }
-  /// Stores the run's clock every 5 seconds. True once the trial must end.
+  /// Stores the run's clock every 5 seconds. True once the trial must end: its time is up, or
+  /// somebody aborted it.
   bool poll();
-  bool time_is_up() const { return time_is_up_; }
+  bool time_is_up() const { return time_is_up_ && !aborted_; }
+  bool aborted() const { return aborted_; }
   /// For the training: until the trial's limit or the stage's end, less the reserve.
   double seconds_left() const;
 
@@ -40,7 +42,7 @@ class TrialClock {
   const TrialContext& context_;
   double reserve_ = 0;
   Stopwatch watch_, since_beat_;
-  bool time_is_up_ = false;
+  bool time_is_up_ = false, aborted_ = false;
 };
 
 /// Weights that trial `trial` left for others. \throws Error(Input) if they are not there.

@@ -41,6 +41,8 @@ Command doctor_command();
 Command plan_command();
 Command evaluate_command();
 Command report_command();
+Command runs_command();
+Command ctl_command();
 Command inspect_command();
 Command tables_command();
 Command phantom_command();
@@ -48,6 +50,7 @@ Command phantom_command();
 Command train_command();
 Command predict_command();
 Command search_command();
+Command worker_command();
 Command export_command();
 Command import_command();
 

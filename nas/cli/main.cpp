@@ -10,6 +10,8 @@ int main(int argc, char** argv) {
                                         nas::plan_command(),
                                         nas::evaluate_command(),
                                         nas::report_command(),
+                                        nas::runs_command(),
+                                        nas::ctl_command(),
                                         nas::inspect_command(),
                                         nas::tables_command(),
                                         nas::phantom_command()},

@@ -36,7 +36,7 @@ std::string quoted(const std::string& word) {
 
 struct Arguments {
   SearchJobOptions job;
-  std::string data, budget, run, resume, control, search;
+  std::string data, budget, run, resume, control, search, database;
   std::int64_t seeds = 1;
   std::string max_parameters, max_macs, max_memory, max_step_time;
   bool json = false, folds = false;
@@ -77,6 +77,11 @@ std::string command_of(const Arguments& a) {
   if (job.device != plain.device) out << " --device " << job.device;
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
+  if (!job.controller.empty()) out << " --controller " << quoted(job.controller);
+  if (!job.executor.empty()) out << " --executor " << quoted(job.executor);
+  for (const std::string& handler : job.handlers) out << " --handler " << quoted(handler);
+  if (!job.workers.empty()) out << " --workers " << job.workers;
+  if (!a.database.empty()) out << " --db " << quoted(a.database);
   if (a.seeds > 1) out << " --seeds " << a.seeds;
   out << " --seed " << job.seed << " -o " << quoted(a.run);
   return out.str();
@@ -85,7 +90,12 @@ std::string command_of(const Arguments& a) {
 int run(Arguments& a) {
   SearchEnd end{};
   if (!a.resume.empty()) {
-    const SearchResumeOptions resume{.run_folder = a.resume, .data = a.data};
+    const SearchResumeOptions resume{.run_folder = a.resume,
+                                     .data = a.data,
+                                     .workers = a.job.workers,
+                                     .controller = a.job.controller,
+                                     .executor = a.job.executor,
+                                     .handlers = a.job.handlers};
     end = is_seeds_run(a.resume) ? resume_seeds(resume, process_age_seconds())
                                  : resume_search(resume, process_age_seconds());
   } else {
@@ -111,6 +121,7 @@ int run(Arguments& a) {
     a.job.search_training = !a.search.empty();
     a.job.data = a.data;
     a.job.run_folder = a.run;
+    a.job.database = a.database;
     a.job.command = command_of(a);
     a.job.code_version = NAS_VERSION;
     end = a.seeds > 1 ? start_seeds(a.job, a.seeds, process_age_seconds())
@@ -157,6 +168,26 @@ Command search_command() {
                        "gives the same result to the last digit")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
         app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
+        app.add_option("--db",
+                       a->database,
+                       "Keep the results in this database beside those of other runs, instead of "
+                       "RUN/results.sqlite (voxnas runs --db lists them)");
+        app.add_option("--workers",
+                       a->job.workers,
+                       "Train on several worker processes: one word each, cpu or the number of a "
+                       "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
+        app.add_option("--controller",
+                       a->job.controller,
+                       "A program of yours that decides what to try, in lines of JSON "
+                       "(docs/formats.md, Plug-ins)");
+        app.add_option("--executor",
+                       a->job.executor,
+                       "A program of yours that carries out search trials, likewise");
+        app.add_option("--handler",
+                       a->job.handlers,
+                       "A program of yours that hears what happens and may stop the search, "
+                       "likewise; may be given several times")
+            ->allow_extra_args(false);
         app.add_flag("--folds",
                      a->folds,
                      "Afterwards train the delivered network on every fold, in RUN/folds, as long "
@@ -239,7 +270,15 @@ Command search_command() {
         app.add_flag("--json", a->json, "Also print the results as JSON on stdout");
         return [a, &app] {
           if (!a->resume.empty()) {
-            check_resume_options(app, {"DATA", "--resume", "--folds", "--json"});
+            check_resume_options(app,
+                                 {"DATA",
+                                  "--resume",
+                                  "--workers",
+                                  "--controller",
+                                  "--executor",
+                                  "--handler",
+                                  "--folds",
+                                  "--json"});
           }
           return run(*a);
         };

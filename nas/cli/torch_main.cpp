@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
                           {.commands = {nas::train_command(),
                                         nas::predict_command(),
                                         nas::search_command(),
+                                        nas::worker_command(),
                                         nas::export_command(),
                                         nas::import_command()},
                            .libtorch_version = [] {

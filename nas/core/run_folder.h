@@ -24,6 +24,7 @@ class RunFolder {
 
   // A search.
   std::filesystem::path database() const { return folder_ / kDatabase; }
+  std::filesystem::path workers() const { return folder_ / "workers"; }  // their logs
   /// Instead of the database: says which file of several runs has this one's rows.
   std::filesystem::path database_pointer() const { return folder_ / "database.json"; }
   std::filesystem::path trial(std::int64_t id) const { return folder_ / trial_name(id); }

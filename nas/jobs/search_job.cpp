@@ -13,14 +13,21 @@
 #include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/run_folder.h"
+#include "nas/core/text.h"
 #include "nas/core/threads.h"
+#include "nas/jobs/reopen.h"
 #include "nas/jobs/run_clock.h"
 #include "nas/jobs/run_lock.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
+#include "nas/jobs/worker_pool.h"
+#include "nas/plugins/external_controller.h"
+#include "nas/plugins/external_executor.h"
+#include "nas/plugins/external_listener.h"
 #include "nas/report/report.h"
+#include "nas/results/run_database.h"
 #include "nas/search/log_listener.h"
-#include "nas/results/results_db.h"
+#include "nas/search/worker_list.h"
 #include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
 #include "training/model/device.h"
@@ -38,11 +45,20 @@ void deliver_model(const RunFolder& folder, const std::vector<Trial>& trials) {
   replace_folder(staging, folder.model());
 }
 
+/// Who carries out trials, and who listens.
+struct Hands {
+  std::string workers;  // devices of worker processes (parse_workers); "": this process
+  int threads = 0;      // of each
+  std::string executor;
+  std::vector<std::string> handlers;
+};
+
 SearchEnd run_and_report(Workbench& bench,
                          ResultsDb& db,
-                         const RunRecord& run,
                          const RunFolder& folder,
-                         const std::function<double()>& clock) {
+                         const std::function<double()>& clock,
+                         const Hands& hands) {
+  const RunRecord run = db.run();
   const auto listener = make_log_listener(*bench.space, clock);
   SearchSetup setup;
   setup.database = &db;
@@ -55,7 +71,26 @@ SearchEnd run_and_report(Workbench& bench,
   setup.should_stop = stop_requested;
   setup.folder = folder.path();
   setup.listeners = {listener.get()};
+  std::vector<std::unique_ptr<SearchListener>> heard;
+  for (const std::string& handler : hands.handlers) {
+    heard.push_back(make_external_listener(
+        *bench.space, {.command = shell_words(handler), .name = "handler " + handler}));
+    setup.listeners.push_back(heard.back().get());
+  }
+  const std::unique_ptr<Evaluator> executor =
+      own_executor(hands.executor, *bench.space, *bench.evaluator);
+  if (executor) setup.evaluator = executor.get();
+  std::unique_ptr<WorkerPool> pool;
+  if (!hands.workers.empty()) {
+    setup.workers = [&, devices = parse_workers(hands.workers, cuda_devices())]() -> std::int64_t {
+      // Not before the first trial is queued: a search that is refused starts nobody.
+      if (!pool)
+        pool = std::make_unique<WorkerPool>(folder, devices, hands.threads, hands.executor);
+      return pool->tend();
+    };
+  }
   const SearchEnd end = run_search(setup);
+  pool.reset();
   if (end == SearchEnd::Stopped) {
     if (run.budget.has_clock()) db.set_clock(clock());
     log_info("stopped; go on with\n  voxnas search --resume ", folder.text());
@@ -78,12 +113,15 @@ SearchEnd run_and_report(Workbench& bench,
   return end;
 }
 
-TrainOptions base_options(const std::string& device, const std::string& precision, int threads) {
-  TrainOptions base;
-  base.device = device;
-  base.precision = precision;
-  base.threads = threads;
-  return base;
+/// Workers on the processor divide its cores, unless the user said how many threads each has: more
+/// threads than cores make all of them slower.
+void share_processors(SearchJobOptions& options) {
+  if (options.workers.empty()) return;
+  const std::vector<std::string> devices = parse_workers(options.workers, cuda_devices());
+  const auto on_cpu = static_cast<int>(std::ranges::count(devices, "cpu"));
+  if (options.threads == 0 && on_cpu > 0) {
+    options.threads = std::max(1, processor_count() / on_cpu);
+  }
 }
 
 /// What an earlier start that was killed before its first record may have left, and what a caller
@@ -91,7 +129,7 @@ TrainOptions base_options(const std::string& device, const std::string& precisio
 void check_free(const RunFolder& folder, const std::string& recipe) {
   check_writable(folder.path());  // now, not after the forecast
   NAS_CHECK_KIND(Usage,
-                 !fs::exists(folder.database()),
+                 !has_database(folder),
                  folder.text(),
                  ": holds a run already; go on with `voxnas search --resume ",
                  folder.text(),
@@ -165,6 +203,9 @@ RunRecord make_record(const SearchJobOptions& options,
              {"device", options.device},
              {"precision", options.precision},
              {"threads", options.threads},
+             {"workers", options.workers},
+             {"executor", options.executor},
+             {"handlers", options.handlers},
              {"processors", processor_count()},
              {"cache_key", bench.prepared.cache.key()},
              {"data",
@@ -186,17 +227,16 @@ RunRecord make_record(const SearchJobOptions& options,
   return run;
 }
 
-/// What the run decided when it began; runs of before left it to the schedule rule.
-bool may_mirror(const JsonReader& forecast) {
-  if (!forecast.has("mirroring")) return true;
-  const JsonReader decided = forecast.at("mirroring");
-  return !decided.json().is_null() && decided.at("mirror").boolean();
-}
-
 /// A search that is refused before its first trial leaves nothing behind that would block the next
 /// start.
 void forget_refused_run(std::optional<ResultsDb>& db, const RunFolder& folder) {
   if (!db || !db->trials().empty()) return;
+  if (db->file() != folder.database()) {
+    db->forget_run();
+    std::error_code ignored;
+    fs::remove(folder.database_pointer(), ignored);
+    return;
+  }
   db.reset();
   for (const auto& entry : fs::directory_iterator(folder.path())) {
     if (entry.path().filename().string().find(RunFolder::kDatabase) != std::string::npos) {
@@ -204,6 +244,28 @@ void forget_refused_run(std::optional<ResultsDb>& db, const RunFolder& folder) {
       fs::remove(entry.path(), ignored);
     }
   }
+}
+
+/// A run that was begun with programs of the user needs the same again, from the user: what a file
+/// says is not started.
+void check_programs(const Reopened& opened, const SearchResumeOptions& options) {
+  const auto check = [](const char* option, const std::string& begun, const std::string& given) {
+    NAS_CHECK_KIND(Usage,
+                   begun == given,
+                   option,
+                   ": the run was begun with ",
+                   begun.empty() ? std::string("none") : "the program \"" + begun + "\"",
+                   "; give the same again",
+                   begun.empty() ? " (leave the option out)" : "");
+  };
+  std::string controller;
+  for (const StageSpec& stage : opened.bench.recipe.stages) {
+    if (!stage.kind->starts_programs) continue;
+    const std::vector<std::string> words = stage.words("command");
+    controller = words == shell_words(words.back()) ? words.back() : joined(words, " ");
+  }
+  check("--controller", controller, options.controller);
+  check("--executor", opened.executor, options.executor);
 }
 
 }  // namespace
@@ -240,12 +302,24 @@ Recipe effective_recipe(const SearchJobOptions& options) {
                  "--goal and --margin are of a race; recipe ",
                  recipe.name,
                  " has none (auto has)");
+  if (!options.controller.empty()) {
+    StageSpec& first = recipe.stages.front();
+    NAS_CHECK_KIND(
+        Usage, !first.kind->final, "--controller: recipe ", recipe.name, " has no search");
+    StageSpec own = make_stage(external_kind(), first.name, first.share);
+    own.groups = first.groups;
+    own.set("command", shell_words(options.controller));
+    if (options.trials > 0) own.set("trials", options.trials);
+    recipe.stages.erase(recipe.stages.begin(), recipe.stages.end() - 1);
+    recipe.stages.insert(recipe.stages.begin(), std::move(own));
+  }
   if (options.search_training) add_training_search(recipe);
   if (options.random_control) add_random_control(recipe);
   return recipe;
 }
 
-SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
+SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
+  SearchJobOptions options = given;
   const auto clock = make_run_clock(options.budget.has_clock(), spent_seconds);
   NAS_CHECK_KIND(Usage, options.budget.is_one(), "give one of --budget, --effort and --steps");
   const RunFolder folder(options.run_folder);
@@ -254,6 +328,7 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
   Workbench bench;
   bench.recipe = effective_recipe(options);
   choose_device(options.device);  // a wrong name fails before any work
+  share_processors(options);
   const PrepareOptions prepare{.data = options.data,
                                .fold = options.fold,
                                .how = options.how,
@@ -280,10 +355,14 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
 
   const RunRecord run = make_record(options, bench, forecast);
   const RunLock lock(folder);
-  std::optional<ResultsDb> db = ResultsDb::create(folder.database(), run);
+  std::optional<ResultsDb> db = create_database(folder, options.database, run);
   try {
     if (run.budget.has_clock()) db->set_clock(clock());
-    return run_and_report(bench, *db, run, folder, clock);
+    return run_and_report(bench,
+                          *db,
+                          folder,
+                          clock,
+                          {options.workers, options.threads, options.executor, options.handlers});
   } catch (...) {
     forget_refused_run(db, folder);
     throw;
@@ -293,7 +372,7 @@ SearchEnd start_search(const SearchJobOptions& options, double spent_seconds) {
 SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds) {
   const RunFolder folder(options.run_folder);
   NAS_CHECK_KIND(Usage,
-                 fs::is_regular_file(folder.database()),
+                 has_database(folder),
                  folder.text(),
                  ": expected a run folder with ",
                  RunFolder::kDatabase,
@@ -301,53 +380,17 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
                  "without --resume");
   const RunLock lock(folder);
   remove_temporaries(folder.path());  // of killed writers
-  ResultsDb db = ResultsDb::open(folder.database());
-  RunRecord run = db.run();
-  const std::string where = folder.database().string();
-  const auto clock = make_run_clock(run.budget.has_clock(), db.clock() + spent_seconds);
-  Workbench bench;
-  bench.recipe = recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
-  const Json setup = parse_json(run.setup_json, where);
-  const JsonReader reader(setup, where);
-  bench.cases = case_selection_from_json(reader.at("cases").json(), where);
-  bench.space = make_space(parse_json(run.space_json, where));
-  const TrainOptions base = base_options(reader.at("device").text(),
-                                         reader.at("precision").text(),
-                                         static_cast<int>(reader.at("threads").integer(0, 4096)));
-  const std::string recorded_folder = run.data_folder;
-  if (!options.data.empty()) {
-    run.data_folder = fs::absolute(options.data).lexically_normal().string();
-  }
-  check_data_is_there(run.data_folder, "voxnas search DATA --resume " + folder.text());
-  const PrepareOptions prepare{.data = run.data_folder,
-                               .fold = run.fold,
-                               .how = data_options_from_json(reader),
-                               .threads = base.threads,
-                               .show_progress = options.show_progress};
-  bench.prepared = reader.has("data_record")
-                       ? open_same_data(prepare, reader.at("data_record").json())
-                       : open_fold(prepare);
-  bench.prepared.plan = plan_from_json(parse_json(run.plan_json, where), where);
-  bench.prepared.data.orientation = bench.prepared.plan.orientation;
-  open_cache(bench.prepared, prepare);
-  NAS_CHECK(bench.prepared.cache.key() == reader.at("cache_key").text(),
-            run.data_folder,
-            ": the data set has changed since the run began (content hash ",
-            reader.at("cache_key").text(),
-            " then, ",
-            bench.prepared.cache.key(),
-            " now); start a new run");
-  if (run.data_folder != recorded_folder) db.set_data_folder(run.data_folder);
-  if (reader.at("processors").integer() != processor_count()) {
-    log_warning("the run began on ",
-                reader.at("processors").integer(),
-                " processors, here are ",
-                processor_count(),
-                ": times and last digits may differ");
-  }
-  bench.make_evaluator(base, folder, options.show_progress);
-  bench.evaluator->trainer().allow_mirroring(may_mirror(reader.at("forecast")));
-  return run_and_report(bench, db, run, folder, clock);
+  ResultsDb db = open_to_write(folder);
+  const auto clock = make_run_clock(db.run().budget.has_clock(), db.clock() + spent_seconds);
+  Reopened opened;
+  opened.open(db, folder, {.data = options.data, .show_progress = options.show_progress});
+  check_programs(opened, options);
+  const std::string workers = options.workers.empty() ? opened.workers : options.workers;
+  return run_and_report(opened.bench,
+                        db,
+                        folder,
+                        clock,
+                        {workers, opened.base.threads, options.executor, options.handlers});
 }
 
 }  // namespace nas

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "nas/core/json.h"
 #include "nas/search/budget.h"
@@ -19,7 +20,9 @@ namespace nas {
 struct SearchJobOptions {
   std::filesystem::path data;        // data set folder
   std::filesystem::path run_folder;  // new
-  std::int64_t fold = 0;             // whose validation cases are held out
+  std::filesystem::path database;    // a file of several runs; empty: RUN/results.sqlite
+  std::string workers;    // devices of worker processes (parse_workers); "": this process trains
+  std::int64_t fold = 0;  // whose validation cases are held out
   Budget budget;
   std::string recipe = "auto";   // built-in name or file
   std::string space;             // instead of the recipe's; "": as the recipe says
@@ -28,8 +31,12 @@ struct SearchJobOptions {
   std::string goal;              // of races: "best", "smallest", "fastest"; "": as the recipe says
   std::optional<double> margin;  // of such a goal (Dice)
   std::string compare;           // whether the plan is trained to the end too: "yes", "no", "auto"
-  bool random_control = false;   // add_random_control
-  bool search_training = false;  // add_training_search
+  // Programs of the user, as a shell takes them (docs/formats.md, "Plug-ins"); "": none.
+  std::string controller;             // decides instead of the first search stage's kind
+  std::string executor;               // carries out search trials
+  std::vector<std::string> handlers;  // hear what happens
+  bool random_control = false;        // add_random_control
+  bool search_training = false;       // add_training_search
   std::uint64_t seed = 1;
   DataOptions how;
   std::string device = "auto", precision = "auto";
@@ -52,11 +59,16 @@ Recipe effective_recipe(const SearchJobOptions& options);
 struct SearchResumeOptions {
   std::filesystem::path run_folder;
   std::filesystem::path data = {};  // where the data set lies now; empty: where it lay
+  std::string workers = {};         // instead of those of the record
+  // As the run was begun with: a record starts no programs by itself.
+  std::string controller = {}, executor = {};
+  std::vector<std::string> handlers = {};
   bool show_progress = true;
 };
 /// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws
 /// Error(Input) if the data set is no longer what the run began with, saying what differs;
-/// Error(Usage) while another process works on the run.
+/// Error(Usage) while another process works on the run, or if it was begun with programs of the user
+/// that are not given again.
 SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds = 0);
 
 }  // namespace nas

@@ -9,7 +9,6 @@
 #include <iterator>
 #include <sstream>
 
-
 namespace nas {
 namespace {
 

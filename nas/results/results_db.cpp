@@ -26,7 +26,7 @@ namespace {
 
 /// Where locks of one machine say nothing to another.
 void check_local(const std::filesystem::path& file) {
-  struct statfs system{};
+  struct statfs system {};
   const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
   if (::statfs(folder.c_str(), &system) != 0) return;
   const std::string network = network_file_system(static_cast<std::int64_t>(system.f_type));
@@ -92,15 +92,24 @@ std::unique_ptr<Connection> connect(const std::filesystem::path& file) {
 
 std::string network_file_system(std::int64_t type) {
   switch (type) {
-    case 0x6969: return "NFS";
-    case 0x517b: return "SMB";
-    case 0xff534d42: return "CIFS";
-    case 0xfe534d42: return "SMB2";
-    case 0x0bd00bd0: return "Lustre";
-    case 0x47504653: return "GPFS";
-    case 0x19830326: return "BeeGFS";
-    case 0xaad7aaea: return "PanFS";
-    default: return "";
+    case 0x6969:
+      return "NFS";
+    case 0x517b:
+      return "SMB";
+    case 0xff534d42:
+      return "CIFS";
+    case 0xfe534d42:
+      return "SMB2";
+    case 0x0bd00bd0:
+      return "Lustre";
+    case 0x47504653:
+      return "GPFS";
+    case 0x19830326:
+      return "BeeGFS";
+    case 0xaad7aaea:
+      return "PanFS";
+    default:
+      return "";
   }
 }
 
@@ -154,7 +163,9 @@ std::vector<RunEntry> ResultsDb::runs(const std::filesystem::path& file) {
   check_is_ours(*c, false);
   std::vector<RunEntry> entries;
   {
-    Statement row(*c, select((std::string(kRunColumns) + ", id, state, clock").c_str(), "FROM runs ORDER BY id"));
+    Statement row(
+        *c,
+        select((std::string(kRunColumns) + ", id, state, clock").c_str(), "FROM runs ORDER BY id"));
     while (row.step()) {
       RunEntry entry;
       entry.run = read_run(row);
@@ -165,7 +176,8 @@ std::vector<RunEntry> ResultsDb::runs(const std::filesystem::path& file) {
     }
   }
   for (RunEntry& entry : entries) {
-    Statement count(*c, "SELECT COUNT(*), COALESCE(SUM(status = 'done'), 0) FROM trials WHERE run = ?");
+    Statement count(*c,
+                    "SELECT COUNT(*), COALESCE(SUM(status = 'done'), 0) FROM trials WHERE run = ?");
     count.bind(entry.id);
     if (count.step()) {
       entry.trials = count.integer();
@@ -173,9 +185,10 @@ std::vector<RunEntry> ResultsDb::runs(const std::filesystem::path& file) {
     }
     std::vector<Trial> finals;
     {
-      Statement row(*c,
-                    select(kTrialColumns,
-                           "FROM trials WHERE run = ? AND purpose = 'retrain' AND status = 'done'"));
+      Statement row(
+          *c,
+          select(kTrialColumns,
+                 "FROM trials WHERE run = ? AND purpose = 'retrain' AND status = 'done'"));
       row.bind(entry.id);
       while (row.step()) finals.push_back(read_trial(row, file));
     }
@@ -202,6 +215,15 @@ std::vector<RunEntry> ResultsDb::runs(const std::filesystem::path& file) {
 }
 
 const std::filesystem::path& ResultsDb::file() const { return connection_->file(); }
+
+void ResultsDb::forget_run() {
+  Transaction transaction(*connection_);
+  for (const char* table : {"trials", "stages", "reports", "workers", "events"}) {
+    Statement(*connection_, concat_text("DELETE FROM ", table, " WHERE run = ?")).bind(run_).run();
+  }
+  Statement(*connection_, "DELETE FROM runs WHERE id = ?").bind(run_).run();
+  transaction.commit();
+}
 
 std::unique_ptr<TrialStore> ResultsDb::again() const {
   return std::make_unique<ResultsDb>(open(file(), run_));
@@ -281,10 +303,11 @@ void ResultsDb::start_stage(const StageRecord& s) {
   Transaction transaction(*connection_);
   Statement insert(
       *connection_,
-      concat_text("INSERT INTO stages (run, position, ",
-                  kStageColumns,
-                  ") VALUES (?1, (SELECT COALESCE(MAX(position), 0) + 1 FROM stages WHERE run = ?1), "
-                  "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"));
+      concat_text(
+          "INSERT INTO stages (run, position, ",
+          kStageColumns,
+          ") VALUES (?1, (SELECT COALESCE(MAX(position), 0) + 1 FROM stages WHERE run = ?1), "
+          "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"));
   insert.bind(run_);
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
   insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);

@@ -26,9 +26,9 @@ struct RunEntry {
   double clock = 0;
   RunRecord run;
   std::int64_t trials = 0, done = 0;
-  std::optional<double> best;       // score of the final training that is delivered, or of the best
-                                    // trial so far
-  std::string best_text;            // its genotype
+  std::optional<double> best;  // score of the final training that is delivered, or of the best
+                               // trial so far
+  std::string best_text;       // its genotype
   std::int64_t parameters = 0, macs = 0;
 };
 
@@ -58,6 +58,8 @@ class ResultsDb : public TrialStore {
   ~ResultsDb() override;
 
   const std::filesystem::path& file() const;
+  /// Removes the run with all its rows.
+  void forget_run();
   std::int64_t run_id() const { return run_; }
 
   std::unique_ptr<TrialStore> again() const override;

@@ -196,9 +196,10 @@ bool ResultsDb::finish(const Trial& claimed, const Evaluation& e, double at) {
 
 void ResultsDb::release(const Trial& claimed) {
   Transaction transaction(*connection_);
-  Statement(*connection_,
-            "UPDATE trials SET status = 'queued', owner = '' WHERE run = ? AND id = ? AND token = ? "
-            "AND status IN ('running', 'stopped')")
+  Statement(
+      *connection_,
+      "UPDATE trials SET status = 'queued', owner = '' WHERE run = ? AND id = ? AND token = ? "
+      "AND status IN ('running', 'stopped')")
       .bind(run_)
       .bind(claimed.id)
       .bind(claimed.token)
@@ -257,10 +258,7 @@ std::optional<Trial> ResultsDb::best_trial(const std::string& stage) const {
                 select(kTrialColumns,
                        "FROM trials WHERE run = ? AND stage = ? AND purpose = ? AND status = ? "
                        "ORDER BY rung DESC, score DESC, id LIMIT 1"));
-  row.bind(run_)
-      .bind(stage)
-      .bind(to_text(TrialPurpose::Search))
-      .bind(to_text(TrialStatus::Done));
+  row.bind(run_).bind(stage).bind(to_text(TrialPurpose::Search)).bind(to_text(TrialStatus::Done));
   if (!row.step()) return std::nullopt;
   return read_trial(row, connection_->file());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nas/core/error.h"
@@ -18,13 +19,59 @@ using namespace results;
 using sqlite::Statement;
 using sqlite::Transaction;
 
+namespace {
+
+/// A running or stopped trial goes back to the queue, or fails if it was lost too often.
+/// \param losses how often its workers ended before this; -1: this is none.
+/// \returns why it failed; "" if it did not.
+std::string take_back(const sqlite::Connection& c,
+                      std::int64_t run,
+                      std::int64_t id,
+                      std::int64_t losses,
+                      double at) {
+  const bool poison = losses >= 0 && losses + 1 >= TrialStore::kMostLosses;
+  const std::string message =
+      poison ? concat_text("lost ", losses + 1, " times: its workers ended while they ran it") : "";
+  Statement(
+      c,
+      "UPDATE trials SET status = ?, owner = '', losses = losses + ?, message = ?, ended = ?, "
+      "ended_order = (SELECT COALESCE(MAX(ended_order), 0) + 1 FROM trials t WHERE "
+      "t.run = trials.run AND t.stage = trials.stage AND t.told = 0) "
+      "WHERE run = ? AND id = ?")
+      .bind(poison ? "failed" : "queued")
+      .bind(losses >= 0 ? 1 : 0)
+      .bind(message)
+      .bind(poison ? at : 0.0)
+      .bind(run)
+      .bind(id)
+      .run();
+  return message;
+}
+
+}  // namespace
+
 void ResultsDb::add_worker(const WorkerRecord& worker) {
   Transaction transaction(*connection_);
-  Statement insert(*connection_,
-                   "INSERT INTO workers (run, name, host, process, devices, state, wish, heartbeat, "
-                   "code_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', ?7, ?8) "
-                   "ON CONFLICT (run, name) DO UPDATE SET host = ?3, process = ?4, devices = ?5, "
-                   "state = ?6, wish = '', heartbeat = ?7, code_version = ?8");
+  // What an earlier process of this name ran is nobody's now; its lease must not be renewed by this
+  // one's heartbeat.
+  std::vector<std::pair<std::int64_t, std::int64_t>> left;
+  {
+    Statement row(
+        *connection_,
+        "SELECT id, losses FROM trials WHERE run = ? AND status = 'running' AND owner = ?");
+    row.bind(run_).bind(worker.name);
+    while (row.step()) {
+      const std::int64_t id = row.integer();
+      left.emplace_back(id, row.integer());
+    }
+  }
+  for (const auto& [id, losses] : left) take_back(*connection_, run_, id, losses, clock());
+  Statement insert(
+      *connection_,
+      "INSERT INTO workers (run, name, host, process, devices, state, wish, heartbeat, "
+      "code_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', ?7, ?8) "
+      "ON CONFLICT (run, name) DO UPDATE SET host = ?3, process = ?4, devices = ?5, "
+      "state = ?6, wish = '', heartbeat = ?7, code_version = ?8");
   insert.bind(run_).bind(worker.name).bind(worker.host).bind(worker.process).bind(worker.devices);
   insert.bind(worker.state).bind(machine_seconds()).bind(worker.code_version).run();
   transaction.commit();
@@ -128,34 +175,18 @@ std::vector<std::string> ResultsDb::requeue_lost(double at, bool stopped) {
       one.own = worker == known.end();
       // A lease further away than any lease is of another start of the machine.
       const bool over = lease < now || lease > now + 2 * kLeaseSeconds;
-      const bool gone = one.own ? stopped || (one.owner != kLeader && over)
-                                : !worker->second.alive || over;
+      const bool gone =
+          one.own ? stopped || (one.owner != kLeader && over) : !worker->second.alive || over;
       if (one.status == "stopped" ? stopped : gone) lost.push_back(one);
     }
   }
   std::vector<std::string> told;
   for (const Lost& one : lost) {
     const bool counts = one.status == "running" && !one.own;
-    const bool poison = counts && one.losses + 1 >= kMostLosses;
-    const std::string message =
-        concat_text("lost ", one.losses + 1, " times: its workers ended while they ran it");
-    Statement(*connection_,
-              "UPDATE trials SET status = ?, owner = '', losses = losses + ?, message = ?, ended = ?, "
-              "ended_order = (SELECT COALESCE(MAX(ended_order), 0) + 1 FROM trials t WHERE "
-              "t.run = trials.run AND t.stage = trials.stage AND t.told = 0) "
-              "WHERE run = ? AND id = ?")
-        .bind(poison ? "failed" : "queued")
-        .bind(counts ? 1 : 0)
-        .bind(poison ? message : std::string())
-        .bind(poison ? at : 0.0)
-        .bind(run_)
-        .bind(one.id)
-        .run();
+    const std::string message = take_back(*connection_, run_, one.id, counts ? one.losses : -1, at);
     if (counts) {
-      told.push_back(concat_text("trial ",
-                                 one.id,
-                                 ": ",
-                                 poison ? message : "taken back from " + one.owner));
+      told.push_back(concat_text(
+          "trial ", one.id, ": ", message.empty() ? "taken back from " + one.owner : message));
     } else {
       told.push_back(concat_text("trial ", one.id, ": interrupted, goes on"));
     }
@@ -164,15 +195,13 @@ std::vector<std::string> ResultsDb::requeue_lost(double at, bool stopped) {
   return told;
 }
 
-void ResultsDb::add_report(const Trial& claimed,
-                           std::int64_t step,
-                           const std::string& name,
-                           double value,
-                           double at) {
+void ResultsDb::add_report(
+    const Trial& claimed, std::int64_t step, const std::string& name, double value, double at) {
   Transaction transaction(*connection_);
   Statement(*connection_,
             "INSERT OR REPLACE INTO reports (run, trial, name, step, value, at) "
-            "SELECT run, id, ?, ?, ?, ? FROM trials WHERE run = ? AND id = ? AND token = ?")
+            "SELECT run, id, ?, ?, ?, ? FROM trials WHERE run = ? AND id = ? AND token = ? AND "
+            "status = 'running'")
       .bind(name)
       .bind(step)
       .bind(value)

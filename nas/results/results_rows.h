@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <string>
 
+#include "nas/results/sqlite.h"
 #include "nas/search/evaluator.h"
 #include "nas/search/results_records.h"
-#include "nas/results/sqlite.h"
 
 /// Rows of results.sqlite as values. What stands in a file from elsewhere is checked: names of
 /// folders above all. For results_db.h alone.

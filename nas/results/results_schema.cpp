@@ -81,30 +81,31 @@ constexpr const char* kOldRun =
 void show_as_new(Connection& c, bool version_2) {
   const std::string effort = version_2 ? "0.0 AS " : "";
   c.execute("PRAGMA temp_store = MEMORY");
-  c.execute(concat_text("CREATE TEMP VIEW runs AS SELECT 1 AS id, '' AS folder, '' AS host, "
-                        "'' AS state, ",
-                        kOldRun,
-                        ", ",
-                        effort,
-                        "budget_effort, '' AS measured FROM main.run; "
-                        "CREATE TEMP VIEW stages AS SELECT 1 AS run, ",
-                        kOldStages,
-                        ", ",
-                        effort,
-                        "effort, ",
-                        effort,
-                        "horizon FROM main.stages; "
-                        "CREATE TEMP VIEW trials AS SELECT 1 AS run, ",
-                        kOldTrials,
-                        ", '' AS owner, 0 AS token, 0.0 AS lease_until, 0 AS losses, '' AS wish, "
-                        "id AS ended_order, CASE told WHEN 0 THEN 0 ELSE id END AS told_order "
-                        "FROM main.trials; "
-                        "CREATE TEMP VIEW events AS SELECT id, 1 AS run, at, trial, kind, text "
-                        "FROM main.events; "
-                        "CREATE TEMP TABLE reports (run, trial, name, step, value, at); "
-                        "CREATE TEMP TABLE workers (run, name, host, process, devices, state, wish, "
-                        "heartbeat, trials_done, code_version);")
-                .c_str());
+  c.execute(
+      concat_text("CREATE TEMP VIEW runs AS SELECT 1 AS id, '' AS folder, '' AS host, "
+                  "'' AS state, ",
+                  kOldRun,
+                  ", ",
+                  effort,
+                  "budget_effort, '' AS measured FROM main.run; "
+                  "CREATE TEMP VIEW stages AS SELECT 1 AS run, ",
+                  kOldStages,
+                  ", ",
+                  effort,
+                  "effort, ",
+                  effort,
+                  "horizon FROM main.stages; "
+                  "CREATE TEMP VIEW trials AS SELECT 1 AS run, ",
+                  kOldTrials,
+                  ", '' AS owner, 0 AS token, 0.0 AS lease_until, 0 AS losses, '' AS wish, "
+                  "id AS ended_order, CASE told WHEN 0 THEN 0 ELSE id END AS told_order "
+                  "FROM main.trials; "
+                  "CREATE TEMP VIEW events AS SELECT id, 1 AS run, at, trial, kind, text "
+                  "FROM main.events; "
+                  "CREATE TEMP TABLE reports (run, trial, name, step, value, at); "
+                  "CREATE TEMP TABLE workers (run, name, host, process, devices, state, wish, "
+                  "heartbeat, trials_done, code_version);")
+          .c_str());
 }
 
 /// The caller holds the file's lock.

@@ -24,7 +24,8 @@ RunDatabase find_database(const RunFolder& folder) {
   const std::string where = folder.database_pointer().string();
   const Json pointer = read_json(where);
   const JsonReader reader(pointer, where);
-  RunDatabase found{.file = reader.at("file").text(), .run = reader.at("run").integer(1, INT64_MAX)};
+  RunDatabase found{.file = reader.at("file").text(),
+                    .run = reader.at("run").integer(1, INT64_MAX)};
   NAS_CHECK(fs::is_regular_file(found.file),
             where,
             ": the rows of this run lie in ",
@@ -61,9 +62,9 @@ ResultsDb create_database(const RunFolder& folder, const fs::path& shared, RunRe
   run.host = host_name();
   if (shared.empty()) return ResultsDb::create(folder.database(), run);
   ResultsDb database = ResultsDb::add_run(shared, run);
-  write_json(folder.database_pointer(),
-             {{"file", fs::weakly_canonical(fs::absolute(shared)).string()},
-              {"run", database.run_id()}});
+  write_json(
+      folder.database_pointer(),
+      {{"file", fs::weakly_canonical(fs::absolute(shared)).string()}, {"run", database.run_id()}});
   return database;
 }
 

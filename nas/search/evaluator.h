@@ -83,7 +83,7 @@ struct Trial {
   Evaluation evaluation;
   std::string checkpoint;                      // folder, relative to the run folder
   double created = 0, started = 0, ended = 0;  // seconds on the run's clock (0 before)
-  std::string owner;            // worker that claimed it last; "" before
+  std::string owner;                           // worker that claimed it last; "" before
   std::int64_t token = 0;       // grows with every claim: an earlier owner's writes are refused
   std::int64_t told_order = 0;  // 1, 2, ...: as the strategy was told; 0: not yet
 };

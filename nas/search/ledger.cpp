@@ -96,23 +96,21 @@ Json Ledger::save() const {
   Json rows = Json::array();
   for (const Row& r : rows_) {
     const Proposal& p = r.proposal;
-    Json item = {{"genotype", p.genotype.values},
-                 {"rung", p.rung},
-                 {"share", p.share},
-                 {"label", p.label},
-                 {"purpose", to_text(p.purpose)},
-                 {"request", p.request},
-                 {"source", p.source},
-                 {"warm_start", p.warm_start}};
+    // What is as usual is left out: a state is written after every batch, and grows with it.
+    Json item = {{"genotype", p.genotype.values}, {"share", p.share}};
+    if (p.rung != 0) item["rung"] = p.rung;
+    if (!p.label.empty()) item["label"] = p.label;
+    if (p.purpose != TrialPurpose::Search) item["purpose"] = to_text(p.purpose);
+    if (!p.request.empty()) item["request"] = p.request;
+    if (p.source >= 0) item["source"] = p.source;
+    if (p.warm_start) item["warm_start"] = true;
     if (p.continues >= 0) item["continues"] = p.continues;
     if (r.told) {
       const Outcome& o = r.outcome;
-      item["outcome"] = {{"status", to_text(o.status)},
-                         {"score", o.score},
-                         {"trial", o.trial},
-                         {"decoded", o.decoded.values},
-                         {"steps", o.steps},
-                         {"how", o.how}};
+      item["outcome"] = {{"score", o.score}, {"trial", o.trial}, {"steps", o.steps}};
+      if (o.status != TrialStatus::Done) item["outcome"]["status"] = to_text(o.status);
+      if (!o.decoded.values.empty()) item["outcome"]["decoded"] = o.decoded.values;
+      if (!o.how.empty()) item["outcome"]["how"] = o.how;
       if (o.effort > 0) item["outcome"]["effort"] = o.effort;
       if (!o.cases.empty()) item["outcome"]["cases"] = numbers_to_json(o.cases);
     }
@@ -130,13 +128,15 @@ void Ledger::load(const JsonReader& reader) {
     Proposal p;
     p.number = static_cast<std::int64_t>(i);
     p.genotype = genotype_from_json(item.at("genotype"));
-    p.rung = static_cast<int>(item.at("rung").integer(0, 1 << 20));
     p.share = item.at("share").number();
-    p.label = item.at("label").text();
-    p.purpose = trial_purpose_from_text(item.at("purpose").text());
-    p.request = item.at("request").text();
-    p.source = item.at("source").integer(-1, static_cast<std::int64_t>(i) - 1);
-    p.warm_start = item.at("warm_start").boolean();
+    if (item.has("rung")) p.rung = static_cast<int>(item.at("rung").integer(0, 1 << 20));
+    if (item.has("label")) p.label = item.at("label").text();
+    if (item.has("purpose")) p.purpose = trial_purpose_from_text(item.at("purpose").text());
+    if (item.has("request")) p.request = item.at("request").text();
+    if (item.has("source")) {
+      p.source = item.at("source").integer(-1, static_cast<std::int64_t>(i) - 1);
+    }
+    if (item.has("warm_start")) p.warm_start = item.at("warm_start").boolean();
     if (item.has("continues")) {
       p.continues = item.at("continues").integer(0, static_cast<std::int64_t>(i) - 1);
     }
@@ -146,12 +146,15 @@ void Ledger::load(const JsonReader& reader) {
       row.told = true;
       ++told_;
       row.outcome.number = row.proposal.number;
-      row.outcome.status = trial_status_from_text(told.at("status").text());
+      row.outcome.status = TrialStatus::Done;
+      if (told.has("status")) {
+        row.outcome.status = trial_status_from_text(told.at("status").text());
+      }
       row.outcome.score = told.at("score").number();
       row.outcome.trial = told.at("trial").integer();
-      row.outcome.decoded = genotype_from_json(told.at("decoded"));
+      if (told.has("decoded")) row.outcome.decoded = genotype_from_json(told.at("decoded"));
       row.outcome.steps = told.at("steps").integer();
-      row.outcome.how = told.at("how").text();
+      if (told.has("how")) row.outcome.how = told.at("how").text();
       if (told.has("effort")) row.outcome.effort = told.at("effort").number();
       if (told.has("cases")) row.outcome.cases = numbers_from_json(told.at("cases"));
     }

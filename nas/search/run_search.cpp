@@ -130,8 +130,7 @@ class Announcer {
   void ended(const Trial& trial) {
     open_.erase(trial.id);
     tell([&](SearchListener& l) { l.trial_ended(trial); });
-    const bool counts =
-        trial.status == TrialStatus::Done && trial.purpose == TrialPurpose::Search;
+    const bool counts = trial.status == TrialStatus::Done && trial.purpose == TrialPurpose::Search;
     // Of this stage: scores of different stages do not compare.
     if (!counts || (best_ && !better(trial, *best_))) return;
     best_ = trial;
@@ -187,7 +186,7 @@ class Leader {
     worker.evaluator = setup.evaluator;
     worker.budget = setup.budget;
     worker.clock = setup.clock;
-    worker.should_stop = setup.should_stop;
+    worker.should_stop = [this] { return should_stop(); };
     worker.folder = setup.folder;
     worker.started = [this](const Trial& trial) { announce_.started(trial); };
     worker.ended = [this](const Trial& trial) { announce_.ended(trial); };
@@ -241,7 +240,7 @@ class Leader {
     while (!controller.finished()) {
       bool active = false;
       if (setup_.workers) {
-        if (setup_.should_stop && setup_.should_stop()) return SearchEnd::Stopped;
+        if (should_stop()) return SearchEnd::Stopped;
         tend();
         announce_.look();
       } else {
@@ -256,6 +255,7 @@ class Leader {
       active = controller.turn(setup_.workers ? setup_.workers() : 1) || active;
       announce_.proposed(controller.proposed());
       for (SearchListener* listener : setup_.listeners) {
+        if (stage.kind->final) break;  // what was found is trained to its end
         const std::string reason = listener->wants_to_stop();
         if (!reason.empty()) controller.stop(concat_text(listener->name(), ": ", reason));
       }
@@ -266,6 +266,16 @@ class Leader {
     const Winner winner = controller.end();
     announce_.tell([&](SearchListener& l) { l.stage_ended(stage, winner); });
     return SearchEnd::Finished;
+  }
+
+  /// The user of this process, or another one by the store (`voxnas ctl RUN stop`).
+  bool should_stop() {
+    if (setup_.should_stop && setup_.should_stop()) return true;
+    if (!stopping_ && asked_.seconds() > kLookSeconds) {
+      asked_.restart();
+      stopping_ = setup_.database->state() == "stopping";
+    }
+    return stopping_;
   }
 
   /// Trials of workers that died are given back.
@@ -283,7 +293,8 @@ class Leader {
   const ControllerSetup control_;
   Announcer announce_;
   std::unique_ptr<Worker> worker_;
-  Stopwatch looked_;
+  Stopwatch looked_, asked_;
+  bool stopping_ = false;
 };
 
 }  // namespace

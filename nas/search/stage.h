@@ -46,9 +46,9 @@ StageOption words_option(std::string name, std::vector<std::string> words);  // 
 
 /// When a stage ends although its budget would go on; what is 0 or not there never ends it.
 struct StopRules {
-  std::optional<double> score;  // a trial of the highest rung has reached it
-  std::int64_t trials = 0;      // so many outcomes were told
-  std::int64_t patience = 0;    // so many outcomes in a row brought nothing better
+  std::optional<double> score = {};  // a trial of the highest rung has reached it
+  std::int64_t trials = 0;           // so many outcomes were told
+  std::int64_t patience = 0;         // so many outcomes in a row brought nothing better
   bool any() const { return score || trials > 0 || patience > 0; }
   bool operator==(const StopRules&) const = default;
 };

@@ -172,9 +172,8 @@ std::optional<Winner> start_of(const ControllerSetup& setup, std::size_t index) 
 double effort_of(const ControllerSetup& setup, const Trial& trial, std::int64_t steps) {
   if (steps == 0) return 0;  // perhaps because its network cannot be built
   // A step of a super-network counts as one of the plan, as when its steps were fixed.
-  const double cost = trial.purpose == TrialPurpose::SuperNet
-                          ? 1
-                          : setup.describe(trial.genotype).relative_cost;
+  const double cost =
+      trial.purpose == TrialPurpose::SuperNet ? 1 : setup.describe(trial.genotype).relative_cost;
   return cost * static_cast<double>(steps);
 }
 
@@ -372,6 +371,11 @@ bool StageController::turn(std::int64_t workers) {
     return true;
   }
   const bool asked = stage_.async ? open < workers && ask(workers - open) : ask(kAsk);
+  if (!asked && strategy_->finished()) {  // it found out when it was asked
+    setup_.store->mark_told(stage_.name, {}, strategy_->save());
+    finished_ = open == 0;
+    return true;
+  }
   NAS_CHECK_KIND(Internal,
                  asked || open > 0,
                  "strategy \"",
@@ -391,14 +395,12 @@ Winner StageController::end() {
   });
   store.end_stage(stage_.name, setup_.clock(), winner, strategy_->story());
   if (winner.found) {
-    store.add_event(setup_.clock(),
-                    0,
-                    "stage ended",
-                    concat_text(stage_.name,
-                                ": ",
-                                setup_.space->short_text(winner.genotype),
-                                ", ",
-                                winner.how));
+    store.add_event(
+        setup_.clock(),
+        0,
+        "stage ended",
+        concat_text(
+            stage_.name, ": ", setup_.space->short_text(winner.genotype), ", ", winner.how));
   }
   return winner;
 }

@@ -40,7 +40,10 @@ std::optional<Winner> start_of(const ControllerSetup& setup, std::size_t index);
 double effort_of(const ControllerSetup& setup, const Trial& trial, std::int64_t steps);
 
 /// Whether a stage with a clock has no time left to begin another trial.
-bool time_is_over(const Budget& budget, const StageSpec& stage, const StageRecord& record, double now);
+bool time_is_over(const Budget& budget,
+                  const StageSpec& stage,
+                  const StageRecord& record,
+                  double now);
 
 /// The part of a stage that decides: asks the strategy, queues what it proposes, tells it what came
 /// of it, until it has finished. Everything is in the store, so that a new controller goes on where

@@ -40,7 +40,8 @@ struct StrategyKind {
   bool final = false;
   bool continues = false;  // its trainings are continued (Proposal::continues), and its trials are
                            // counted in effort whatever the budget is in
-  bool async = false;  // a stage of this kind is asynchronous unless its recipe says otherwise
+  bool async = false;      // a stage of this kind is asynchronous unless its recipe says otherwise
+  bool starts_programs = false;          // of the user; a resumed run asks for them again
   bool needs_super_network = false;      // of the space
   bool may_end_early = false;            // what it does not spend goes to the final trainings
   bool may_be_control = true;            // trains networks on their own

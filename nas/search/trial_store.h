@@ -29,7 +29,8 @@ class TrialStore {
   virtual std::unique_ptr<TrialStore> again() const = 0;
 
   virtual RunRecord run() const = 0;
-  /// "running", "stopped" (can go on), "done".
+  /// "running", "stopping" (somebody asks the leader to stop), "stopped" and "failed" (can go on),
+  /// "done".
   virtual std::string state() const = 0;
   virtual void set_state(const std::string& state) = 0;
   /// Seconds that the run has spent, over all sessions. It never goes back.
@@ -86,7 +87,8 @@ class TrialStore {
   virtual bool wish(std::int64_t trial, const std::string& wish) = 0;
   virtual std::string wish_of(std::int64_t trial) const = 0;
 
-  virtual void add_worker(const WorkerRecord& worker) = 0;  // again: it replaces its earlier self
+  /// A worker of the same name before it is taken for dead, and what it ran is given back.
+  virtual void add_worker(const WorkerRecord& worker) = 0;
   virtual std::vector<WorkerRecord> workers() const = 0;
   /// "idle", "busy", "suspended", "ended".
   virtual void set_worker_state(const std::string& name, const std::string& state) = 0;

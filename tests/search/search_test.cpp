@@ -920,7 +920,8 @@ TEST(ResultsDb, ReadsAndTakesOverTheVersionsBefore) {
     EXPECT_EQ(taken.measured(), version == 2 ? "" : "[1]");
     EXPECT_EQ(taken.requeue_lost(4, true).size(), 1u) << "what ran when it was left";
     EXPECT_EQ(taken.claim("search", 4)->id, 3);
-    EXPECT_EQ(taken.add_trials("search", {[] {
+    EXPECT_EQ(taken.add_trials("search",
+                               {[] {
                                  Trial trial;
                                  trial.proposal = 9;
                                  return trial;

@@ -15,8 +15,10 @@
 
 namespace nas {
 
+int cuda_devices() { return static_cast<int>(torch::cuda::device_count()); }
+
 at::Device choose_device(const std::string& device) {
-  const int count = static_cast<int>(torch::cuda::device_count());
+  const int count = cuda_devices();
   if (device == "cpu") return at::kCPU;
   if (device == "auto") return count > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   int index = -1;

@@ -11,6 +11,9 @@ namespace nas {
 /// is not there.
 at::Device choose_device(const std::string& device);
 
+/// How many CUDA devices LibTorch sees.
+int cuda_devices();
+
 /// Compute threads of LibTorch for `threads` (0: all processors), and deterministic operators on
 /// the CPU.
 void set_up_compute(int threads, const at::Device& device);

@@ -4,6 +4,7 @@
 #include "compound_scaling/scaling.h"
 #include "evolution/clustered.h"
 #include "evolution/regularized.h"
+#include "nas/plugins/external_controller.h"
 #include "nas/search/race.h"
 #include "nas/search/random_search.h"
 #include "nas/search/retrain.h"
@@ -20,6 +21,7 @@ const StrategyKinds& strategy_kinds() {
                                       &differentiable_kind(),
                                       &scaling_kind(),
                                       &race_kind(),
+                                      &external_kind(),
                                       &retrain_kind()};
   return kinds;
 }

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "nas/cli/command.h"
+#include "nas/core/error.h"
+#include "nas/core/progress.h"
+#include "nas/core/quantity.h"
+#include "nas/core/text.h"
+#include "nas/report/text.h"
+#include "nas/results/run_database.h"
+
+namespace nas {
+namespace {
+
+struct Arguments {
+  std::string run, verb, what;
+  std::int64_t best = 0;
+  bool json = false, now = false;
+};
+
+/// What is told, as a table or as JSON.
+void show(const Arguments& a, const Table& table, const Json& json) {
+  std::cout << (a.json ? json.dump(2) + "\n" : text_table(table));
+}
+
+std::string score_text(const Trial& trial) {
+  const bool scored = trial.status == TrialStatus::Done || trial.status == TrialStatus::Pruned;
+  return scored ? fixed(trial.evaluation.score, 4) : "-";
+}
+
+Json trial_json(const Trial& t, const ResultsDb& db, bool whole) {
+  Json json{{"id", t.id},
+            {"stage", t.stage},
+            {"status", to_text(t.status)},
+            {"score", t.status == TrialStatus::Done ? finite(t.evaluation.score) : Json(nullptr)},
+            {"rung", t.rung},
+            {"genotype", t.genotype_text},
+            {"label", t.label},
+            {"worker", t.owner},
+            {"steps", t.steps},
+            {"steps_done", t.evaluation.steps},
+            {"attempt", t.attempt},
+            {"seconds", t.evaluation.seconds},
+            {"told_order", t.told_order},
+            {"message", t.evaluation.message}};
+  if (!whole) return json;
+  json["parameters"] = t.parameters;
+  json["macs"] = t.macs;
+  json["metrics"] = t.evaluation.metrics;
+  json["settings"] = t.settings.empty() ? Json(nullptr) : parse_json(t.settings, "settings");
+  json["reports"] = Json::array();
+  for (const ReportRecord& report : db.reports(t.id)) {
+    json["reports"].push_back(
+        {{"step", report.step}, {"name", report.name}, {"value", report.value}});
+  }
+  return json;
+}
+
+void show_trials(const Arguments& a, const ResultsDb& db) {
+  std::vector<Trial> trials = db.trials();
+  if (a.best > 0) {
+    std::erase_if(trials, [](const Trial& t) {
+      return t.status != TrialStatus::Done || !std::isfinite(t.evaluation.score);
+    });
+    std::ranges::stable_sort(trials, [](const Trial& x, const Trial& y) {
+      return x.evaluation.score > y.evaluation.score;
+    });
+    trials.resize(std::min(trials.size(), static_cast<std::size_t>(a.best)));
+  }
+  Table table{.head = {"trial", "stage", "rung", "status", "score", "steps", "worker", "genotype"},
+              .rows = {},
+              .columns = "rlrlrrlw",
+              .classes = {}};
+  Json json = Json::array();
+  for (const Trial& t : trials) {
+    table.rows.push_back({std::to_string(t.id),
+                          t.stage,
+                          std::to_string(t.rung),
+                          to_text(t.status),
+                          score_text(t),
+                          concat_text(t.evaluation.steps, "/", t.steps),
+                          t.owner,
+                          t.genotype_text});
+    json.push_back(trial_json(t, db, false));
+  }
+  show(a, table, json);
+}
+
+void show_workers(const Arguments& a, const ResultsDb& db) {
+  Table table{.head = {"worker", "host", "device", "state", "wish", "running", "heard"},
+              .rows = {},
+              .columns = "llllllr",
+              .classes = {}};
+  Json json = Json::array();
+  const std::vector<Trial> trials = db.trials();
+  for (const WorkerRecord& w : db.workers()) {
+    if (!a.what.empty() && w.name != a.what) continue;
+    std::string running;
+    std::int64_t done = 0;
+    for (const Trial& t : trials) {
+      if (t.owner != w.name) continue;
+      if (t.status == TrialStatus::Running)
+        running += (running.empty() ? "" : " ") + std::to_string(t.id);
+      done += t.status == TrialStatus::Done;
+    }
+    const std::string state = w.alive || w.state == "ended" ? w.state : "died";
+    table.rows.push_back({w.name,
+                          w.host,
+                          w.devices,
+                          state,
+                          w.wish,
+                          running,
+                          format_duration(std::max(0.0, w.heard)) + " ago"});
+    json.push_back({{"name", w.name},
+                    {"host", w.host},
+                    {"device", w.devices},
+                    {"state", state},
+                    {"wish", w.wish},
+                    {"running", running},
+                    {"done", done},
+                    {"heard_seconds", w.heard}});
+  }
+  NAS_CHECK_KIND(
+      Usage, a.what.empty() || !json.empty(), "ctl: the run has no worker ", a.what.substr(0, 64));
+  show(a, table, json);
+}
+
+void show_summary(const Arguments& a, const ResultsDb& db) {
+  Table table{.head = {"stage", "state", "queued", "running", "done", "other", "best"},
+              .rows = {},
+              .columns = "llrrrrr",
+              .classes = {}};
+  Json json{{"state", db.state()}, {"clock", db.clock()}, {"stages", Json::array()}};
+  for (const StageRecord& stage : db.stages()) {
+    std::int64_t queued = 0, running = 0, done = 0, other = 0;
+    for (const Trial& t : db.trials(stage.name)) {
+      queued += t.status == TrialStatus::Queued;
+      running += t.status == TrialStatus::Running;
+      done += t.status == TrialStatus::Done;
+      ++other;
+    }
+    other -= queued + running + done;
+    const auto best = db.best_trial(stage.name);
+    table.rows.push_back({stage.name,
+                          stage.status,
+                          std::to_string(queued),
+                          std::to_string(running),
+                          std::to_string(done),
+                          std::to_string(other),
+                          best ? fixed(best->evaluation.score, 4) : "-"});
+    json["stages"].push_back({{"name", stage.name},
+                              {"state", stage.status},
+                              {"queued", queued},
+                              {"running", running},
+                              {"done", done},
+                              {"other", other},
+                              {"best", best ? Json(best->id) : Json(nullptr)}});
+  }
+  if (!a.json) std::cout << "run " << a.run << ": " << db.state() << '\n';
+  show(a, table, json);
+}
+
+std::int64_t trial_id(const Arguments& a) {
+  std::int64_t id = 0;
+  const auto [end, error] = std::from_chars(a.what.data(), a.what.data() + a.what.size(), id);
+  NAS_CHECK_KIND(Usage,
+                 error == std::errc() && end == a.what.data() + a.what.size() && id > 0,
+                 "ctl ",
+                 a.verb,
+                 ": expected the number of a trial, found \"",
+                 a.what.substr(0, 64),
+                 "\"");
+  return id;
+}
+
+void show_trial(const Arguments& a, const ResultsDb& db) {
+  const std::int64_t id = trial_id(a);
+  const auto trial = db.trial(id);
+  NAS_CHECK_KIND(Usage, trial.has_value(), "ctl: the run has no trial ", id);
+  const Json json = trial_json(*trial, db, true);
+  Table table{.head = {"", ""}, .rows = {}, .columns = "lw", .classes = {}};
+  for (const auto& [key, value] : json.items()) {
+    table.rows.push_back({key, value.is_string() ? value.get<std::string>() : value.dump()});
+  }
+  show(a, table, json);
+}
+
+void done(const Arguments& a, const std::string& text) {
+  if (a.json) {
+    std::cout << Json{{"done", text}}.dump() << '\n';
+  } else {
+    std::cout << text << '\n';
+  }
+}
+
+/// Ends a queued or running trial, or what a worker is busy with.
+void abort_one(const Arguments& a, ResultsDb& db) {
+  std::vector<std::int64_t> ids;
+  for (const WorkerRecord& w : db.workers()) {
+    if (w.name != a.what) continue;
+    for (const Trial& t : db.trials()) {
+      if (t.owner == w.name && t.status == TrialStatus::Running) ids.push_back(t.id);
+    }
+    NAS_CHECK_KIND(Usage, !ids.empty(), "ctl abort: worker ", w.name, " runs no trial");
+  }
+  if (ids.empty()) ids.push_back(trial_id(a));
+  for (const std::int64_t id : ids) {
+    const auto trial = db.trial(id);
+    NAS_CHECK_KIND(Usage, trial.has_value(), "ctl ", a.verb, ": the run has no trial ", id);
+    NAS_CHECK_KIND(Usage,
+                   a.verb != "skip" || trial->status == TrialStatus::Queued,
+                   "ctl skip: trial ",
+                   id,
+                   " is not queued but ",
+                   to_text(trial->status),
+                   " (abort ends one that runs)");
+    NAS_CHECK_KIND(Usage,
+                   db.wish(id, "stop"),
+                   "ctl ",
+                   a.verb,
+                   ": trial ",
+                   id,
+                   " has ended already: ",
+                   to_text(trial->status));
+    done(a,
+         concat_text("trial ",
+                     id,
+                     trial->status == TrialStatus::Running ? ": will end after its step"
+                                                           : ": will not be begun"));
+  }
+}
+
+void wish_worker(const Arguments& a, ResultsDb& db) {
+  NAS_CHECK_KIND(Usage,
+                 db.wish_worker(a.what, a.verb == "suspend" ? "suspend" : ""),
+                 "ctl ",
+                 a.verb,
+                 ": the run has no worker \"",
+                 a.what.substr(0, 64),
+                 "\"");
+  done(a,
+       a.what + (a.verb == "suspend" ? ": gets no new trial; what it runs goes on"
+                                     : ": gets trials again"));
+}
+
+void stop_run(const Arguments& a, ResultsDb& db) {
+  NAS_CHECK_KIND(Usage,
+                 db.state() == "running",
+                 "ctl stop: the run is not running but ",
+                 db.state().empty() ? std::string("of an earlier version") : db.state());
+  if (a.now) {
+    for (const StageRecord& stage : db.stages()) {
+      if (stage.status != "running") continue;
+      for (const OpenTrial& open : db.open_trials(stage.name)) {
+        if (open.running) db.wish(open.id, "stop");
+      }
+    }
+  }
+  db.set_state("stopping");
+  done(a,
+       a.now ? "the run stops; its running trials are aborted"
+             : "the run stops with checkpoints; voxnas search --resume goes on");
+}
+
+struct Action {
+  const char* name;
+  const char* words;
+  bool needs_what, writes;
+  std::function<void(const Arguments&, ResultsDb&)> run;
+};
+
+const std::vector<Action>& actions() {
+  static const std::vector<Action> all = {
+      {"summary", "stages and how far they are", false, false, show_summary},
+      {"trials", "all trials, or with --best the best ones", false, false, show_trials},
+      {"trial", "everything about one trial", true, false, show_trial},
+      {"workers", "who works on the run", false, false, show_workers},
+      {"worker", "one of them", true, false, show_workers},
+      {"abort", "end a trial, or what a worker runs", true, true, abort_one},
+      {"skip", "do not begin a queued trial", true, true, abort_one},
+      {"suspend", "give a worker no new trials", true, true, wish_worker},
+      {"resume", "give it trials again", true, true, wish_worker},
+      {"stop", "stop the whole run, to be resumed later", false, true, stop_run}};
+  return all;
+}
+
+int run(const Arguments& a) {
+  std::vector<std::string> names;
+  for (const Action& action : actions()) names.emplace_back(action.name);
+  const auto action = std::ranges::find(actions(), a.verb, &Action::name);
+  NAS_CHECK_KIND(Usage,
+                 action != actions().end(),
+                 "ctl: unknown verb ",
+                 a.verb.substr(0, 64),
+                 did_you_mean(a.verb.substr(0, 64), names, ""),
+                 " (",
+                 joined(names),
+                 ")");
+  NAS_CHECK_KIND(Usage,
+                 !action->needs_what || !a.what.empty(),
+                 "ctl ",
+                 a.verb,
+                 ": say which (",
+                 action->words,
+                 ")");
+  NAS_CHECK_KIND(Usage,
+                 action->needs_what || a.what.empty(),
+                 "ctl ",
+                 a.verb,
+                 ": did not expect \"",
+                 a.what.substr(0, 64),
+                 "\"");
+  const RunFolder folder(a.run);
+  NAS_CHECK_KIND(Usage, has_database(folder), a.run, ": expected a run folder, found none");
+  ResultsDb db = action->writes ? open_to_write(folder) : open_to_read(folder);
+  action->run(a, db);
+  return 0;
+}
+
+}  // namespace
+
+Command ctl_command() {
+  return {.name = "ctl", .setup = [](CLI::App& app) -> std::function<int()> {
+            auto a = std::make_shared<Arguments>();
+            app.add_option("RUN", a->run, "Run folder of a search")->required();
+            std::string words = "What to do:";
+            for (const Action& action : actions()) {
+              words += concat_text(
+                  "\n  ", action.name, action.needs_what ? " WHICH" : "", ": ", action.words);
+            }
+            app.add_option("VERB", a->verb, words)->required();
+            app.add_option("WHICH", a->what, "The number of a trial, or the name of a worker");
+            app.add_option("--best", a->best, "Of trials: only so many, the best first")
+                ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000}));
+            app.add_flag("--now", a->now, "Of stop: abort running trials instead of keeping them");
+            app.add_flag("--json", a->json, "Print as JSON");
+            return [a] { return run(*a); };
+          }};
+}
+
+}  // namespace nas

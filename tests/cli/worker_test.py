@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import signal
+import subprocess
+import time
+
+from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh
+
+
+def trials(run):
+    """What a run found, without what may differ between two equal runs."""
+    rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+    return [{key: row[key] for key in ("id", "stage", "status", "score", "genotype", "steps_done", "label")} for row in rows]
+
+
+class Worker(VerbTest):
+    verb = "worker"
+
+    def test_a_search_on_two_workers_equals_one_in_one_process(self):
+        run = fresh("search_on_workers")
+        done = Done(["search", data_set(), "--steps", 2, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run])
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(trials(run), trials(SEARCH))
+        rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+        self.assertTrue({row["worker"] for row in rows} <= {"W1", "W2"}, rows)
+        workers = json.loads(Done(["ctl", run, "workers", "--json"]).out)
+        self.assertEqual([(one["name"], one["state"]) for one in workers], [("W1", "ended"), ("W2", "ended")])
+        self.assertIn("worker W1 ends", (run / "workers" / "W1.log").read_text())
+
+    def test_a_killed_leader_takes_its_workers_with_it_and_the_run_goes_on(self):
+        run = fresh("search_killed")
+        words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
+        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            time.sleep(0.1)
+            done = Done(["ctl", run, "trials", "--json"]) if (run / "results.sqlite").exists() else None
+            if done and done.code == 0 and any(row["status"] == "running" for row in json.loads(done.out)):
+                break
+        leader.send_signal(signal.SIGKILL)
+        leader.wait()
+        for _ in range(300):
+            workers = json.loads(Done(["ctl", run, "workers", "--json"]).out)
+            if workers and all(one["state"] in ("ended", "died") for one in workers):
+                break
+            time.sleep(0.1)
+        self.assertTrue(all(one["state"] == "ended" for one in workers), workers)
+        done = Done(["search", "--resume", run])
+        self.assertEqual(done.code, 0, done)
+        self.assertTrue(all(row["status"] == "done" for row in trials(run)), trials(run))
+
+    def test_a_run_that_is_over_needs_nobody(self):
+        done = self.good("--run", SEARCH, "--name", "late")
+        self.assertIn("ends after 0 trial(s)", done.err)
+
+    def test_wrong_use(self):
+        self.wrong(says="--run")
+        self.wrong("--run", "nowhere", says=["nowhere", "expected a run folder"])
+        self.wrong("--run", SEARCH, "--name", "../x", says=["--name", "without blanks"])
+        self.wrong("--run", SEARCH, "--device", "gpu", says="device")
+        self.wrong("--run", SEARCH, "--nmae", "a", says="did you mean --name?")
+        self.assertEqual(Done(["search", data_set(), "--steps", 2, "--workers", "0::1", "-o", fresh("w")]).code, 2)
+        done = Done(["search", data_set(), "--steps", 2, "--workers", "cpu:a", "-o", fresh("w")])
+        self.assertEqual(done.code, 2, done)
+        self.assertIn("worker 2", done.err)

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+// One search, any number of processes: leader, workers, kills, leases, wishes, several runs in a
+// database.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "nas/core/files.h"
+#include "nas/jobs/strategies/strategies.h"
+#include "nas/results/process.h"
+#include "nas/results/run_database.h"
+#include "nas/search/recipe.h"
+#include "nas/search/run_search.h"
+#include "nas/search/worker.h"
+#include "nas/search/worker_list.h"
+#include "tests/support/support.h"
+#include "tests/support/toy_search.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_of;
+using test::FakeEvaluator;
+using test::TempFolder;
+using test::ToySpace;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr Budget kSteps{.steps = 100};
+
+RunRecord record() {
+  RunRecord run;
+  run.recipe_json = run.plan_json = run.space_json = run.setup_json = "{}";
+  run.budget = kSteps;
+  run.seed = 7;
+  return run;
+}
+
+Recipe toy_recipe(std::int64_t trials, bool async) {
+  Recipe recipe = load_recipe("random", strategy_kinds());
+  recipe.stages[0].set("trials", trials);
+  recipe.stages[0].set("rungs", 1);
+  recipe.stages[0].async = async;
+  return recipe;
+}
+
+ResultsDb open_or_create(const fs::path& folder) {
+  const fs::path file = folder / "results.sqlite";
+  return fs::exists(file) ? ResultsDb::open(file) : ResultsDb::create(file, record());
+}
+
+struct Leading {
+  fs::path folder;
+  Recipe recipe;
+  ToySpace space = {};
+  FakeEvaluator evaluator = {};
+  std::function<std::int64_t()> workers = {};
+  std::vector<SearchListener*> listeners = {};
+
+  SearchEnd run() {
+    ResultsDb db = open_or_create(folder);
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = recipe;
+    setup.budget = kSteps;
+    setup.seed = 7;
+    setup.clock = [] { return 0.0; };
+    setup.folder = folder;
+    setup.workers = workers;
+    setup.listeners = listeners;
+    return run_search(setup);
+  }
+};
+
+/// A worker process: what `voxnas worker` does, with an evaluator that trains nothing.
+int work(const fs::path& folder, const Recipe& recipe, const std::string& name, int sleep_us) {
+  while (!fs::exists(folder / "results.sqlite")) ::usleep(1000);
+  ResultsDb db = ResultsDb::open(folder / "results.sqlite");
+  db.add_worker({.name = name, .host = host_name(), .process = this_process(), .devices = "cpu"});
+  FakeEvaluator evaluator;
+  evaluator.sleep_us = sleep_us;
+  evaluator.log = folder / "log";
+  WorkerSetup setup;
+  setup.store = &db;
+  setup.evaluator = &evaluator;
+  setup.budget = kSteps;
+  setup.clock = [] { return 0.0; };
+  setup.folder = folder;
+  setup.name = name;
+  Worker worker(setup);
+  while (db.state() != "done") {
+    bool worked = false;
+    for (const StageRecord& stage : db.stages()) {
+      if (stage.status != "running") continue;
+      const auto spec = std::ranges::find(recipe.stages, stage.name, &StageSpec::name);
+      worked = worker.work(*spec, stage) == Worker::Did::Trials || worked;
+    }
+    if (!worked) ::usleep(500);
+  }
+  return 0;
+}
+
+template <class Body>
+pid_t in_child(Body&& body) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  int code = 1;
+  try {
+    code = body();
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+  }
+  _exit(code);
+}
+
+int end_of(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+std::vector<Trial> trials_of(const fs::path& folder) {
+  return ResultsDb::open(folder / "results.sqlite").trials();
+}
+
+TEST(Engine, BatchesGiveTheSameTableForAnyNumberOfWorkers) {
+  TempFolder one;
+  Leading alone{.folder = one.path(), .recipe = toy_recipe(12, false)};
+  ASSERT_EQ(alone.run(), SearchEnd::Finished);
+  const std::string expected = results_table(trials_of(one.path()));
+  for (const int count : {1, 3}) {
+    TempFolder folder;
+    const Recipe recipe = toy_recipe(12, false);
+    std::vector<pid_t> children;
+    for (int i = 0; i < count; ++i) {
+      children.push_back(in_child(
+          [&] { return work(folder.path(), recipe, "W" + std::to_string(i + 1), 100 + 300 * i); }));
+    }
+    test::Transcript heard;
+    Leading leading{.folder = folder.path(), .recipe = recipe};
+    leading.workers = [count] { return std::int64_t{count}; };
+    leading.listeners = {&heard};
+    EXPECT_EQ(leading.run(), SearchEnd::Finished);
+    for (const pid_t child : children) EXPECT_EQ(end_of(child), 0);
+    const std::vector<Trial> trials = trials_of(folder.path());
+    EXPECT_EQ(results_table(trials), expected) << count << " workers";
+    std::set<std::string> owners;
+    for (const Trial& trial : trials) owners.insert(trial.owner);
+    EXPECT_EQ(owners.size(), static_cast<std::size_t>(count)) << "all of them worked";
+    for (const Trial& trial : trials) {
+      EXPECT_THAT(heard.text, HasSubstr(concat_text("  ", trial.id, " rung ")))
+          << "told by the leader";
+    }
+  }
+}
+
+TEST(Engine, OneWorkerGivesTheSameTrialsInBothOrders) {
+  TempFolder a, b;
+  Leading batch{.folder = a.path(), .recipe = toy_recipe(10, false)};
+  Leading async{.folder = b.path(), .recipe = toy_recipe(10, true)};
+  batch.run();
+  async.run();
+  EXPECT_EQ(results_table(trials_of(a.path())), results_table(trials_of(b.path())));
+}
+
+/// Every trial has ended once, and was told once, in an order without gaps.
+void expect_whole(const std::vector<Trial>& trials, const std::string& stage) {
+  std::set<std::int64_t> orders, proposals;
+  std::int64_t count = 0;
+  for (const Trial& trial : trials) {
+    if (trial.stage != stage) continue;
+    ++count;
+    // The kills may have met one trial three times.
+    const bool lost = trial.status == TrialStatus::Failed &&
+                      trial.evaluation.message.find("lost 3 times") != std::string::npos;
+    EXPECT_TRUE(lost || trial.status == TrialStatus::Done) << trial.id;
+    if (!lost) {
+      EXPECT_EQ(trial.evaluation.steps, trial.steps) << trial.id;
+    }
+    EXPECT_TRUE(orders.insert(trial.told_order).second) << trial.told_order << " twice";
+    EXPECT_TRUE(proposals.insert(trial.proposal).second);
+  }
+  ASSERT_FALSE(orders.empty());
+  EXPECT_EQ(*orders.rbegin() - *orders.begin() + 1, count) << "no gap";
+}
+
+TEST(Engine, KillsOfLeaderAndWorkersLoseNothingAndDoNothingTwice) {
+  TempFolder folder;
+  const Recipe recipe = toy_recipe(24, true);
+  const auto lead = [&] {
+    Leading leading{.folder = folder.path(), .recipe = recipe};
+    leading.workers = [] { return std::int64_t{2}; };
+    return leading.run() == SearchEnd::Finished ? 0 : 1;
+  };
+  const auto worker = [&](int i) {
+    return in_child([&] { return work(folder.path(), recipe, "W" + std::to_string(i), 4000); });
+  };
+  Rng rng("kills");
+  pid_t leader = in_child(lead);
+  std::vector<pid_t> workers{worker(1), worker(2)};
+  const auto final_begun = [&] {
+    return fs::exists(folder / "results.sqlite") &&
+           ResultsDb::open_read_only(folder / "results.sqlite").stages().size() > 1;
+  };
+  int kills = 0, late = 0;  // late: of the final trainings, which must not be lost three times
+  while (kills < 30 && late < 2) {
+    ::usleep(static_cast<useconds_t>(rng.integer(2000, 25000)));
+    if (final_begun()) ++late;
+    int status = 0;
+    if (waitpid(leader, &status, WNOHANG) == leader) {
+      leader = -1;
+      break;  // it ended before all kills
+    }
+    const std::int64_t whom = rng.integer(0, 4);  // the leader, one worker, the other, all
+    if (whom == 0 || whom == 3) {
+      kill(leader, SIGKILL);
+      waitpid(leader, &status, 0);
+      leader = in_child(lead);
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (whom != static_cast<std::int64_t>(i) + 1 && whom != 3) continue;
+      kill(workers[i], SIGKILL);
+      waitpid(workers[i], &status, 0);
+      workers[i] = worker(static_cast<int>(i) + 1);
+    }
+    ++kills;
+  }
+  EXPECT_GE(kills, 10) << "it was interrupted";
+  if (leader > 0) {
+    EXPECT_EQ(end_of(leader), 0);
+  }
+  for (const pid_t child : workers) EXPECT_EQ(end_of(child), 0);
+  const std::vector<Trial> trials = trials_of(folder.path());
+  EXPECT_EQ(std::ranges::count(trials, "search", &Trial::stage), 24);
+  expect_whole(trials, "search");
+  expect_whole(trials, "final");
+  // A step that was written down is not done again by who takes over, but for the one that the kill
+  // met between doing and writing.
+  std::ifstream log(folder / "log");
+  std::map<std::string, int> times;
+  for (std::string line; std::getline(log, line);) ++times[line];
+  std::int64_t repeated = 0;
+  for (const auto& [line, count] : times) repeated += count - 1;
+  EXPECT_LE(repeated, 2 * kills);
+}
+
+TEST(Engine, AWorkerThatDiesLosesItsTrialAndWhatItSaysAfterwards) {
+  TempFolder folder;
+  ResultsDb db = ResultsDb::create(folder / "r.sqlite", record());
+  db.start_stage({"search", "running", {}, "", 0, 0});
+  Trial trial;
+  trial.genotype = {{0, 0, 0}};
+  db.add_trials("search", {trial}, "");
+  Evaluation done;
+  done.status = TrialStatus::Done;
+  for (int loss = 1; loss <= TrialStore::kMostLosses; ++loss) {
+    const pid_t child = in_child([&] {
+      ResultsDb mine = ResultsDb::open(folder / "r.sqlite");
+      mine.add_worker(
+          {.name = "W1", .host = host_name(), .process = this_process(), .devices = "cpu"});
+      return mine.claim("search", 0, nullptr, "W1") ? 0 : 1;
+    });
+    ASSERT_EQ(end_of(child), 0);
+    EXPECT_FALSE(db.workers().at(0).alive);
+    const Trial lost = *db.trial(1);
+    EXPECT_EQ(lost.token, loss);
+    const std::vector<std::string> told = db.requeue_lost(5, false);
+    ASSERT_EQ(told.size(), 1u);
+    if (loss < TrialStore::kMostLosses) {
+      EXPECT_EQ(told[0], "trial 1: taken back from W1");
+      EXPECT_EQ(db.trial(1)->status, TrialStatus::Queued);
+    } else {
+      EXPECT_THAT(told[0], HasSubstr("lost 3 times"));
+    }
+    EXPECT_FALSE(db.finish(lost, done, 1)) << "a worker that wakes up late writes nothing";
+    db.add_report(lost, 5, "score", 0.5, 1);
+    EXPECT_TRUE(db.reports().empty());
+  }
+  EXPECT_EQ(db.trial(1)->status, TrialStatus::Failed) << "it kills whoever runs it";
+  EXPECT_EQ(db.untold_trials("search").size(), 1u) << "and the strategy is told so";
+}
+
+TEST(Engine, AnEarlierOwnerIsFencedOff) {
+  TempFolder folder;
+  ResultsDb db = ResultsDb::create(folder / "r.sqlite", record());
+  db.start_stage({"search", "running", {}, "", 0, 0});
+  Trial trial;
+  trial.genotype = {{0, 0, 0}};
+  db.add_trials("search", {trial}, "");
+  const Trial first = *db.claim("search", 0, nullptr, "W1");
+  db.release(first);
+  const Trial second = *db.claim("search", 0, nullptr, "W2");
+  EXPECT_EQ(second.owner, "W2");
+  EXPECT_GT(second.token, first.token);
+  EXPECT_THROW(db.fix_plan(first, {5, "{}"}, 0), Error);
+  db.fix_plan(second, {5, "{}"}, 0);
+  Evaluation done;
+  done.status = TrialStatus::Done;
+  done.score = 0.25;
+  EXPECT_FALSE(db.finish(first, done, 1));
+  db.add_report(first, 3, "score", 0.5, 1);
+  EXPECT_TRUE(db.reports().empty());
+  db.add_report(second, 3, "score", 0.75, 1);
+  EXPECT_THAT(db.reports(1), ElementsAre(ReportRecord{1, 3, "score", 0.75, 1}));
+  EXPECT_TRUE(db.finish(second, done, 1));
+  EXPECT_EQ(db.trial(1)->evaluation.score, 0.25);
+}
+
+TEST(Engine, AWishEndsATrialAsAborted) {
+  /// Somebody aborts trial 2 before it begins and trial 3 while it runs.
+  struct Impatient : FakeEvaluator {
+    ResultsDb* db = nullptr;
+    Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
+      if (trial.id == 1) db->wish(2, "stop");
+      if (trial.id != 3) return FakeEvaluator::evaluate(trial, context);
+      db->wish(3, "stop");
+      Evaluation e;
+      for (int i = 0; i < 5000 && !context.aborted(); ++i) ::usleep(1000);
+      e.status = context.aborted() ? TrialStatus::Stopped : TrialStatus::Failed;
+      return e;
+    }
+  };
+  TempFolder folder;
+  ResultsDb db = open_or_create(folder.path());
+  ToySpace space;
+  Impatient evaluator;
+  evaluator.db = &db;
+  SearchSetup setup;
+  setup.database = &db;
+  setup.space = &space;
+  setup.evaluator = &evaluator;
+  setup.recipe = toy_recipe(6, false);
+  setup.budget = kSteps;
+  setup.clock = [] { return 0.0; };
+  setup.folder = folder.path();
+  EXPECT_EQ(run_search(setup), SearchEnd::Finished);
+  EXPECT_EQ(db.trial(2)->status, TrialStatus::Aborted);
+  EXPECT_EQ(db.trial(2)->evaluation.steps, 0);
+  EXPECT_EQ(db.trial(3)->status, TrialStatus::Aborted);
+  EXPECT_FALSE(db.wish(3, "stop")) << "it has ended";
+  EXPECT_EQ(db.state(), "done");
+}
+
+TEST(Engine, StopRulesEndAStageAndSayWhy) {
+  for (const auto& [rules, least, most, reason] :
+       {std::tuple{StopRules{.trials = 5}, 5, 5, "5 outcomes"},
+        std::tuple{StopRules{.score = 0.7}, 1, 20, "was reached"},
+        std::tuple{StopRules{.patience = 3}, 4, 24, "nothing better"}}) {
+    TempFolder folder;
+    Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
+    leading.recipe.stages[0].stop = rules;
+    EXPECT_EQ(leading.run(), SearchEnd::Finished);
+    ResultsDb db = ResultsDb::open(folder / "results.sqlite");
+    const auto trials = static_cast<int>(db.trials("search").size());
+    EXPECT_GE(trials, least) << reason;
+    EXPECT_LE(trials, most) << reason;
+    EXPECT_TRUE(std::ranges::any_of(db.events(), [&](const EventRecord& event) {
+      return event.kind == "stage stopped" && event.text.find(reason) != std::string::npos;
+    })) << reason;
+    EXPECT_TRUE(db.stage("search")->winner.found);
+  }
+}
+
+TEST(Engine, StopIsAWishOfAnyProcess) {
+  TempFolder folder;
+  Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, false)};
+  leading.evaluator.sleep_us = 20000;
+  const pid_t child = in_child([&] { return leading.run() == SearchEnd::Stopped ? 0 : 1; });
+  while (!fs::exists(folder / "results.sqlite")) ::usleep(1000);
+  ::usleep(50000);
+  ResultsDb::open(folder / "results.sqlite").set_state("stopping");
+  EXPECT_EQ(end_of(child), 0);
+  EXPECT_EQ(ResultsDb::open(folder / "results.sqlite").state(), "stopped");
+  leading.evaluator.sleep_us = 0;
+  EXPECT_EQ(leading.run(), SearchEnd::Finished) << "and it can go on";
+}
+
+TEST(Engine, AListenerThatThrowsIsNamedAndOneMayStop) {
+  struct Loud : SearchListener {
+    std::string name() const override { return "loud"; }
+    void trial_ended(const Trial&) override { throw std::runtime_error("as told"); }
+  };
+  struct Enough : SearchListener {
+    int seen = 0;
+    std::string name() const override { return "enough"; }
+    void trial_ended(const Trial&) override { ++seen; }
+    std::string wants_to_stop() override { return seen == 3 ? "three are enough" : ""; }
+  };
+  TempFolder folder;
+  Loud loud;
+  Enough enough;
+  Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
+  leading.listeners = {&loud, &enough};
+  EXPECT_EQ(leading.run(), SearchEnd::Finished);
+  const std::vector<EventRecord> events = ResultsDb::open(folder / "results.sqlite").events();
+  EXPECT_TRUE(std::ranges::any_of(events, [](const EventRecord& event) {
+    return event.text == "search: enough: three are enough";
+  }));
+}
+
+// ---- several runs in one database ----
+
+TEST(Runs, OfOneDatabaseDoNotSeeEachOther) {
+  TempFolder folder;
+  const fs::path shared = folder / "lab.sqlite";
+  std::vector<std::string> tables;
+  for (const char* name : {"a", "b"}) {
+    const RunFolder run(folder / name);
+    fs::create_directories(run.path());
+    ResultsDb db = create_database(run, shared, record());
+    ToySpace space;
+    FakeEvaluator evaluator;
+    SearchSetup setup;
+    setup.database = &db;
+    setup.space = &space;
+    setup.evaluator = &evaluator;
+    setup.recipe = toy_recipe(5, false);
+    setup.budget = kSteps;
+    setup.seed = 7;
+    setup.clock = [] { return 0.0; };
+    setup.folder = run.path();
+    EXPECT_EQ(run_search(setup), SearchEnd::Finished);
+    tables.push_back(results_table(open_to_read(run).trials()));
+  }
+  EXPECT_EQ(tables[0], tables[1]) << "each is numbered for itself";
+  EXPECT_FALSE(fs::exists(folder / "a/results.sqlite"));
+  const std::vector<RunEntry> runs = ResultsDb::runs(shared);
+  ASSERT_EQ(runs.size(), 2u);
+  EXPECT_EQ(runs[1].trials, runs[0].trials);
+  EXPECT_EQ(runs[1].state, "done");
+  EXPECT_TRUE(runs[1].best);
+  EXPECT_THAT(error_of([&] { ResultsDb::open(shared); }), HasSubstr("holds 2 runs"));
+  EXPECT_THAT(error_of([&] { ResultsDb::open(shared, 9); }), HasSubstr("expected a run 9"));
+  // A run that was moved can be looked at, not gone on with.
+  fs::rename(folder / "b", folder / "moved");
+  EXPECT_EQ(open_to_read(RunFolder(folder / "moved")).trials().size(), 7u);
+  EXPECT_THAT(error_of([&] { open_to_write(RunFolder(folder / "moved")); }), HasSubstr("not here"));
+  ResultsDb::open(shared, 1).forget_run();
+  EXPECT_EQ(ResultsDb::runs(shared).size(), 1u);
+  EXPECT_EQ(ResultsDb::open(shared).trials().size(), 7u);
+  EXPECT_THAT(error_of([&] { open_to_read(RunFolder(folder / "a")); }),
+              HasSubstr("expected a run 1"));
+  fs::remove(shared);
+  EXPECT_THAT(error_of([&] { open_to_read(RunFolder(folder / "a")); }), HasSubstr("no such file"));
+}
+
+TEST(Runs, ADatabaseOnANetworkIsRefused) {
+  EXPECT_EQ(network_file_system(0x6969), "NFS");
+  EXPECT_EQ(network_file_system(0xef53), "") << "ext4";
+}
+
+TEST(WorkerList, ReadsClarasFormAndNamesWhatIsWrong) {
+  EXPECT_THAT(parse_workers("0:0:1:cpu", 2), ElementsAre("cuda:0", "cuda:0", "cuda:1", "cpu"));
+  EXPECT_THAT(parse_workers("auto", 2), ElementsAre("cuda:0", "cuda:1"));
+  EXPECT_THAT(parse_workers("auto", 0), ElementsAre("cpu"));
+  EXPECT_THAT(error_of([] { parse_workers("0::1", 2); }), HasSubstr("worker 2: expected \"cpu\""));
+  EXPECT_THAT(error_of([] { parse_workers("a", 2); }), HasSubstr("found \"a\""));
+  EXPECT_THAT(error_of([] { parse_workers("cpu:7", 2); }),
+              testing::AllOf(HasSubstr("worker 2"), HasSubstr("no GPU 7"), HasSubstr("has 2")));
+  EXPECT_THAT(error_of([] { parse_workers("0,1", 2); }), HasSubstr("one device"));
+  EXPECT_THAT(error_of([] { parse_workers("", 2); }), HasSubstr("worker 1"));
+}
+
+TEST(Process, IsKnownForEverByItsStart) {
+  EXPECT_TRUE(process_lives(this_process()));
+  const pid_t child = in_child([] { return 0; });
+  EXPECT_EQ(end_of(child), 0);
+  std::string other = this_process();
+  other.replace(other.find(':') + 1, std::to_string(getpid()).size(), std::to_string(child));
+  EXPECT_FALSE(process_lives(other));
+  EXPECT_FALSE(process_lives("another-boot" + this_process().substr(this_process().find(':'))));
+  EXPECT_FALSE(process_lives("x"));
+  EXPECT_FALSE(process_lives(""));
+}
+
+}  // namespace
+}  // namespace nas
