@@ -144,6 +144,30 @@ int run(Arguments& a) {
   return 0;
 }
 
+/// Where results go, who carries out trials, and programs of the user.
+void add_hands(CLI::App& app, Arguments& a) {
+  app.add_option("--db",
+                 a.database,
+                 "Keep the results in this database beside those of other runs, instead of "
+                 "RUN/results.sqlite (voxnas runs --db lists them)");
+  app.add_option("--workers",
+                 a.job.workers,
+                 "Train on several worker processes: one word each, cpu or the number of a "
+                 "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
+  app.add_option("--controller",
+                 a.job.controller,
+                 "A program of yours that decides what to try, in lines of JSON "
+                 "(docs/formats.md, Plug-ins)");
+  app.add_option("--executor",
+                 a.job.executor,
+                 "A program of yours that carries out search trials, likewise");
+  app.add_option("--handler",
+                 a.job.handlers,
+                 "A program of yours that hears what happens and may stop the search, "
+                 "likewise; may be given several times")
+      ->allow_extra_args(false);
+}
+
 }  // namespace
 
 Command search_command() {
@@ -168,26 +192,7 @@ Command search_command() {
                        "gives the same result to the last digit")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
         app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
-        app.add_option("--db",
-                       a->database,
-                       "Keep the results in this database beside those of other runs, instead of "
-                       "RUN/results.sqlite (voxnas runs --db lists them)");
-        app.add_option("--workers",
-                       a->job.workers,
-                       "Train on several worker processes: one word each, cpu or the number of a "
-                       "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
-        app.add_option("--controller",
-                       a->job.controller,
-                       "A program of yours that decides what to try, in lines of JSON "
-                       "(docs/formats.md, Plug-ins)");
-        app.add_option("--executor",
-                       a->job.executor,
-                       "A program of yours that carries out search trials, likewise");
-        app.add_option("--handler",
-                       a->job.handlers,
-                       "A program of yours that hears what happens and may stop the search, "
-                       "likewise; may be given several times")
-            ->allow_extra_args(false);
+        add_hands(app, *a);
         app.add_flag("--folds",
                      a->folds,
                      "Afterwards train the delivered network on every fold, in RUN/folds, as long "

@@ -79,7 +79,7 @@ std::unique_ptr<Connection> connect(const std::filesystem::path& file) {
   check_local(file);
   auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
   {
-    const FileLock lock(c->lock());  // two processes must not change schema or journal at once
+    const sqlite::WriteLock lock(*c);  // two processes must not change schema or journal at once
     check_is_ours(*c, true);
     c->execute("PRAGMA journal_mode = WAL");
   }

@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/results/sqlite.h"
 
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cctype>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 
 namespace nas::sqlite {
 namespace {
@@ -97,6 +105,7 @@ Connection::Connection(Connection&& other) noexcept
       lock_(std::move(other.lock_)),
       copy_(std::exchange(other.copy_, {})),
       db_(std::exchange(other.db_, nullptr)),
+      lock_descriptor_(std::exchange(other.lock_descriptor_, -1)),
       compiled_(std::exchange(other.compiled_, {})) {}
 
 Connection& Connection::operator=(Connection&& other) noexcept {
@@ -104,6 +113,7 @@ Connection& Connection::operator=(Connection&& other) noexcept {
   std::swap(lock_, other.lock_);
   std::swap(copy_, other.copy_);
   std::swap(db_, other.db_);
+  std::swap(lock_descriptor_, other.lock_descriptor_);
   std::swap(compiled_, other.compiled_);
   return *this;
 }
@@ -111,6 +121,7 @@ Connection& Connection::operator=(Connection&& other) noexcept {
 Connection::~Connection() {
   for (const auto& [sql, statement] : compiled_) sqlite3_finalize(statement);
   sqlite3_close(db_);
+  if (lock_descriptor_ >= 0) ::close(lock_descriptor_);
   std::error_code ignored;
   if (!copy_.empty()) fs::remove_all(copy_, ignored);
 }
@@ -190,8 +201,34 @@ Statement& Statement::check(int code) {
   return *this;
 }
 
-Transaction::Transaction(Connection& connection)
-    : connection_(connection), lock_(connection.lock()) {
+int Connection::lock_descriptor() const {
+  if (lock_descriptor_ < 0) {
+    lock_descriptor_ = ::open(lock_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    NAS_CHECK_KIND(Io,
+                   lock_descriptor_ >= 0,
+                   lock_.string(),
+                   ": cannot open the lock file: ",
+                   std::strerror(errno));
+  }
+  return lock_descriptor_;
+}
+
+WriteLock::WriteLock(const Connection& connection) : descriptor_(connection.lock_descriptor()) {
+  while (::flock(descriptor_, LOCK_EX) != 0) {
+    NAS_CHECK_KIND(Io,
+                   errno == EINTR,
+                   connection.file().string(),
+                   ": cannot lock it for writing: ",
+                   std::strerror(errno));
+  }
+}
+
+WriteLock::~WriteLock() {
+  ::flock(descriptor_, LOCK_UN);
+  ::sched_yield();
+}
+
+Transaction::Transaction(Connection& connection) : connection_(connection), lock_(connection) {
   connection_.execute("BEGIN IMMEDIATE");
 }
 Transaction::~Transaction() {

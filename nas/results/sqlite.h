@@ -9,8 +9,6 @@
 #include <string>
 #include <string_view>
 
-#include "nas/core/files.h"
-
 /// SQLite for the results database alone. Everything throws Error(Io|Input) naming the file.
 namespace nas::sqlite {
 
@@ -32,7 +30,8 @@ class Connection {
   std::int64_t changes() const { return sqlite3_changes(db_); }
 
   const std::filesystem::path& file() const { return file_; }
-  const std::filesystem::path& lock() const { return lock_; }
+  /// Descriptor of the file of WriteLock, opened when it is first needed.
+  int lock_descriptor() const;
   sqlite3* db() const { return db_; }
 
   /// A compiled statement, a kept one where there is: compiling costs more than most statements.
@@ -44,6 +43,7 @@ class Connection {
   std::filesystem::path file_, lock_;
   std::filesystem::path copy_;  // folder of a copy that is read instead; removed in the end
   sqlite3* db_ = nullptr;
+  mutable int lock_descriptor_ = -1;
   mutable std::map<std::string, sqlite3_stmt*> compiled_;
 };
 
@@ -80,8 +80,21 @@ class Statement {
   int bound_ = 0, column_ = -1;
 };
 
-/// An immediate transaction under the file lock; rolled back unless committed. The flock makes
-/// writers queue in the kernel: SQLite's own busy handler starves some of them.
+/// The lock of all writers of a database (flock on the file beside it); the kernel gives it back
+/// however a process ends. SQLite's own busy handler starves some of many writers. Who has written
+/// lets the next one run before it goes on: else it takes the lock again before that one is awake.
+class WriteLock {
+ public:
+  explicit WriteLock(const Connection& connection);
+  ~WriteLock();
+  WriteLock(const WriteLock&) = delete;
+  WriteLock& operator=(const WriteLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+/// An immediate transaction under the lock of writers; rolled back unless committed.
 class Transaction {
  public:
   explicit Transaction(Connection& connection);
@@ -92,7 +105,7 @@ class Transaction {
 
  private:
   Connection& connection_;
-  FileLock lock_;
+  const WriteLock lock_;
   bool committed_ = false;
 };
 
