@@ -66,6 +66,9 @@ SearchEnd run_and_report(Workbench& bench,
   setup.evaluator = bench.evaluator.get();
   setup.recipe = bench.recipe;
   setup.budget = run.budget;
+  if (!hands.workers.empty()) {
+    setup.budget.workers = std::ssize(parse_workers(hands.workers, cuda_devices()));
+  }
   setup.seed = run.seed;
   setup.clock = clock;
   setup.should_stop = stop_requested;
@@ -119,6 +122,7 @@ void share_processors(SearchJobOptions& options) {
   if (options.workers.empty()) return;
   const std::vector<std::string> devices = parse_workers(options.workers, cuda_devices());
   const auto on_cpu = static_cast<int>(std::ranges::count(devices, "cpu"));
+  options.budget.workers = std::ssize(devices);
   if (options.threads == 0 && on_cpu > 0) {
     options.threads = std::max(1, processor_count() / on_cpu);
   }

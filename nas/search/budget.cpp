@@ -28,6 +28,15 @@ double with_reserve(double seconds) {
   return std::max(seconds / (1 - kReservePart), seconds + kReserveSeconds);
 }
 
+/// Seconds of trials that a second of a stage holds. Ours: of each further worker a part is lost,
+/// because trials do not end together and workers share a machine.
+double trials_at_once(const Budget& budget, const StageSpec& stage, double finals) {
+  constexpr double kGain = 0.85;
+  if (stage.kind->needs_super_network) return 1;  // one training, and the others wait for it
+  const double workers = static_cast<double>(budget.workers);
+  return stage.kind->final ? std::min(workers, finals) : 1 + kGain * (workers - 1);
+}
+
 /// What the winner's training has in all, if it is continued: the final share, and of the stage's
 /// own a part, since most of that goes to others.
 double horizon(double final_effort, double stage_effort) {
@@ -134,6 +143,7 @@ StageBudget stage_budget(const Recipe& recipe,
   question.part = stage.share / rest;
   question.means.seconds = std::max(0.0, left * stage.share / rest);
   question.means.ends_at = elapsed + question.means.seconds;
+  question.means.seconds *= trials_at_once(budget, stage, finals);
   if (stage.kind->continues || stage.kind->final) {
     const double step_rate = kStepMargin / std::max(baseline.step_seconds, kShortestStep);
     const double stage_effort = step_rate * question.means.seconds;

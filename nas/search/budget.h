@@ -20,6 +20,7 @@ struct Budget {
   std::int64_t steps = 0;
   double effort = 0;  // of the whole command, in training steps of the plan at batch 2; every
                       // network pays its relative cost (relative_cost in nas/search/evaluator.h)
+  std::int64_t workers = 1;  // that spend the seconds at once
   bool has_clock() const { return seconds > 0; }
   bool is_one() const { return (seconds > 0) + (steps > 0) + (effort > 0) == 1; }
   bool operator==(const Budget&) const = default;

@@ -525,6 +525,18 @@ TEST(Budget, TrialsAreCountedWithTheNetworkThatTheStageStartsFrom) {
   EXPECT_EQ(trials(1, start), 8);
 }
 
+TEST(Budget, WorkersSpendTheTimeAtOnce) {
+  const Recipe recipe = load_recipe("random", strategy_kinds());
+  const Probe probe{0.5, 2, 0};
+  const auto of = [&](std::size_t stage, std::int64_t workers) {
+    return stage_budget(recipe, stage, {.seconds = 3600, .workers = workers}, 0, probe, 0, probe);
+  };
+  EXPECT_DOUBLE_EQ(of(0, 3).seconds, 2.7 * of(0, 1).seconds);
+  EXPECT_EQ(of(0, 3).ends_at, of(0, 1).ends_at);
+  EXPECT_GE(of(0, 3).trials, of(0, 1).trials);
+  EXPECT_DOUBLE_EQ(of(1, 8).seconds, 2 * of(1, 1).seconds) << "two final trainings";
+}
+
 TEST(Budget, ATooSmallOneIsRefusedWithTheOneThatWouldDo) {
   const Recipe recipe = load_recipe("random", strategy_kinds());
   const Probe probe{2.0, 5.0, 3.0};
