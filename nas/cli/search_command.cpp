@@ -158,9 +158,8 @@ void add_hands(CLI::App& app, Arguments& a) {
                  a.job.controller,
                  "A program of yours that decides what to try, in lines of JSON "
                  "(docs/formats.md, Plug-ins)");
-  app.add_option("--executor",
-                 a.job.executor,
-                 "A program of yours that carries out search trials, likewise");
+  app.add_option(
+      "--executor", a.job.executor, "A program of yours that carries out search trials, likewise");
   app.add_option("--handler",
                  a.job.handlers,
                  "A program of yours that hears what happens and may stop the search, "

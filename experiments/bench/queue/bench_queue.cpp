@@ -38,7 +38,8 @@ class Digits : public SearchSpace {
  public:
   Digits() {
     for (int g = 0; g < 10; ++g) {
-      genes_.push_back({"g" + std::to_string(g), "scale", {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}});
+      genes_.push_back(
+          {"g" + std::to_string(g), "scale", {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}});
     }
   }
   std::string name() const override { return "digits"; }
@@ -128,7 +129,8 @@ Served serve(const fs::path& folder, int processes, int killed, double seconds) 
     children.push_back(in_child([&] {
       ResultsDb db = ResultsDb::open(file);
       const std::string name = "W" + std::to_string(i);
-      db.add_worker({.name = name, .host = host_name(), .process = this_process(), .devices = "cpu"});
+      db.add_worker(
+          {.name = name, .host = host_name(), .process = this_process(), .devices = "cpu"});
       char byte = 0;
       NAS_CHECK(write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 1, "no start");
       const Stopwatch watch;
@@ -246,7 +248,8 @@ double search(const fs::path& folder, std::int64_t trials, int workers, double* 
 }
 
 int run(double seconds, std::int64_t trials) {
-  const fs::path folder = fs::temp_directory_path() / ("voxnas-bench-queue-" + std::to_string(getpid()));
+  const fs::path folder =
+      fs::temp_directory_path() / ("voxnas-bench-queue-" + std::to_string(getpid()));
   fs::create_directories(folder);
   std::puts("| processes | killed | transactions/s | least-served / mean | lost | done twice |");
   std::puts("|---|---|---|---|---|---|");
@@ -261,7 +264,9 @@ int run(double seconds, std::int64_t trials) {
                 static_cast<long long>(s.twice));
     std::fflush(stdout);
   }
-  std::puts("\n| trials that do nothing | workers | ms a trial | least-served / mean |\n|---|---|---|---|");
+  std::puts(
+      "\n| trials that do nothing | workers | ms a trial | least-served / mean "
+      "|\n|---|---|---|---|");
   for (const int workers : {0, 1, 8}) {
     double least = 1;
     const double spent = search(folder, trials, workers, &least);
