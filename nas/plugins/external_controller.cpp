@@ -70,7 +70,8 @@ class ExternalController : public Strategy {
     }
     ready = ledger_.ask(count);
     if (ready.empty() && ledger_.complete()) {
-      // Nothing open, and nothing new: asking again would bring the same.
+      // Nothing open, and nothing new.
+      if (refused_ + 1 >= kMostRefused) draws_.check_any();
       NAS_CHECK(over_ || ++refused_ < kMostRefused,
                 "controller (",
                 context_.stage.words("command").front(),

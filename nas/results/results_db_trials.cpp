@@ -235,20 +235,19 @@ std::vector<Trial> ResultsDb::untold_trials(const std::string& stage, bool as_en
 }
 
 std::vector<OpenTrial> ResultsDb::open_trials(const std::string& stage) const {
+  // One statement, so that a trial that is claimed meanwhile is in one of the states.
+  Statement row(*connection_,
+                "SELECT id, attempt, owner, status = 'running' FROM trials WHERE run = ? AND "
+                "stage = ? AND status IN ('queued', 'running') ORDER BY 4 DESC, id");
+  row.bind(run_).bind(stage);
   std::vector<OpenTrial> open;
-  for (const bool running : {true, false}) {
-    Statement row(*connection_,
-                  "SELECT id, attempt, owner FROM trials WHERE run = ? AND stage = ? AND "
-                  "status = ? ORDER BY id");
-    row.bind(run_).bind(stage).bind(running ? "running" : "queued");
-    while (row.step()) {
-      OpenTrial trial;
-      trial.id = row.integer();
-      trial.running = running;
-      trial.attempt = row.small_integer();
-      trial.owner = row.text();
-      open.push_back(trial);
-    }
+  while (row.step()) {
+    OpenTrial trial;
+    trial.id = row.integer();
+    trial.attempt = row.small_integer();
+    trial.owner = row.text();
+    trial.running = row.integer() != 0;
+    open.push_back(std::move(trial));
   }
   return open;
 }

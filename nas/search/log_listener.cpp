@@ -94,7 +94,8 @@ class LogListener : public SearchListener {
   /// Final trainings stand for themselves, the others for what they change.
   std::string text_of(const Trial& trial) const {
     const bool whole = trial.purpose == TrialPurpose::Retrain;
-    return space_.short_text(trial.genotype, whole ? nullptr : &start_);
+    const bool against_start = !whole && !start_.values.empty();  // a worker begins in between
+    return space_.short_text(trial.genotype, against_start ? &start_ : nullptr);
   }
 
   std::string stamp() const {

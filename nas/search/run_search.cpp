@@ -154,11 +154,13 @@ class Announcer {
     const std::map<std::int64_t, int> before = open_;
     for (const auto& [id, attempt] : before) {
       const auto found = now.find(id);
-      const bool over = found == now.end();
+      bool over = found == now.end();
       if (!over && (found->second == 0 || found->second == attempt)) continue;
       const auto trial = setup_.database->trial(id);
-      if (!trial || (over && trial->status == TrialStatus::Stopped)) continue;
-      if (attempt != trial->attempt && trial->attempt > 0) started(*trial);
+      if (!trial) continue;
+      over = over && !is_open(trial->status);  // it may be queued again by now
+      const bool begun = over || trial->status == TrialStatus::Running;
+      if (begun && attempt != trial->attempt && trial->attempt > 0) started(*trial);
       if (over) ended(*trial);
     }
     for (const auto& [id, attempt] : now) open_.emplace(id, 0);

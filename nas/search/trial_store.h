@@ -14,6 +14,12 @@
 
 namespace nas {
 
+/// Queued, running or stopped: it may yet go on.
+inline bool is_open(TrialStatus status) {
+  return status == TrialStatus::Queued || status == TrialStatus::Running ||
+         status == TrialStatus::Stopped;
+}
+
 /// Where the trials of one run are kept, which is also the queue that any number of processes work
 /// on. Every trial is a row before it runs. A trial that runs has an owner, a lease and a token:
 ///   - the lease says until when the owner is believed to live; renew() extends it, and
