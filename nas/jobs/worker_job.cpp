@@ -26,6 +26,7 @@
 #include "nas/results/run_database.h"
 #include "nas/search/log_listener.h"
 #include "nas/search/worker.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {
@@ -118,6 +119,7 @@ std::int64_t run_worker(const WorkerJob& job) {
   NAS_CHECK_KIND(Usage, has_database(folder), folder.text(), ": expected a run folder, found none");
   ResultsDb db = open_to_write(folder);
   const RunRecord run = db.run();
+  if (!job.device.empty()) choose_device(job.device);  // a wrong name fails before any work
   NAS_CHECK_KIND(Usage,
                  run.code_version == job.code_version,
                  folder.text(),
