@@ -310,6 +310,25 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const bool open_end = !search && trial.seconds_limit > 0 && options.schedule == "wsd";
   hooks.should_stop = [&] { return clock.poll() && (!open_end || clock.aborted()); };
   if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
+  bool pruned = false;
+  double reported = 0;
+  if (search && !context.report_steps.empty()) {
+    hooks.after_step = [&](const StepInfo& info) {
+      const std::int64_t done = info.step;
+      if (std::ranges::find(context.report_steps, done) == context.report_steps.end()) return;
+      // With the weights as they are now, not their average: a look on the way.
+      network->eval();
+      const auto inner = score_cached_cases(network,
+                                            *setup_.cache,
+                                            setup_.cases.inner_validation,
+                                            options.patch,
+                                            predict_options(options));
+      network->train();
+      reported = mean_metrics(inner).foreground.dice.value_or(0);
+      pruned = !context.report(done, reported);
+    };
+    hooks.should_stop = [&, before = hooks.should_stop] { return pruned || before(); };
+  }
   const std::vector<std::string>& cases =
       request.all_cases ? setup_.cases.training : setup_.cases.inner_training;
   const FitReport report = fit(network, *setup_.cache, cases, options, files, hooks);
@@ -329,6 +348,11 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   if (report.status == "nan") {
     evaluation.status = TrialStatus::Nan;
     evaluation.message = concat_text("the loss was not finite after step ", report.steps);
+    return evaluation;
+  }
+  if (pruned) {
+    evaluation.status = TrialStatus::Pruned;
+    evaluation.score = reported;
     return evaluation;
   }
   if (report.status == "stopped") {

@@ -124,6 +124,8 @@ struct TrialContext {
   double deadline = 0;              // on that clock: be done by then; 0: no clock
   std::function<void()> heartbeat;  // call now and then: stores the clock
   std::function<bool()> aborted;    // somebody wants this trial to end (Aborted); empty: never
+  /// Steps after which a score is wanted; empty where nobody asks.
+  std::vector<std::int64_t> report_steps;
   /// A score on the way, at a step. \returns whether the trial goes on; else it ends as Pruned.
   std::function<bool(std::int64_t step, double score)> report;
 };

@@ -8,6 +8,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "nas/search/pruner.h"
 #include "nas/search/random_search.h"
 #include "nas/search/strategy_kind.h"
 
@@ -25,6 +26,28 @@ StopRules stop_rules_from_json(const JsonReader& reader) {
   return rules;
 }
 
+PruneRule prune_rule_from_json(const JsonReader& reader) {
+  reader.check_keys({"kind", "percentile", "startup", "threshold", "patience"});
+  PruneRule rule;
+  rule.kind = word_of(reader.at("kind"), prune_kinds());
+  if (reader.has("percentile")) {
+    rule.percentile = number_in(reader.at("percentile"),
+                                {.low = 0, .high = 100, .low_open = true, .high_open = true});
+  }
+  if (reader.has("startup")) rule.startup = reader.at("startup").integer(1, 1'000'000);
+  if (reader.has("threshold")) rule.threshold = reader.at("threshold").number();
+  if (reader.has("patience")) rule.patience = reader.at("patience").integer(1, 1'000'000);
+  return rule;
+}
+
+Json to_json(const PruneRule& rule) {
+  return {{"kind", rule.kind},
+          {"percentile", rule.percentile},
+          {"startup", rule.startup},
+          {"threshold", rule.threshold},
+          {"patience", rule.patience}};
+}
+
 Json to_json(const StopRules& rules) {
   Json json = Json::object();
   if (rules.score) json["score"] = *rules.score;
@@ -37,7 +60,7 @@ StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) 
   const std::string name = reader.at("name").text();
   NAS_CHECK(!name.empty(), reader.where(), ".name: expected a name, found \"\"");
   const StrategyKind& kind = *find_kind(kinds, word_of(reader.at("kind"), kind_names(kinds)));
-  std::vector<std::string> known = {"name", "kind", "share", "groups", "async", "stop"};
+  std::vector<std::string> known = {"name", "kind", "share", "groups", "async", "stop", "pruner"};
   if (kind.may_be_control) known.emplace_back("control");
   for (const StageOption& option : kind.options) known.push_back(option.name);
   reader.check_keys(known);
@@ -49,6 +72,7 @@ StageSpec stage_from_json(const JsonReader& reader, const StrategyKinds& kinds) 
     stage.groups = words_option("groups", kGroups).read(reader.at("groups"));
   if (reader.has("control")) stage.control = reader.at("control").boolean();
   if (reader.has("async")) stage.async = reader.at("async").boolean();
+  if (reader.has("pruner")) stage.pruner = prune_rule_from_json(reader.at("pruner"));
   if (reader.has("stop")) stage.stop = stop_rules_from_json(reader.at("stop"));
   for (const StageOption& option : kind.options) {
     if (reader.has(option.name)) stage.options[option.name] = option.read(reader.at(option.name));
@@ -127,6 +151,7 @@ Json to_json(const Recipe& recipe) {
                  {"groups", stage.groups}});
     if (stage.kind->may_be_control) item["control"] = stage.control;
     if (stage.async != stage.kind->async) item["async"] = stage.async;
+    if (stage.pruner.any()) item["pruner"] = to_json(stage.pruner);
     if (stage.stop.any()) item["stop"] = to_json(stage.stop);
     stages.push_back(std::move(item));
   }

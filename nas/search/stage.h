@@ -53,6 +53,21 @@ struct StopRules {
   bool operator==(const StopRules&) const = default;
 };
 
+/// When a trial is ended on its way, by the scores that it and the others have reported. Reports are
+/// compared by their place in a trial (first, second, ...), because steps differ between networks.
+struct PruneRule {
+  /// "none"; "median", "percentile": its best so far is below that of the others; "asha": not among
+  /// the best 1/3 of all that came so far; "threshold": below `threshold`; "patient": the last
+  /// `patience` reports brought nothing better.
+  std::string kind = "none";
+  double percentile = 50;     // share of the others that must be worse, in percent
+  std::int64_t startup = 5;   // others that must have come so far before anybody is pruned
+  double threshold = 0;       // score
+  std::int64_t patience = 2;  // reports
+  bool any() const { return kind != "none"; }
+  bool operator==(const PruneRule&) const = default;
+};
+
 /// One stage of a search: what all kinds share, and the options of its own kind.
 struct StageSpec {
   std::string name;                    // unique in the recipe
@@ -64,6 +79,7 @@ struct StageSpec {
   bool async = false;    // outcomes are told as trials end, and the next are asked for whenever a
                          // worker is idle; else batch by batch, the same for any number of workers
   StopRules stop = {};
+  PruneRule pruner = {};
   Json options = Json::object();  // every option of the kind by name
 
   bool operator==(const StageSpec&) const = default;

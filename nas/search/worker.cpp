@@ -7,6 +7,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/stopwatch.h"
+#include "nas/search/pruner.h"
 #include "nas/search/stage_controller.h"
 #include "nas/search/strategy_kind.h"
 
@@ -48,7 +49,9 @@ void Worker::fix(const StageRecord& record, Trial& trial) {
 }
 
 /// Evaluates trials that the evaluator wants together (mostly one).
-std::vector<Evaluation> Worker::evaluate(const StageRecord& record, std::vector<Trial>& trials) {
+std::vector<Evaluation> Worker::evaluate(const StageSpec& stage,
+                                         const StageRecord& record,
+                                         std::vector<Trial>& trials) {
   TrialStore& store = *setup_.store;
   const Trial& first = trials.front();
   TrialContext context;
@@ -65,9 +68,11 @@ std::vector<Evaluation> Worker::evaluate(const StageRecord& record, std::vector<
     }
     return aborted;
   };
+  std::string pruned;
   context.report = [&, this](std::int64_t step, double score) {
     store.add_report(first, step, "score", score, setup_.clock());
-    return true;
+    if (stage.pruner.any()) pruned = reason_to_prune(stage.pruner, store.reports(), first.id);
+    return pruned.empty();
   };
   std::vector<Evaluation> evaluations;
   try {
@@ -75,6 +80,9 @@ std::vector<Evaluation> Worker::evaluate(const StageRecord& record, std::vector<
     for (Trial& trial : trials) {
       fix(record, trial);
       limit += trial.seconds_limit;
+    }
+    if (stage.pruner.any() && first.purpose == TrialPurpose::Search) {
+      context.report_steps = report_steps(first.steps);
     }
     if (setup_.budget.has_clock()) {
       // The stage's end, unless hardly anything were left: a trial of no steps tells nothing.
@@ -101,6 +109,7 @@ std::vector<Evaluation> Worker::evaluate(const StageRecord& record, std::vector<
     evaluations.assign(trials.size(), failed);
   }
   for (Evaluation& evaluation : evaluations) {
+    if (evaluation.status == TrialStatus::Pruned) evaluation.message = pruned;
     if (aborted && evaluation.status == TrialStatus::Stopped) {
       evaluation.status = TrialStatus::Aborted;
       evaluation.message = "aborted by the user";
@@ -160,7 +169,7 @@ Worker::Did Worker::work(const StageSpec& stage, const StageRecord& record) {
   if (setup_.started) {
     for (const Trial& one : batch) setup_.started(one);
   }
-  const std::vector<Evaluation> evaluations = evaluate(record, batch);
+  const std::vector<Evaluation> evaluations = evaluate(stage, record, batch);
   store_measured(store, *setup_.evaluator);
   bool stopped = false;
   for (std::size_t i = 0; i < batch.size(); ++i) {

@@ -42,7 +42,9 @@ class Worker {
   Did work(const StageSpec& stage, const StageRecord& record);
 
  private:
-  std::vector<Evaluation> evaluate(const StageRecord& record, std::vector<Trial>& trials);
+  std::vector<Evaluation> evaluate(const StageSpec& stage,
+                                   const StageRecord& record,
+                                   std::vector<Trial>& trials);
   void fix(const StageRecord& record, Trial& trial);
   bool finish(Trial& trial, const Evaluation& evaluation);
   const WorkerSetup setup_;
