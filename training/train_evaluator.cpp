@@ -53,6 +53,68 @@ double recent_loss(const std::vector<double>& losses) {
   return sum / static_cast<double>(count);
 }
 
+/// What was fixed when the trial was first claimed; where it runs is up to who runs it now.
+TrainOptions settings_of(const Trial& trial, const TrainOptions& base) {
+  const std::string where = concat_text("settings of trial ", trial.id);
+  TrainOptions options = train_options_from_json(parse_json(trial.settings, where), where);
+  options.device = base.device;
+  options.threads = base.threads;
+  return options;
+}
+
+/// Whether the machine lacks the memory of a training step, which is then how the trial ends.
+bool out_of_memory(Evaluation& evaluation,
+                   const Phenotype& phenotype,
+                   const TrainOptions& options) {
+  const std::int64_t forecast =
+      training_memory_bytes(phenotype.graph, options.patch, options.batch, 4, 2);
+  evaluation.message = lacks_memory(options.device, forecast);
+  if (evaluation.message.empty()) return false;
+  evaluation.status = TrialStatus::OutOfMemory;
+  return true;
+}
+
+/// "30 steps of batch 2, continued from trial 4, inner validation".
+std::string how_it_was_trained(const Trial& trial,
+                               const TrialRequest& request,
+                               const TrainOptions& options,
+                               std::int64_t steps) {
+  return concat_text(
+      steps,
+      " steps of batch ",
+      options.batch,
+      request.continues > 0 ? concat_text(", continued from trial ", request.continues) : "",
+      trial.purpose == TrialPurpose::Search ? ", inner validation" : ", held-out cases");
+}
+
+/// What a trial's scores on the way came to.
+struct Look {
+  bool pruned = false;
+  double score = 0;
+};
+
+/// Scores where the context asks for it, with the weights as they are then, not their average; ends
+/// the training where the answer is no.
+void look_on_the_way(Look& look,
+                     FitHooks& hooks,
+                     GraphModule& network,
+                     const CaseCache& cache,
+                     const std::vector<std::string>& cases,
+                     const TrainOptions& options,
+                     const TrialContext& context) {
+  if (context.report_steps.empty()) return;
+  hooks.after_step = [&](const StepInfo& info) {
+    if (std::ranges::find(context.report_steps, info.step) == context.report_steps.end()) return;
+    network->eval();
+    const auto scored =
+        score_cached_cases(network, cache, cases, options.patch, predict_options(options));
+    network->train();
+    look.score = mean_metrics(scored).foreground.dice.value_or(0);
+    look.pruned = !context.report(info.step, look.score);
+  };
+  hooks.should_stop = [&look, before = hooks.should_stop] { return look.pruned || before(); };
+}
+
 }  // namespace
 
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}
@@ -281,22 +343,14 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const bool search = trial.purpose == TrialPurpose::Search;
   const TrialRequest request = trial_request(trial);
   const auto phenotype = build(trial.genotype);
-  const std::string where = concat_text("settings of trial ", trial.id);
-  const TrainOptions options = train_options_from_json(parse_json(trial.settings, where), where);
-
-  const std::int64_t forecast =
-      training_memory_bytes(phenotype->graph, options.patch, options.batch, 4, 2);
-  if (evaluation.message = lacks_memory(options.device, forecast); !evaluation.message.empty()) {
-    evaluation.status = TrialStatus::OutOfMemory;
-    return evaluation;
-  }
+  const TrainOptions options = settings_of(trial, setup_.base);
+  if (out_of_memory(evaluation, *phenotype, options)) return evaluation;
 
   GraphModule network(phenotype->graph, trial.seed);
   const std::string warm_start = warm_start_from_source(*network, setup_.run_folder, trial);
   FitFiles files;
   files.folder = context.folder;
   files.checkpoint_seconds = 60;
-  files.tensorboard = true;
   files.show_progress = setup_.show_progress;
   files.label = search ? concat_text("trial ", trial.id) : "training the " + trial.label;
   if (trial.seconds_limit > 0) {
@@ -310,36 +364,16 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const bool open_end = !search && trial.seconds_limit > 0 && options.schedule == "wsd";
   hooks.should_stop = [&] { return clock.poll() && (!open_end || clock.aborted()); };
   if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
-  bool pruned = false;
-  double reported = 0;
-  if (search && !context.report_steps.empty()) {
-    hooks.after_step = [&](const StepInfo& info) {
-      const std::int64_t done = info.step;
-      if (std::ranges::find(context.report_steps, done) == context.report_steps.end()) return;
-      // With the weights as they are now, not their average: a look on the way.
-      network->eval();
-      const auto inner = score_cached_cases(network,
-                                            *setup_.cache,
-                                            setup_.cases.inner_validation,
-                                            options.patch,
-                                            predict_options(options));
-      network->train();
-      reported = mean_metrics(inner).foreground.dice.value_or(0);
-      pruned = !context.report(done, reported);
-    };
-    hooks.should_stop = [&, before = hooks.should_stop] { return pruned || before(); };
+  Look look;
+  if (search) {
+    look_on_the_way(
+        look, hooks, network, *setup_.cache, setup_.cases.inner_validation, options, context);
   }
   const std::vector<std::string>& cases =
       request.all_cases ? setup_.cases.training : setup_.cases.inner_training;
   const FitReport report = fit(network, *setup_.cache, cases, options, files, hooks);
   evaluation.steps = report.steps;
-  evaluation.how = concat_text(
-      report.steps,
-      " steps of batch ",
-      options.batch,
-      request.continues > 0 ? concat_text(", continued from trial ", request.continues) : "",
-      search ? ", inner validation" : ", held-out cases",
-      warm_start);
+  evaluation.how = how_it_was_trained(trial, request, options, report.steps) + warm_start;
   if (!search) evaluation.metrics["learning_rate_at_end"] = report.learning_rate;
   evaluation.metrics["train_seconds"] = report.seconds;
   evaluation.metrics["wait_seconds"] = report.wait_seconds;
@@ -350,9 +384,9 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     evaluation.message = concat_text("the loss was not finite after step ", report.steps);
     return evaluation;
   }
-  if (pruned) {
+  if (look.pruned) {
     evaluation.status = TrialStatus::Pruned;
-    evaluation.score = reported;
+    evaluation.score = look.score;
     return evaluation;
   }
   if (report.status == "stopped") {

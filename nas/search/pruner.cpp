@@ -28,12 +28,6 @@ std::map<std::int64_t, double> best_so_far(const std::vector<ReportRecord>& repo
 
 }  // namespace
 
-const std::vector<std::string>& prune_kinds() {
-  static const std::vector<std::string> kinds = {
-      "none", "median", "percentile", "asha", "threshold", "patient"};
-  return kinds;
-}
-
 std::vector<std::int64_t> report_steps(std::int64_t steps) {
   std::vector<std::int64_t> result;
   for (const std::int64_t part : {9, 3}) {

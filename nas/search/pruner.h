@@ -10,9 +10,6 @@
 
 namespace nas {
 
-/// "none", "median", ...
-const std::vector<std::string>& prune_kinds();
-
 /// Why a trial ends after its last report, or "". \param reports of all trials of the stage, ordered
 /// by trial and step. Sources: Golovin et al., KDD 2017 (median); Li et al., arXiv 1810.05934 (asha).
 std::string reason_to_prune(const PruneRule& rule,

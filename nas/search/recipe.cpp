@@ -8,7 +8,6 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
-#include "nas/search/pruner.h"
 #include "nas/search/random_search.h"
 #include "nas/search/strategy_kind.h"
 

@@ -111,6 +111,12 @@ void StageSpec::set(const std::string& option, const Json& value) {
   }
 }
 
+const std::vector<std::string>& prune_kinds() {
+  static const std::vector<std::string> kinds = {
+      "none", "median", "percentile", "asha", "threshold", "patient"};
+  return kinds;
+}
+
 StageSpec make_stage(const StrategyKind& kind, std::string name, double share) {
   StageSpec stage;
   stage.name = std::move(name);

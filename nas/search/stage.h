@@ -68,6 +68,9 @@ struct PruneRule {
   bool operator==(const PruneRule&) const = default;
 };
 
+/// Of a PruneRule.
+const std::vector<std::string>& prune_kinds();
+
 /// One stage of a search: what all kinds share, and the options of its own kind.
 struct StageSpec {
   std::string name;                    // unique in the recipe
