@@ -11,6 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/core/quantity.h"
 #include "nas/report/plot.h"
+#include "nas/report/race.h"
 #include "nas/search/strategy_kind.h"
 
 namespace nas {
@@ -372,8 +373,11 @@ std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& 
     section.title =
         concat_text("Stage ", stage.at("name").get<std::string>(), ": ", kind_words(kinds, stage));
     section.text = rank_sentence(story);
-    for (Table table :
-         {rung_table(story), candidate_table(story), scaling_table(story), exponent_table(story)}) {
+    for (Table table : {rung_table(story),
+                        race_table(story),
+                        candidate_table(story),
+                        scaling_table(story),
+                        exponent_table(story)}) {
       if (!table.rows.empty()) section.tables.push_back(std::move(table));
     }
     sections.push_back(std::move(section));
@@ -391,6 +395,7 @@ void add_stories(Html& page, const Json& data, const StrategyKinds& kinds) {
     page.element("h2", section.title);
     if (!section.text.empty()) page.element("p", section.text);
     page.raw(cluster_svg(story)).raw(cluster_rounds_svg(story)).raw(rank_svg(story));
+    page.raw(race_svg(story));
     if (const Json* trial = trial_with_id(data, part(story, "supernet_trial"))) {
       page.raw(alpha_svg(part(*trial, "details")));
     }
