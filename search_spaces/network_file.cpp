@@ -9,6 +9,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
 #include "search_spaces/planned_unet/nnunet_plans.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -169,11 +170,19 @@ NetworkFile load_network(const std::string& name, const NetworkFileOptions& opti
     loaded.patch = patch_of_model(file);
     file /= "network.json";
   }
+  if (file.extension() == ".ts") {
+    no_genotype(file.string());
+    loaded.graph = torchscript_network(file.string(),
+                                       options.channels ? options.channels : 1,
+                                       options.classes ? options.classes : 2);
+    return loaded;
+  }
   const Json value = read_json(file, kMaxFileBytes);
   const JsonReader reader(value, file.string());
   if (reader.has("nodes")) {
     no_genotype(file.string());
     loaded.graph = graph_from_json(value, file.string());
+    resolve_files(loaded.graph, file.parent_path().string());
     fit_graph(loaded, options, file.string());
     return loaded;
   }

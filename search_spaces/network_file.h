@@ -33,8 +33,10 @@ struct NetworkFile {
 
 /// The one place that turns a name into a network: a reference network ("v-net", see
 /// reference_networks.h; "vnas:CODE" with 21 digits), a search space (its example), a graph
-/// (network.json), a model folder, a plan (our own or nnU-Net's plans.json: its planned network) or
-/// DiNTS codes (arch_code_a, ...) as JSON. Names come first; "./v-net" is a file. \throws
+/// (network.json), a model folder, a plan (our own or nnU-Net's plans.json: its planned network),
+/// DiNTS codes (arch_code_a, ...) as JSON or a TorchScript file ("my_network.ts"; 1 channel and 2
+/// classes unless `options` say; it is not opened here). Names come first; "./v-net" is a file.
+/// \throws
 /// Error(Input|Io|Usage) naming the file and what it should be, with the nearest known name.
 NetworkFile load_network(const std::string& name, const NetworkFileOptions& options = {});
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/jobs/plan_training_run.h"
 
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -17,6 +18,8 @@
 #include "search_spaces/planned_unet/unet.h"
 #include "training/data/time_model.h"
 #include "training/fit/probe.h"
+#include "training/fit/script_loss.h"
+#include "training/model/script_file.h"
 #include "training/settings/plan_training.h"
 
 namespace nas {
@@ -33,8 +36,13 @@ std::optional<Extent3> asked_patch(const TrainJob& job) {
 /// `planned` with what the user asks for.
 TrainOptions with_asked(const TrainJob& job, const TrainOptions& planned) {
   if (job.options.empty()) return planned;
-  return train_options_from_json(
-      parse_json(job.options, job.options_name), job.options_name, planned);
+  TrainOptions options =
+      train_options_from_json(parse_json(job.options, job.options_name), job.options_name, planned);
+  // A resumed run may begin in another folder.
+  if (is_loss_file(options.loss)) {
+    options.loss = std::filesystem::absolute(options.loss).lexically_normal().string();
+  }
+  return options;
 }
 
 /// The training cases divided for a look at mirroring; empty if there are fewer than two.
@@ -66,6 +74,7 @@ ChosenNetwork choose_network(const TrainJob& job,
     NetworkFile loaded = load_network(name, options);
     adapted = loaded.adapted;
     chosen.graph = std::move(loaded.graph);
+    probe_script(chosen.graph, chosen.patch);
   };
   load();
   if (!asked) {

@@ -24,6 +24,7 @@
 #include "training/inference/predict.h"
 #include "training/model/device.h"
 #include "training/model/model_folder.h"
+#include "training/model/script_file.h"
 #include "training/model/weights.h"
 #include "training/settings/plan_training.h"
 
@@ -219,7 +220,7 @@ TrainOutcome train_network(const TrainJob& job) {
     write_json(folder.training_record(), to_json(run));  // where the data lie now
   } else {
     ChosenNetwork chosen = choose_network(job, configuration, prepared.data);
-    graph = std::move(chosen.graph);
+    graph = with_own_files(folder.path(), std::move(chosen.graph));
     configuration.patch = chosen.patch;
     write_graph(folder.network().string(), graph);
     log_task(prepared, graph, configuration.patch);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
 #include "nas/core/hash.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/graph.h"
 #include "nas/network/operations.h"
 
@@ -94,7 +96,7 @@ double number(const Json& value, const std::string& where) {
 
 Attribute attribute(const Json& value, const std::string& where) {
   if (value.is_boolean()) return value.get<bool>();
-  if (value.is_string()) return text(value, where, 256);
+  if (value.is_string()) return text(value, where, 1024);  // a path may be long
   if (value.is_number_integer()) return integer(value, where);
   if (value.is_number()) return number(value, where);
   if (!value.is_array()) reject(where, "a number, true or false, text or a list of numbers", value);
@@ -200,16 +202,21 @@ Graph graph_from_json(const Json& value, const std::string& where) {
 }
 
 Graph read_graph(const std::string& file) {
-  return graph_from_json(read_json(file, kMaxFileBytes), file);
+  Graph graph = graph_from_json(read_json(file, kMaxFileBytes), file);
+  resolve_files(graph, std::filesystem::path(file).parent_path().string());
+  return graph;
 }
 
 void write_graph(const std::string& file, const Graph& graph) {
   validate(graph);
-  write_json(file, to_json(graph));
+  write_json(
+      file,
+      to_json(with_relative_files(graph, std::filesystem::path(file).parent_path().string())));
 }
 
 std::string graph_id(const Graph& graph) {
-  return hash_hex(nodes_json(graph).dump()).substr(0, 16);
+  const bool files = file_node(graph) != nullptr;
+  return hash_hex(nodes_json(files ? without_files(graph) : graph).dump()).substr(0, 16);
 }
 
 }  // namespace nas

@@ -15,6 +15,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
 
 namespace nas {
@@ -558,6 +559,7 @@ void write_onnx(const fs::path& file,
                 const Graph& graph,
                 const Weights& weights,
                 const OnnxOptions& options) {
+  refuse_file_nodes(graph, "ONNX");
   validate(graph);
   channel_counts(graph);  // refuses open choices, also those that the finest output does not need
   onnx::ModelProto model;

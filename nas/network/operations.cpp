@@ -93,6 +93,14 @@ AttributeSpec word(std::string name, std::vector<std::string> words) {
   return spec;
 }
 
+AttributeSpec required_text(std::string name) {
+  AttributeSpec spec;
+  spec.name = std::move(name);
+  spec.type = AttributeType::Text;
+  spec.required = true;
+  return spec;
+}
+
 AttributeSpec scale_triple() {
   AttributeSpec spec;
   spec.name = "scale";
@@ -127,6 +135,17 @@ TensorShape input_shape(const Node& node, Shapes in) {
 }
 
 TensorShape same_shape(const Node&, Shapes in) { return in[0]; }
+
+/// Probing the file found which sizes it takes.
+TensorShape torchscript_shape(const Node& node, Shapes in) {
+  const Extent3 multiple = attribute_extent(node, "multiple");
+  for (std::size_t a = 0; a < 3; ++a) {
+    if (in[0].space[a] % multiple[a] != 0) {
+      misfit(node, "takes multiples of " + to_text(multiple) + " voxels, got " + to_text(in[0]));
+    }
+  }
+  return {attribute_int(node, "out_channels"), in[0].space};
+}
 
 TensorShape instance_norm_shape(const Node& node, Shapes in) {
   // Statistics over a single voxel do not exist; LibTorch refuses too.
@@ -451,6 +470,10 @@ std::vector<Operation> make_table() {
                    .attributes = {count("begin", 0, 0), required_count("end")}, .shape = slice_shape,
                    .channels = slice_channels, .onnx = "Slice",
                    .examples = {{{"begin", 1}, {"end", 3}}, {{"end", 2}}}});
+  table.push_back({.name = "torchscript", .kind = OperationKind::Other,
+                   .attributes = {required_text("file"), required_text("hash"), required_count("out_channels"),
+                                  triple("multiple", 1, 1)},
+                   .shape = torchscript_shape, .channels = conv_channels, .keeps = Keeps::Inputs, .examples = {}});
   table.push_back({.name = "output", .kind = OperationKind::Output, .shape = same_shape, .keeps = Keeps::Result,
                    .examples = {{}}});
   return table;
@@ -546,7 +569,7 @@ bool in_range(const AttributeSpec& spec, const Attribute& value) {
   }
   if (const auto* v = std::get_if<Reals>(&value)) return std::ranges::all_of(*v, inside);
   if (const auto* v = std::get_if<std::string>(&value))
-    return std::ranges::find(spec.words, *v) != spec.words.end();
+    return spec.words.empty() || std::ranges::find(spec.words, *v) != spec.words.end();
   return true;
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
 
 namespace nas {
@@ -407,6 +408,7 @@ std::string indented(const std::string& text, const std::string& margin) {
 }  // namespace
 
 std::string python_source(const Graph& graph) {
+  refuse_file_nodes(graph, "Python source");
   validate(graph);
   const std::vector<std::int64_t> channels = channel_counts(graph);
   const Body body = forward_body(graph, Dialect::Python);

@@ -111,9 +111,10 @@ Json stages_json(const ResultsDb& db, const Json& recipe, const SearchSpace* spa
                 {"how", s.winner.how}};
     }
     Json story = parse_json(s.story, where);
-    if (part(story, "scores").is_array()) {
-      for (Json& score : story["scores"]) {
-        score["network"] = network_text(space, text_or(score, "genotype"));
+    for (const char* list : {"scores", "contestants"}) {
+      if (!part(story, list).is_array()) continue;
+      for (Json& item : story[list]) {
+        item["network"] = network_text(space, text_or(item, "genotype"));
       }
     }
     const Json* spec = specs.contains(s.name) ? specs.at(s.name) : nullptr;

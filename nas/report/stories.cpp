@@ -12,6 +12,7 @@
 #include "nas/core/quantity.h"
 #include "nas/report/controller_stories.h"
 #include "nas/report/plot.h"
+#include "nas/report/race.h"
 #include "nas/search/strategy_kind.h"
 
 namespace nas {
@@ -377,6 +378,7 @@ std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& 
     if (!section.text.empty() && !controller.empty()) section.text += " ";
     section.text += controller;
     for (Table table : {rung_table(story),
+                        race_table(story),
                         bracket_table(story),
                         relevance_table(story),
                         importance_table(stage),
@@ -400,6 +402,7 @@ void add_stories(Html& page, const Json& data, const StrategyKinds& kinds) {
     page.element("h2", section.title);
     if (!section.text.empty()) page.element("p", section.text);
     page.raw(cluster_svg(story)).raw(cluster_rounds_svg(story)).raw(rank_svg(story));
+    page.raw(race_svg(story));
     if (const Json* trial = trial_with_id(data, part(story, "supernet_trial"))) {
       page.raw(alpha_svg(part(*trial, "details")));
     }

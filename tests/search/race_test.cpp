@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "nas/jobs/strategies/strategies.h"
+#include "nas/report/race.h"
 #include "nas/search/strategy.h"
 #include "tests/support/support.h"
 
@@ -142,6 +143,29 @@ TEST(Race, TheLateWinnerIsSeenWhereHalvingTakesTheEarlyLeader) {
   auto halving = make_strategy(other.context);
   other.drive(*halving);
   EXPECT_EQ(other.space.law(halving->winner().genotype).cost, 0.08);
+}
+
+TEST(Race, TheReportDrawsEveryCurveAndWhereItLeads) {
+  Track track(overtaken(), 300, 1500);
+  auto race = make_strategy(track.context);
+  track.drive(*race);
+  const Json story = Json::parse(race->story());
+  const std::string svg = race_svg(story);
+  const auto times = [&](const std::string& what) {
+    int count = 0;
+    for (auto at = svg.find(what); at != std::string::npos; at = svg.find(what, at + 1)) ++count;
+    return count;
+  };
+  EXPECT_EQ(times("<polyline"), 6);
+  EXPECT_EQ(times(", expected "), 2) << "of the plan and of the chosen network";
+  EXPECT_THAT(svg, testing::AllOf(HasSubstr(">planned network<"), HasSubstr("chosen: ")));
+  EXPECT_THAT(svg, testing::Not(HasSubstr("nan")));
+  const Table table = race_table(story);
+  ASSERT_EQ(table.rows.size(), 6u);
+  EXPECT_THAT(text_table(table), testing::AllOf(HasSubstr("chosen"), HasSubstr("rests: ")));
+  // Another kind's story has neither.
+  EXPECT_EQ(race_svg(Json{{"rungs", Json::array()}}), "");
+  EXPECT_TRUE(race_table(Json{{"rungs", Json::array()}}).rows.empty());
 }
 
 TEST(Race, ContinuesTrainingsComparesAtEqualComputeAndKeepsWithinTheBudget) {

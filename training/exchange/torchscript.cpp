@@ -18,6 +18,7 @@
 #include "nas/core/files.h"
 #include "nas/network/operations.h"
 #include "nas/network/torch_source.h"
+#include "training/model/script_file.h"
 #include "training/model/state_views.h"
 
 namespace nas {
@@ -85,6 +86,12 @@ std::vector<char> pickle_for_python(const c10::IValue& value) {
 
 void write_model_torchscript(const Model& model, const fs::path& file) {
   const Graph& graph = model.network->graph();
+  if (const auto module = script_module(*model.network)) {
+    write_path_atomic(file, [&](const fs::path& temporary) {
+      module->script().save(temporary, {{kPreprocessingKey, preprocessing_text(model)}});
+    });
+    return;
+  }
   const std::vector<TorchScriptPart> parts = torchscript_source(graph);
   const StateViews state = state_views(*model.network);
   ScriptBuilder builder;

@@ -16,6 +16,7 @@
 #include "nas/core/stopwatch.h"
 #include "nas/core/threads.h"
 #include "training/fit/checkpoint.h"
+#include "training/fit/script_loss.h"
 #include "training/model/device.h"
 
 namespace nas {
@@ -47,6 +48,8 @@ Trainer::Trainer(GraphModule& network,
 Json Trainer::identity(bool with_data) const {
   Json identity = {{"options", continuation_identity(options_)},
                    {"graph", graph_id(network_->graph())}};
+  const std::string loss = loss_file_hash(options_);
+  if (!loss.empty()) identity["loss file"] = loss;
   if (with_data) identity["data"] = cases_;
   return identity;
 }

@@ -5,6 +5,7 @@
 
 #include "nas/core/rng.h"
 #include "training/fit/losses.h"
+#include "training/fit/script_loss.h"
 #include "training/model/device.h"
 #include "training/settings/schedule.h"
 
@@ -13,6 +14,7 @@ namespace nas {
 at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
                          const at::Tensor& target,
                          const TrainOptions& options) {
+  if (is_loss_file(options.loss)) return script_loss(outputs, target, options);
   return segmentation_loss(outputs, target, options.deep_supervision, loss_options(options));
 }
 

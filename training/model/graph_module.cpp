@@ -10,8 +10,10 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
 #include "training/model/device.h"
+#include "training/model/script_file.h"
 
 namespace nas {
 namespace {
@@ -88,6 +90,7 @@ std::int64_t GraphModuleImpl::make_state(const Graph& graph,
       }
       continue;
     }
+    if (node.op == kScriptOp) register_module(name, std::make_shared<ScriptModule>(node));
     const bool is_given = node.op == "input" && !prefix.empty();
     channels.push_back(is_given ? given.at(next_input++) : result_channels(node, input_channels));
     if (node.op == "output") result = channels.back();

@@ -6,9 +6,11 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
 #include "training/model/convolution.h"
 #include "training/model/norm_act.h"
+#include "training/model/script_file.h"
 #include "training/model/stateless_step.h"
 
 namespace nas {
@@ -168,6 +170,13 @@ StepFunction Lowering::stateful_step(const Node& node, const std::string& name) 
       at::Generator generator = at::globalContext().defaultGenerator(in[0].device()).clone();
       generator.set_current_seed(Rng(c->dropout_stream).split("dropout").split(name).key());
       return in[0] * at::empty_like(in[0]).bernoulli_(keep, generator).mul_(1 / keep);
+    };
+  }
+  if (node.op == kScriptOp) {
+    const std::shared_ptr<const ScriptModule> script = script_module(*context.module);
+    return [=](const Values& in) {
+      const Rng stream = Rng(c->dropout_stream).split("script").split(name);
+      return script->run(in[0], c->module->is_training(), stream.key());
     };
   }
   if (node.op == "prelu") {

@@ -8,9 +8,11 @@
 #include "nas/core/hash.h"
 #include "nas/core/paths.h"
 #include "nas/imaging/case_names.h"
+#include "nas/network/file_nodes.h"
 #include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
+#include "training/model/script_file.h"
 #include "training/model/state_views.h"
 #include "training/model/weights.h"
 
@@ -46,9 +48,9 @@ void check_model(const Graph& graph, const Preprocessing& preprocessing, const s
 void save_model(const fs::path& folder, const Model& model) {
   const Graph& graph = model.network->graph();
   check_model(graph, model.preprocessing, folder.string());
-  write_graph((folder / kNetworkFile).string(), graph);
+  write_graph((folder / kNetworkFile).string(), with_own_files(folder, graph));
   save_weights((folder / kWeightsFile).string(), *model.network);
-  write_model_onnx(model, folder / kOnnxFile);
+  if (file_node(graph) == nullptr) write_model_onnx(model, folder / kOnnxFile);
   Json json = to_json(model.preprocessing);
   // Written last: a kill in between leaves a folder whose parts are known not to belong together.
   json["model"] = Json{{"network", graph_id(graph)}, {"weights", hash_file(folder / kWeightsFile)}};

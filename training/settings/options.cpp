@@ -160,11 +160,16 @@ void check_values(const TrainOptions& options, const std::string& where) {
       !options.augmentations || !options.mirror || mirrors(*options.augmentations),
       where,
       "mirror: true, but augmentations do not mirror; add {\"name\": \"mirror\"} to the list");
-  check_word(where + "loss", options.loss, {"dice_ce", "dice_focal", "ce", "dice", "focal"});
+  const bool file = options.loss.ends_with(".ts");  // training/fit/script_loss.h
+  if (!file) {
+    check_word(where + "loss (or a file *.ts)",
+               options.loss,
+               {"dice_ce", "dice_focal", "ce", "dice", "focal"});
+  }
   check_range(where + "dice_weight", options.dice_weight, 0, 1e6);
   check_range(where + "ce_weight", options.ce_weight, 0, 1e6);
   NAS_CHECK_KIND(Usage,
-                 (options.dice_weight > 0 && options.loss.starts_with("dice")) ||
+                 file || (options.dice_weight > 0 && options.loss.starts_with("dice")) ||
                      (options.ce_weight > 0 && options.loss != "dice"),
                  where,
                  "loss: the weights of '",
