@@ -124,7 +124,8 @@ constexpr BuiltIn kRecipes[] = {
     // Auto-nnU-Net's protocol (automl/AutoNNUnet; AutoML 2025) at any budget: PriorBand around
     // nnU-Net's settings, eta 3, the plan first and to the highest rung. Its space as far as there
     // are genes for it; its budget is 22 full trainings for the search.
-    {"auto-nnunet", R"({"format": "voxnas.recipe", "version": 1, "name": "auto-nnunet", "space": "unet",
+    {"auto-nnunet",
+     R"({"format": "voxnas.recipe", "version": 1, "name": "auto-nnunet", "space": "unet",
       "stages": [{"name": "search", "kind": "priorband", "share": 22, "eta": 3, "first": "top",
                   "groups": ["topology", "scale", "training"]},
                  {"name": "final", "kind": "retrain", "share": 2}]})"}};
