@@ -17,7 +17,7 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { n = int($$2 / 2.2e6)
 # Our own sources, also those not committed yet.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh')
 
-.PHONY: build setup tools search test format format-check lint floors fuzz bench experiments-readmes clean
+.PHONY: build setup tools search test format format-check lint floors fuzz bench bench-controllers experiments-readmes clean
 
 setup:
 	@scripts/setup.sh
@@ -62,6 +62,11 @@ floors:
 SECONDS_EACH ?= 60
 fuzz: tools
 	@scripts/fuzz.sh $(SECONDS_EACH)
+
+# Regret and time of the controllers against Optuna's; installs Optuna from PyPI under build/.
+bench-controllers: build
+	@cmake --build --preset $(PRESET) -j $(JOBS) --target controllers_regret
+	@experiments/bench/controllers/bench.py build/$(PRESET)
 
 bench: build
 	@cmake --build --preset $(PRESET) -j $(JOBS) --target bench

@@ -10,7 +10,8 @@ pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
 find_package(ZLIB REQUIRED)
 find_package(Protobuf REQUIRED)
-find_package(Boost REQUIRED)  # headers: Boost.Math
+pkg_check_modules(nlopt REQUIRED IMPORTED_TARGET nlopt)
+find_package(Boost REQUIRED)  # headers: Boost.Math, Boost.Random
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
 find_path(NIFTI_INCLUDE_DIR nifti1.h PATH_SUFFIXES nifti REQUIRED)

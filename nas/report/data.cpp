@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "nas/controllers/importance.h"
 #include "nas/core/error.h"
 #include "nas/core/run_folder.h"
 #include "nas/report/comparison.h"
@@ -133,6 +134,32 @@ Json stages_json(const ResultsDb& db, const Json& recipe, const SearchSpace* spa
   return stages;
 }
 
+/// Of the genes of a stage, by the rung that holds most of its trainings; null where they are too
+/// few.
+Json importance_json(const std::string& stage,
+                     const std::vector<Trial>& trials,
+                     const SearchSpace& space,
+                     std::uint64_t seed) {
+  std::map<int, std::vector<EarlierResult>> rungs;
+  for (const Trial& t : trials) {
+    const bool counts = t.stage == stage && t.purpose == TrialPurpose::Search &&
+                        t.status == TrialStatus::Done && space.invalid_reason(t.genotype).empty();
+    if (counts) rungs[t.rung].push_back({t.genotype, t.evaluation.score});
+  }
+  const auto most =
+      std::ranges::max_element(rungs, {}, [](const auto& rung) { return std::ssize(rung.second); });
+  if (most == rungs.end() || std::ssize(most->second) < kFewestForImportance) return nullptr;
+  Json genes = Json::array();
+  for (const GeneImportance& g : gene_importance(space, most->second, Rng(seed).split(stage))) {
+    genes.push_back({{"gene", g.gene},
+                     {"share", finite(g.share)},
+                     {"interval", {finite(g.interval.low), finite(g.interval.high)}},
+                     {"relevance", finite(g.relevance)},
+                     {"trials", most->second.size()}});
+  }
+  return genes;
+}
+
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
@@ -178,6 +205,9 @@ Json report_data(const std::filesystem::path& run_folder) {
     }
   }
   data["stages"] = stages_json(db, data.at("recipe"), space.get());
+  for (Json& stage : data["stages"]) {
+    if (space) stage["importance"] = importance_json(stage.at("name"), trials, *space, run.seed);
+  }
   data["trials"] = Json::array();
   data["final"] = Json::object();
   std::map<std::string, Json> details;

@@ -10,6 +10,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/quantity.h"
+#include "nas/report/controller_stories.h"
 #include "nas/report/plot.h"
 #include "nas/search/strategy_kind.h"
 
@@ -372,8 +373,16 @@ std::vector<StorySection> story_sections(const Json& data, const StrategyKinds& 
     section.title =
         concat_text("Stage ", stage.at("name").get<std::string>(), ": ", kind_words(kinds, stage));
     section.text = rank_sentence(story);
-    for (Table table :
-         {rung_table(story), candidate_table(story), scaling_table(story), exponent_table(story)}) {
+    const std::string controller = controller_sentence(story);
+    if (!section.text.empty() && !controller.empty()) section.text += " ";
+    section.text += controller;
+    for (Table table : {rung_table(story),
+                        bracket_table(story),
+                        relevance_table(story),
+                        importance_table(stage),
+                        candidate_table(story),
+                        scaling_table(story),
+                        exponent_table(story)}) {
       if (!table.rows.empty()) section.tables.push_back(std::move(table));
     }
     sections.push_back(std::move(section));

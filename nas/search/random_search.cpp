@@ -10,6 +10,8 @@
 #include "nas/core/json.h"
 #include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
+#include "nas/search/sobol_points.h"
+#include "nas/search/unit_space.h"
 
 namespace nas {
 namespace {
@@ -20,6 +22,32 @@ constexpr double kKeep = 1.0 / 3;
 // beside it, down to this part of its cost.
 constexpr double kHardlyAnySteps = 300;
 constexpr double kSmallestCost = 0.25;
+
+/// Genotypes that lie evenly in the space of the free genes.
+class Spread {
+ public:
+  Spread(const StrategyContext& context, const std::vector<std::string>& groups)
+      : space_(*context.space, groups, context.start),
+        whole_(*context.space),
+        sobol_(space_.size()),
+        shift_(sobol_.shift(context.rng.split("sobol"))) {}
+
+  /// Where genes depend on each other so much that hardly any point is valid, one at random.
+  std::optional<Genotype> next(Draws& draws, Rng& rng) {
+    for (int i = 0; i < Draws::kRejections && !whole_.linked_genes(); ++i) {
+      const Genotype genotype = space_.genotype(space_.spread(sobol_.point(index_++, shift_)));
+      if (whole_.invalid_reason(genotype).empty() && draws.take(genotype)) return genotype;
+    }
+    return draws.sample(rng);
+  }
+
+ private:
+  UnitSpace space_;
+  const SearchSpace& whole_;
+  SobolPoints sobol_;
+  std::vector<std::uint64_t> shift_;
+  std::size_t index_ = 0;
+};
 
 class RandomSearch : public LedgerStrategy {
  public:
@@ -32,8 +60,10 @@ class RandomSearch : public LedgerStrategy {
       first.push_back(context.start);
     }
     Rng rng = context.rng.split("sample");
+    Spread spread(context_, draws_.groups());
+    const bool even = context.stage.word("design") == "sobol";
     while (std::ssize(first) < wanted) {
-      const auto drawn = draws_.sample(rng);
+      const auto drawn = even ? spread.next(draws_, rng) : draws_.sample(rng);
       if (!drawn) break;
       first.push_back(*drawn);
     }
@@ -241,6 +271,7 @@ const StrategyKind& random_kind() {
       .words = "random search, successive halving",
       .options = {trials_option(),
                   count_option("rungs", 0, 0, 16),  // 0: from the number of trials
+                  word_option("design", "random", {"random", "sobol"}),
                   // Share of a rung that is promoted.
                   number_option("keep", kKeep, {.low_open = true, .high_open = true})},
       .counts_with_baseline = true,

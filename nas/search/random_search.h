@@ -10,7 +10,8 @@ namespace nas {
 
 /// Kind "random": random search with successive halving. Rung 0 holds the baseline (individual 0)
 /// and trials - 1 different random genotypes; each rung promotes its best share `keep` to the next,
-/// where they train anew with a longer schedule. Every rung may spend the same part of the stage's
+/// where they train anew with a longer schedule. Option `design`: "sobol" spreads the
+/// genotypes evenly over the space instead of drawing each on its own. Every rung may spend the same part of the stage's
 /// budget, divided equally among its trials. Failed trials are not promoted. Source: Jamieson and
 /// Talwalkar, AISTATS 2016, arXiv:1502.07943; that individual 0 always takes part is ours, and so
 /// is the cost limit: where the baseline's final training gets fewer than 300 steps, the other

@@ -120,7 +120,14 @@ constexpr BuiltIn kRecipes[] = {
                  {"name": "alpha", "kind": "differentiable", "share": 0.2, "groups": ["operations"],
                   "merge": "exact"},
                  {"name": "scale", "kind": "scaling", "share": 0.1, "groups": ["scale"], "warm_start": true},
-                 {"name": "final", "kind": "retrain", "share": 0.56}]})"}};
+                 {"name": "final", "kind": "retrain", "share": 0.56}]})"},
+    // Auto-nnU-Net's protocol (automl/AutoNNUnet; AutoML 2025) at any budget: PriorBand around
+    // nnU-Net's settings, eta 3, the plan first and to the highest rung. Its space as far as there
+    // are genes for it; its budget is 22 full trainings for the search.
+    {"auto-nnunet", R"({"format": "voxnas.recipe", "version": 1, "name": "auto-nnunet", "space": "unet",
+      "stages": [{"name": "search", "kind": "priorband", "share": 22, "eta": 3, "first": "top",
+                  "groups": ["topology", "scale", "training"]},
+                 {"name": "final", "kind": "retrain", "share": 2}]})"}};
 
 std::string final_names(const StrategyKinds& kinds) {
   std::vector<std::string> names;

@@ -3,7 +3,13 @@
 
 #include "compound_scaling/scaling.h"
 #include "evolution/clustered.h"
+#include "evolution/nsga2.h"
 #include "evolution/regularized.h"
+#include "nas/controllers/bracket_search.h"
+#include "nas/controllers/enum_search.h"
+#include "nas/controllers/gp_search.h"
+#include "nas/controllers/rl_search.h"
+#include "nas/controllers/tpe_search.h"
 #include "nas/plugins/external_controller.h"
 #include "nas/search/race.h"
 #include "nas/search/random_search.h"
@@ -22,6 +28,14 @@ const StrategyKinds& strategy_kinds() {
                                       &scaling_kind(),
                                       &race_kind(),
                                       &external_kind(),
+                                      &enum_kind(),
+                                      &gp_kind(),
+                                      &tpe_kind(),
+                                      &rl_kind(),
+                                      &nsga2_kind(),
+                                      &asha_kind(),
+                                      &hyperband_kind(),
+                                      &priorband_kind(),
                                       &retrain_kind()};
   return kinds;
 }
