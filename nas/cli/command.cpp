@@ -53,6 +53,17 @@ void add_device(CLI::App& app, std::string& device, std::string& precision) {
       ->capture_default_str();
 }
 
+std::string quoted(const std::string& word) {
+  if (!word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "-_=./:,@+%") == std::string::npos) {
+    return word;
+  }
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
 void check_resume_options(const CLI::App& app, const std::vector<std::string>& taken) {
   std::vector<std::string> found;
   for (const CLI::Option* option : app.get_options()) {

@@ -28,6 +28,8 @@ struct Command {
 void add_data_options(CLI::App& app, DataOptions& options);
 void add_accept_misaligned(CLI::App& app, bool& accept, const std::string& help);
 void add_threads(CLI::App& app, int& threads);
+/// A word as a shell would need it, for the command that repeats a run.
+std::string quoted(const std::string& word);
 /// --device and --precision.
 void add_device(CLI::App& app, std::string& device, std::string& precision);
 
@@ -51,6 +53,7 @@ Command train_command();
 Command predict_command();
 Command search_command();
 Command worker_command();
+Command automl_command();
 Command export_command();
 Command import_command();
 

@@ -22,18 +22,6 @@
 namespace nas {
 namespace {
 
-/// A word as a shell would need it, for the command that repeats a run.
-std::string quoted(const std::string& word) {
-  if (!word.empty() &&
-      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                             "-_=./:,@+%") == std::string::npos) {
-    return word;
-  }
-  std::string result = "'";
-  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return result + "'";
-}
-
 struct Arguments {
   SearchJobOptions job;
   std::string data, budget, run, resume, control, search, database;

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
                                         nas::predict_command(),
                                         nas::search_command(),
                                         nas::worker_command(),
+                                        nas::automl_command(),
                                         nas::export_command(),
                                         nas::import_command()},
                            .libtorch_version = [] {

@@ -41,6 +41,11 @@ constexpr Verb kVerbs[] = {
      "Look at a run and steer it while it works: workers, trials, abort, suspend, stop",
      "voxnas ctl RUN trials --best 5",
      false},
+    {"automl",
+     "Search the settings of a training: our description, or Clara Train's configuration as it "
+     "lies",
+     "voxnas automl training.json --data data/Task04_Hippocampus --trials 8 -o RUN",
+     true},
     {"report",
      "Write the report of a search: one HTML file, Markdown or JSON",
      "voxnas report RUN",

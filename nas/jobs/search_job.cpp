@@ -15,6 +15,7 @@
 #include "nas/core/run_folder.h"
 #include "nas/core/text.h"
 #include "nas/core/threads.h"
+#include "nas/jobs/described_search.h"
 #include "nas/jobs/reopen.h"
 #include "nas/jobs/run_clock.h"
 #include "nas/jobs/run_lock.h"
@@ -92,6 +93,8 @@ SearchEnd run_and_report(Workbench& bench,
       return pool->tend();
     };
   }
+  const auto describing = make_description_listener(*bench.space, folder.path(), db);
+  if (describing) setup.listeners.push_back(describing.get());
   const SearchEnd end = run_search(setup);
   pool.reset();
   if (end == SearchEnd::Stopped) {
@@ -231,6 +234,28 @@ RunRecord make_record(const SearchJobOptions& options,
   return run;
 }
 
+/// The space of a search, and of a description what it fills in: how data are prepared, the budget.
+/// \param cases that a trial trains on.
+std::unique_ptr<SearchSpace> search_space(SearchJobOptions& options,
+                                          const Recipe& recipe,
+                                          Plan& plan,
+                                          const std::string& configuration,
+                                          std::size_t cases) {
+  if (!options.description) return recipe_space(recipe, plan.configuration(configuration));
+  apply_data_setup(preview_space(*options.description).settings().data, plan, configuration);
+  auto space = described_space(
+      *options.description, plan.configuration(configuration), static_cast<std::int64_t>(cases));
+  for (const std::string& note : space->notes()) log_info("note: ", note);
+  if (!options.budget.is_one()) {
+    options.budget.steps = space->settings().steps;
+    NAS_CHECK_KIND(Usage,
+                   options.budget.steps > 0,
+                   options.description->where,
+                   ": says neither steps nor epochs; give one of --budget, --effort and --steps");
+  }
+  return space;
+}
+
 /// A search that is refused before its first trial leaves nothing behind that would block the next
 /// start.
 void forget_refused_run(std::optional<ResultsDb>& db, const RunFolder& folder) {
@@ -275,7 +300,8 @@ void check_programs(const Reopened& opened, const SearchResumeOptions& options) 
 }  // namespace
 
 Recipe effective_recipe(const SearchJobOptions& options) {
-  Recipe recipe = load_recipe(options.recipe, strategy_kinds());
+  Recipe recipe = options.description ? described_recipe(options.strategy, *options.description)
+                                      : load_recipe(options.recipe, strategy_kinds());
   if (!options.space.empty()) {
     if (options.space != recipe.space) recipe.space_options = "{}";  // another space's
     recipe.space = options.space;
@@ -325,7 +351,9 @@ Recipe effective_recipe(const SearchJobOptions& options) {
 SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
   SearchJobOptions options = given;
   const auto clock = make_run_clock(options.budget.has_clock(), spent_seconds);
-  NAS_CHECK_KIND(Usage, options.budget.is_one(), "give one of --budget, --effort and --steps");
+  NAS_CHECK_KIND(Usage,
+                 options.budget.is_one() || options.description,
+                 "give one of --budget, --effort and --steps");
   const RunFolder folder(options.run_folder);
   check_free(folder, options.recipe);
 
@@ -333,6 +361,8 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
   bench.recipe = effective_recipe(options);
   choose_device(options.device);  // a wrong name fails before any work
   share_processors(options);
+  if (options.description && options.how.orientation.empty())
+    options.how.orientation = preview_space(*options.description).settings().data.orientation;
   const PrepareOptions prepare{.data = options.data,
                                .fold = options.fold,
                                .how = options.how,
@@ -343,9 +373,12 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
   bench.cases = select_cases(bench.prepared.split, bench.recipe.validation, options.seed);
   log_cases(bench.prepared, bench.cases, options.fold);
   plan_fold(bench.prepared, prepare);
-  const Configuration& planned = bench.prepared.plan.configuration(prepare.configuration);
-  log_plan(planned);
-  bench.space = recipe_space(bench.recipe, planned);
+  log_plan(bench.prepared.plan.configuration(prepare.configuration));
+  bench.space = search_space(options,
+                             bench.recipe,
+                             bench.prepared.plan,
+                             prepare.configuration,
+                             bench.cases.inner_training.size());
   open_cache(bench.prepared, prepare);
   bench.make_evaluator(base_options(options.device, options.precision, options.threads),
                        folder,

@@ -12,11 +12,12 @@
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
+#include "search_spaces/config_space/description.h"
 #include "search_spaces/planned_unet/data_options.h"
 
 namespace nas {
 
-/// What `voxnas search` was asked for.
+/// What `voxnas search`, or `voxnas automl` with a description, was asked for.
 struct SearchJobOptions {
   std::filesystem::path data;        // data set folder
   std::filesystem::path run_folder;  // new
@@ -24,7 +25,11 @@ struct SearchJobOptions {
   std::string workers;    // devices of worker processes (parse_workers); "": this process trains
   std::int64_t fold = 0;  // whose validation cases are held out
   Budget budget;
-  std::string recipe = "auto";   // built-in name or file
+  std::string recipe = "auto";  // built-in name or file
+  /// Searched instead of networks, by a stage of kind `strategy` instead of the recipe. Its steps are
+  /// the budget where none is given.
+  std::optional<TrainingDescription> description;
+  std::string strategy = "random";
   std::string space;             // instead of the recipe's; "": as the recipe says
   std::int64_t trials = 0;       // of the first search stage's first rung; 0: as the recipe says
   Limits limits;                 // each that is set replaces the recipe's

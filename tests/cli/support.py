@@ -19,7 +19,7 @@ import referencing
 VOXNAS = pathlib.Path(os.environ["VOXNAS"])
 WORK = pathlib.Path(os.environ["VOXNAS_CLI_WORK"])
 HERE = pathlib.Path(__file__).parent
-HEAVY = {"train", "predict", "search", "worker", "export", "import"}  # the verbs that may load LibTorch
+HEAVY = {"train", "predict", "search", "worker", "automl", "export", "import"}  # the verbs that may load LibTorch
 WITH_TORCH = (VOXNAS.parent / "voxnas-torch").exists()  # the build has the heavy verbs
 SMALL = {"patch": [16, 16, 16], "batch": 1}  # training options that keep a step short
 

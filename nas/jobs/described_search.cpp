@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/jobs/described_search.h"
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/run_folder.h"
+#include "nas/core/text.h"
+#include "nas/jobs/strategies/strategies.h"
+#include "nas/search/strategy_kind.h"
+#include "search_spaces/spaces.h"
+#include "training/settings/plan_training.h"
+
+namespace nas {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Whether the trainer knows what every choice asks for, before anything is trained.
+void check_trainings(const ConfigSpace& space) {
+  for (const Genotype& genotype : space.probes()) {
+    if (!space.invalid_reason(genotype).empty()) continue;
+    const std::string where = space.description().where + " (" + space.short_text(genotype) + ")";
+    adjust_train_options(space.build(genotype).training, where, {});
+  }
+}
+
+class DescriptionListener : public SearchListener {
+ public:
+  DescriptionListener(const ConfigSpace& space, fs::path run_folder, TrialStore& store)
+      : space_(space), folder_(std::move(run_folder)), store_(store) {}
+  std::string name() const override { return "descriptions of trials"; }
+
+  void trial_started(const Trial& trial) override {
+    if (trial.purpose == TrialPurpose::SuperNet || trial.genotype.values.empty()) return;
+    const fs::path folder = folder_.trial(trial.id);
+    fs::create_directories(folder);
+    write_json(folder / "training.json", space_.concrete(trial.genotype));
+    if (!space_.description().mmar) return;
+    write_json(folder / "config_train.json", space_.resolved(trial.genotype));
+    const fs::path names = folder_.path() / "automl";
+    fs::create_directories(names);
+    const std::string worker = worker_of(trial);
+    const fs::path link = names / concat_text(worker, "_", ++numbers_[worker], "_J", trial.id);
+    std::error_code exists;  // a trial that is repeated after a kill keeps its name
+    fs::create_directory_symlink(fs::path("..") / RunFolder::trial_name(trial.id), link, exists);
+  }
+
+ private:
+  std::string worker_of(const Trial& trial) {
+    for (const OpenTrial& open : store_.open_trials(trial.stage)) {
+      const bool named = open.id == trial.id && open.owner.size() > 1 && open.owner[0] == 'W' &&
+                         open.owner.find_first_not_of("0123456789", 1) == std::string::npos;
+      if (named) return open.owner;
+    }
+    return "W1";
+  }
+
+  const ConfigSpace& space_;
+  RunFolder folder_;
+  TrialStore& store_;
+  std::map<std::string, std::int64_t> numbers_;  // trials by worker
+};
+
+}  // namespace
+
+ConfigSpace preview_space(const TrainingDescription& description) {
+  return {description, stand_in_configuration(description), 1, make_space};
+}
+
+std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& description,
+                                             const Configuration& planned,
+                                             std::int64_t training_cases) {
+  auto space = std::make_unique<ConfigSpace>(description, planned, training_cases, make_space);
+  check_trainings(*space);
+  return space;
+}
+
+Recipe described_recipe(const std::string& controller, const TrainingDescription& description) {
+  const StrategyKinds& kinds = strategy_kinds();
+  std::vector<std::string> known;
+  for (const StrategyKind* kind : kinds) {
+    if (!kind->final && !kind->needs_super_network) known.push_back(kind->name);
+  }
+  const StrategyKind* kind = find_kind(kinds, controller);
+  if (kind == nullptr || kind->final || kind->needs_super_network)
+    fail(ErrorKind::Usage,
+         "controller: expected one of ",
+         joined(known),
+         ", found '",
+         controller,
+         "'",
+         did_you_mean(controller, known));
+  Recipe recipe;
+  recipe.name = "automl";
+  recipe.space = "config";
+  recipe.stages = {make_stage(*kind, "search", 0.3),
+                   make_stage(*find_kind(kinds, "retrain"), "final", 0.7)};
+  if (const auto share = preview_space(description).settings().validation) {
+    NAS_CHECK(*share > 0 && *share <= 0.5,
+              description.where,
+              ": validation.args.share: expected more than 0, at most 0.5, found ",
+              *share);
+    recipe.validation = *share;
+  }
+  return recipe;
+}
+
+std::unique_ptr<SearchListener> make_description_listener(const SearchSpace& space,
+                                                          const fs::path& run_folder,
+                                                          TrialStore& store) {
+  const auto* described = dynamic_cast<const ConfigSpace*>(&space);
+  if (described == nullptr) return nullptr;
+  return std::make_unique<DescriptionListener>(*described, run_folder, store);
+}
+
+}  // namespace nas

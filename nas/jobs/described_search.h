@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "nas/search/recipe.h"
+#include "nas/search/run_search.h"
+#include "nas/search/trial_store.h"
+#include "search_spaces/config_space/config_space.h"
+
+namespace nas {
+
+// What a search over a training description (`voxnas automl`) adds to a search job: the space, a
+// recipe around a controller, and what each trial was in the user's own words.
+
+/// The description as a space without data: what can be said before any is read.
+ConfigSpace preview_space(const TrainingDescription& description);
+
+/// \param training_cases of a trial. \throws Error(Input|Usage) also where a choice asks for
+/// training options that there are not, with its genotype.
+std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& description,
+                                             const Configuration& planned,
+                                             std::int64_t training_cases);
+
+/// A stage of kind `controller` and the final trainings. \throws Error(Usage) with the nearest
+/// kind.
+Recipe described_recipe(const std::string& controller, const TrainingDescription& description);
+
+/// Writes to each trial's folder the concrete training.json in our own form and, of an MMAR, its
+/// config_train.json; an MMAR's trials are linked in RUN/automl under Clara's names (W1_2_J7: worker,
+/// its second trial, trial 7; without worker processes the worker is W1). Null where the space is no
+/// description.
+std::unique_ptr<SearchListener> make_description_listener(const SearchSpace& space,
+                                                          const std::filesystem::path& run_folder,
+                                                          TrialStore& store);
+
+}  // namespace nas
