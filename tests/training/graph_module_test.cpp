@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -137,6 +138,47 @@ std::vector<OperationCase> operation_cases() {
     for (const Attributes& attributes : row.examples) cases.push_back({row.name, attributes});
   }
   return cases;
+}
+
+/// Memory that is handed out next holds NaN: what reads more than it was given shows.
+void dirty_memory() {
+  for (const std::int64_t size : {64, 256, 1024, 2048, 3456, 4096, 8192, 16384, 32768, 65536}) {
+    std::vector<at::Tensor> blocks;
+    for (int i = 0; i < 12; ++i) {
+      blocks.push_back(at::full({size}, std::numeric_limits<float>::quiet_NaN()));
+    }
+  }
+}
+
+TEST(GraphModule, GradientsInBf16AreThoseOfFloatAlsoWhereAnAxisIsShorterThanTheKernel) {
+  for (const auto& shape :
+       {std::vector<std::int64_t>{2, 8, 2, 4, 4}, {2, 8, 1, 2, 3}, {2, 8, 4, 4, 2}}) {
+    for (const char* op : {"conv", "conv_transpose"}) {
+      Graph graph;
+      const int x = graph.add("input", "x", {}, {{"channels", std::int64_t{8}}});
+      Attributes attributes{{"out_channels", std::int64_t{16}},
+                            {"stride", std::vector<std::int64_t>{1, 1, 1}},
+                            {"kernel", std::vector<std::int64_t>{3, 3, 3}},
+                            {"padding", std::vector<std::int64_t>{1, 1, 1}}};
+      graph.add("output", "y", {graph.add(op, "op", {x}, attributes)});
+      GraphModule network(graph, 1);
+      const at::Tensor image = at::randn(shape, at::kFloat);
+      const auto gradient = [&](at::ScalarType type) {
+        network->zero_grad();
+        const Autocast autocast(at::kCPU, type);
+        const at::Tensor y = network->forward(image.to(type)).front();
+        dirty_memory();
+        (y.to(at::kFloat) * at::linspace(-1, 1, y.numel()).view_as(y)).sum().backward();
+        return network->named_parameters()["op.weight"].grad().clone();
+      };
+      const at::Tensor exact = gradient(at::kFloat);
+      for (int i = 0; i < 5; ++i) {
+        const double worst =
+            ((gradient(at::kBFloat16) - exact).abs().max() / exact.abs().max()).item<double>();
+        EXPECT_LT(worst, 0.05) << op << ' ' << shape[2] << 'x' << shape[3] << 'x' << shape[4];
+      }
+    }
+  }
 }
 
 Graph graph_of(const OperationCase& c) {

@@ -132,12 +132,29 @@ std::optional<Convolution> superpose(const std::vector<Convolution>& terms,
   return whole;
 }
 
+ConvolutionType::ConvolutionType(const at::Tensor& x,
+                                 at::IntArrayRef extents,
+                                 const std::vector<std::int64_t>& kernel)
+    : type_(x.scalar_type()) {
+  if (!x.device().is_cpu() || type_ != at::kBFloat16) return;
+  for (std::size_t axis = 0; axis < kernel.size(); ++axis) {
+    if (extents[axis] < kernel[axis]) type_ = at::kFloat;
+  }
+  if (type_ == at::kFloat) exact_.emplace(c10::DispatchKey::AutocastCPU);
+}
+
 StepFunction run_convolution(const Convolution& conv) {
   return [conv](const Values& in) {
-    const auto type = in[0].scalar_type();
+    const ConvolutionType type(in[0], in[0].sizes().slice(2), conv.size);
     const at::Tensor bias = conv.bias ? conv.bias().to(type) : at::Tensor();
-    return at::conv3d(
-        in[0], conv.kernel().to(type), bias, conv.stride, conv.padding, conv.dilation, conv.groups);
+    return at::conv3d(in[0].to(type),
+                      conv.kernel().to(type),
+                      bias,
+                      conv.stride,
+                      conv.padding,
+                      conv.dilation,
+                      conv.groups)
+        .to(in[0].scalar_type());
   };
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/torch.h>
 
 #include "training/model/program.h"
@@ -39,6 +40,25 @@ std::optional<Convolution> compose(const Convolution& first, const Convolution& 
 /// runs. \returns nullopt where strides differ, or on groups and dilation.
 std::optional<Convolution> superpose(const std::vector<Convolution>& terms,
                                      std::function<at::Tensor()> weights);
+
+/// Type in which a convolution of bf16 tensors runs on a CPU: float where an axis is shorter than the
+/// kernel, else the tensors' own. The bf16 kernels of oneDNN 3.10.2 (LibTorch 2.11, AVX512-BF16) read
+/// and write past their buffers there when they compute the gradient of the weights, which then is
+/// not finite, or any number; these layers are small.
+/// \param extents of the axes that the kernel slides over: of the input, of a transposed
+/// convolution of the result.
+/// The choice is kept from autocast while the object lives.
+class ConvolutionType {
+ public:
+  ConvolutionType(const at::Tensor& x,
+                  at::IntArrayRef extents,
+                  const std::vector<std::int64_t>& kernel);
+  operator at::ScalarType() const { return type_; }
+
+ private:
+  at::ScalarType type_;
+  std::optional<c10::impl::ExcludeDispatchKeyGuard> exact_;
+};
 
 /// The step that runs `conv` on its first input, in the input's type.
 StepFunction run_convolution(const Convolution& conv);

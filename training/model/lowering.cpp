@@ -138,13 +138,24 @@ StepFunction Lowering::stateful_step(const Node& node, const std::string& name) 
   const ProgramContext* const c = &context;
   if (node.op == "conv_transpose") {
     const auto stride = attribute_ints(node, "stride"), padding = attribute_ints(node, "padding");
-    const bool blocks =
-        attribute_ints(node, "kernel") == stride && padding == std::vector<std::int64_t>{0, 0, 0};
+    const auto kernel = attribute_ints(node, "kernel");
+    const bool blocks = kernel == stride && padding == std::vector<std::int64_t>{0, 0, 0};
     return [=](const Values& in) {
-      const auto type = in[0].scalar_type();
-      const at::Tensor w = weight.to(type), b = bias.defined() ? bias.to(type) : bias;
-      if (blocks && c->fused && in[0].device().is_cpu()) return block_conv_transpose(in[0], w, b);
-      return at::conv_transpose3d(in[0], w, b, stride, padding);
+      if (blocks && c->fused && in[0].device().is_cpu()) {
+        const auto type = in[0].scalar_type();
+        return block_conv_transpose(in[0], weight.to(type), bias.defined() ? bias.to(type) : bias);
+      }
+      std::vector<std::int64_t> result;
+      for (std::size_t axis = 0; axis < 3; ++axis) {
+        result.push_back(in[0].size(static_cast<std::int64_t>(axis) + 2) * stride[axis]);
+      }
+      const ConvolutionType type(in[0], result, kernel);
+      return at::conv_transpose3d(in[0].to(type),
+                                  weight.to(type),
+                                  bias.defined() ? bias.to(type) : bias,
+                                  stride,
+                                  padding)
+          .to(in[0].scalar_type());
     };
   }
   if (node.op == "batch_norm") {
