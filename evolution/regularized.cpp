@@ -82,16 +82,10 @@ class RegularizedEvolution : public LedgerStrategy {
   }
 
   std::string story() const override {
-    Json best = Json::array();
-    std::optional<double> top;
-    for (const Ledger::Row& row : ledger_.rows()) {
-      if (row.done() && (!top || row.outcome.score > *top)) top = row.outcome.score;
-      if (row.told) best.push_back(score_to_json(top));
-    }
     return Json{{"population", sizes_.population},
                 {"sample", sizes_.sample},
                 {"batch", sizes_.batch},
-                {"best_after", best},
+                {"best_after", ledger_.best_after()},
                 {"draws", draws_.counts()},
                 {"front", pareto_story(context_, ledger_)}}
         .dump();
@@ -114,13 +108,7 @@ class RegularizedEvolution : public LedgerStrategy {
   }
 
  private:
-  void propose(const Genotype& genotype) {
-    Proposal proposal;
-    proposal.genotype = genotype;
-    proposal.share = 1.0 / static_cast<double>(planned_);
-    if (genotype == context_.baseline) proposal.label = "baseline";
-    ledger_.add(std::move(proposal));
-  }
+  void propose(const Genotype& genotype) { ledger_.add(equal_share(context_, genotype, planned_)); }
 
   void go_on() override {
     const std::int64_t left = planned_ - static_cast<std::int64_t>(ledger_.size());
@@ -178,10 +166,7 @@ const StrategyKind& regularized_kind() {
       .name = "regularized",
       .words = "regularized evolution",
       .options = {trials_option(), words_option("objectives", cost_objectives())},
-      .measures_step_time =
-          [](const StageSpec& stage) {
-            return std::ranges::count(stage.words("objectives"), "step_time") > 0;
-          },
+      .measures_step_time = has_step_time_objective,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,
       .forecast = trained_once_forecast,

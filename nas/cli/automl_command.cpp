@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "nas/cli/command.h"
+#include "nas/cli/search_options.h"
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/quantity.h"
@@ -29,28 +30,12 @@ struct Arguments {
 
 std::string command_of(const Arguments& a) {
   const SearchJobOptions& job = a.job;
-  const SearchJobOptions plain;
   std::ostringstream out;
   out << "voxnas automl " << quoted(a.file);
   if (!a.config.empty()) out << " --config " << quoted(a.config);
   out << " --data " << quoted(job.data.string()) << " --fold " << job.fold << " --controller "
-      << quoted(a.controller.empty() ? job.strategy : a.controller);
-  if (job.budget.has_clock()) {
-    out << " --budget " << quoted(a.budget);
-  } else if (job.budget.effort > 0) {
-    out << " --effort " << job.budget.effort;
-  } else if (job.budget.steps > 0) {
-    out << " --steps " << job.budget.steps;
-  }
-  if (job.trials != plain.trials) out << " --trials " << job.trials;
-  if (job.how.planner != plain.how.planner) out << " --planner " << job.how.planner;
-  if (!job.how.orientation.empty()) out << " --orientation " << job.how.orientation;
-  if (job.how.accept_misaligned) out << " --accept-misaligned";
-  if (job.device != plain.device) out << " --device " << job.device;
-  if (job.precision != plain.precision) out << " --precision " << job.precision;
-  if (job.threads != plain.threads) out << " --threads " << job.threads;
-  if (!job.workers.empty()) out << " --workers " << job.workers;
-  if (!job.database.empty()) out << " --db " << quoted(job.database.string());
+      << quoted(a.controller.empty() ? job.strategy : a.controller) << budget_words(job, a.budget)
+      << shared_words(job);
   out << " --seed " << job.seed << " -o " << quoted(a.run);
   return out.str();
 }
@@ -168,13 +153,7 @@ Command automl_command() {
                        "Instead of steps: compute for everything, in training steps of the "
                        "configuration as written at batch 2")
             ->check(CLI::Range(1.0, 1e9));
-        app.add_option("--workers",
-                       a->job.workers,
-                       "Train on several worker processes: one word each, cpu or the number of a "
-                       "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
-        app.add_option("--db",
-                       a->job.database,
-                       "Keep the results in this database beside those of other runs");
+        add_workers(app, a->job);
         app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
         app.add_option(
                "--fold",

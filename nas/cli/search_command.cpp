@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "nas/cli/command.h"
+#include "nas/cli/search_options.h"
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/quantity.h"
@@ -24,7 +25,7 @@ namespace {
 
 struct Arguments {
   SearchJobOptions job;
-  std::string data, budget, run, resume, control, search, database;
+  std::string data, budget, run, resume, control, search;
   std::int64_t seeds = 1;
   std::string max_parameters, max_macs, max_memory, max_step_time;
   bool json = false, folds = false;
@@ -34,14 +35,8 @@ std::string command_of(const Arguments& a) {
   const SearchJobOptions& job = a.job;
   const SearchJobOptions plain;
   std::ostringstream out;
-  out << "voxnas search " << quoted(a.data) << " --fold " << job.fold;
-  if (job.budget.has_clock()) {
-    out << " --budget " << quoted(a.budget);
-  } else if (job.budget.effort > 0) {
-    out << " --effort " << job.budget.effort;
-  } else {
-    out << " --steps " << job.budget.steps;
-  }
+  out << "voxnas search " << quoted(a.data) << " --fold " << job.fold
+      << budget_words(job, a.budget);
   if (job.recipe != plain.recipe) out << " --recipe " << quoted(job.recipe);
   if (!job.space.empty()) out << " --space " << quoted(job.space);
   if (!job.goal.empty()) out << " --goal " << job.goal;
@@ -58,18 +53,8 @@ std::string command_of(const Arguments& a) {
   if (job.limits.parameters_of_plan > 0) {
     out << " --max-params-of-plan " << job.limits.parameters_of_plan;
   }
-  if (job.trials != plain.trials) out << " --trials " << job.trials;
-  if (job.how.planner != plain.how.planner) out << " --planner " << job.how.planner;
-  if (!job.how.orientation.empty()) out << " --orientation " << job.how.orientation;
-  if (job.how.accept_misaligned) out << " --accept-misaligned";
-  if (job.device != plain.device) out << " --device " << job.device;
-  if (job.precision != plain.precision) out << " --precision " << job.precision;
-  if (job.threads != plain.threads) out << " --threads " << job.threads;
   if (!job.controller.empty()) out << " --controller " << quoted(job.controller);
-  if (!job.executor.empty()) out << " --executor " << quoted(job.executor);
-  for (const std::string& handler : job.handlers) out << " --handler " << quoted(handler);
-  if (!job.workers.empty()) out << " --workers " << job.workers;
-  if (!a.database.empty()) out << " --db " << quoted(a.database);
+  out << shared_words(job);
   if (a.seeds > 1) out << " --seeds " << a.seeds;
   out << " --seed " << job.seed << " -o " << quoted(a.run);
   return out.str();
@@ -109,7 +94,6 @@ int run(Arguments& a) {
     a.job.search_training = !a.search.empty();
     a.job.data = a.data;
     a.job.run_folder = a.run;
-    a.job.database = a.database;
     a.job.command = command_of(a);
     a.job.code_version = NAS_VERSION;
     end = a.seeds > 1 ? start_seeds(a.job, a.seeds, process_age_seconds())
@@ -134,14 +118,7 @@ int run(Arguments& a) {
 
 /// Where results go, who carries out trials, and programs of the user.
 void add_hands(CLI::App& app, Arguments& a) {
-  app.add_option("--db",
-                 a.database,
-                 "Keep the results in this database beside those of other runs, instead of "
-                 "RUN/results.sqlite (voxnas runs --db lists them)");
-  app.add_option("--workers",
-                 a.job.workers,
-                 "Train on several worker processes: one word each, cpu or the number of a "
-                 "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
+  add_workers(app, a.job);
   app.add_option("--controller",
                  a.job.controller,
                  "A program of yours that decides what to try, in lines of JSON "

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/search/grid.h"
 #include "nas/search/ledger_strategy.h"
 #include "nas/search/pareto.h"
 
@@ -31,25 +32,15 @@ class EnumSearch : public LedgerStrategy {
     draws_.check_any();
     planned_ = std::ssize(all);
     for (const Genotype& genotype : all) {
-      Proposal p;
-      p.genotype = genotype;
-      p.share = 1.0 / static_cast<double>(planned_);
-      if (genotype == context_.baseline) p.label = "baseline";
-      ledger_.add(std::move(p));
+      ledger_.add(equal_share(context_, genotype, planned_));
     }
   }
 
   std::string story() const override {
-    Json best = Json::array();
-    std::optional<double> top;
-    for (const Ledger::Row& row : ledger_.rows()) {
-      if (row.done() && (!top || row.outcome.score > *top)) top = row.outcome.score;
-      if (row.told) best.push_back(score_to_json(top));
-    }
     return Json{{"product", combinations_},
                 {"duplicates", duplicates_},
                 {"invalid", invalid_},
-                {"best_after", best},
+                {"best_after", ledger_.best_after()},
                 {"draws", draws_.counts()},
                 {"front", pareto_story(context_, ledger_)}}
         .dump();
@@ -101,28 +92,11 @@ class EnumSearch : public LedgerStrategy {
   }
 
   std::vector<Genotype> product() {
-    struct Axis {
-      std::size_t first;
-      std::vector<std::vector<int>> values;  // of genes first, first + 1, ...
-    };
-    std::vector<Axis> axes;
     const std::vector<Gene>& genes = context_.space->genes();
-    const LinkedGenes* linked = context_.space->linked_genes();
-    const std::vector<std::string>& groups = draws_.groups();
-    for (std::size_t g = 0; g < genes.size(); ++g) {
-      if (std::ranges::find(groups, genes[g].group) == groups.end()) continue;
-      Axis axis{g, {}};
-      if (linked && g == linked->first) {
-        axis.values = linked->combinations;
-        std::ranges::sort(axis.values);
-        g += axis.values.front().size() - 1;
-      } else {
-        for (const int v : values_of(genes[g], context_.start.values[g]))
-          axis.values.push_back({v});
-      }
-      combinations_ *= static_cast<double>(axis.values.size());
-      axes.push_back(std::move(axis));
-    }
+    const Grid grid(*context_.space, draws_.groups(), context_.start, [&](std::size_t g) {
+      return values_of(genes[g], context_.start.values[g]);
+    });
+    combinations_ = grid.combinations();
     const auto limit = static_cast<double>(context_.stage.count("limit"));
     if (combinations_ > std::min(limit, kMostLooked)) {
       fail(ErrorKind::Usage,
@@ -131,20 +105,14 @@ class EnumSearch : public LedgerStrategy {
            "\": kind enum would try all ",
            combinations_,
            " combinations of ",
-           axes.size(),
+           grid.axes(),
            " genes; its limit is ",
            limit,
            ". Search fewer groups, raise \"limit\", or use the kind random, gp or tpe");
     }
     std::vector<Genotype> found;
     std::set<Genotype> seen;
-    Genotype genotype = context_.start;
-    std::vector<std::size_t> at(axes.size(), 0);
-    for (bool more = true; more;) {
-      for (std::size_t a = 0; a < axes.size(); ++a) {
-        std::ranges::copy(axes[a].values[at[a]],
-                          genotype.values.begin() + static_cast<std::ptrdiff_t>(axes[a].first));
-      }
+    grid.walk([&](const Genotype& genotype) {
       Genotype canonical = context_.space->canonical(genotype);
       if (!context_.space->invalid_reason(canonical).empty()) {
         ++invalid_;
@@ -153,13 +121,8 @@ class EnumSearch : public LedgerStrategy {
       } else {
         found.push_back(std::move(canonical));
       }
-      // The next combination: the last axis runs fastest.
-      more = false;
-      for (std::size_t a = axes.size(); a-- > 0 && !more;) {
-        at[a] = (at[a] + 1) % axes[a].values.size();
-        more = at[a] > 0;
-      }
-    }
+      return true;
+    });
     return found;
   }
 

@@ -31,8 +31,8 @@ void check_trainings(const ConfigSpace& space) {
 
 class DescriptionListener : public SearchListener {
  public:
-  DescriptionListener(const ConfigSpace& space, fs::path run_folder, TrialStore& store)
-      : space_(space), folder_(std::move(run_folder)), store_(store) {}
+  DescriptionListener(const ConfigSpace& space, fs::path run_folder)
+      : space_(space), folder_(std::move(run_folder)) {}
   std::string name() const override { return "descriptions of trials"; }
 
   void trial_started(const Trial& trial) override {
@@ -51,18 +51,16 @@ class DescriptionListener : public SearchListener {
   }
 
  private:
-  std::string worker_of(const Trial& trial) {
-    for (const OpenTrial& open : store_.open_trials(trial.stage)) {
-      const bool named = open.id == trial.id && open.owner.size() > 1 && open.owner[0] == 'W' &&
-                         open.owner.find_first_not_of("0123456789", 1) == std::string::npos;
-      if (named) return open.owner;
-    }
-    return "W1";
+  /// Clara's names alone become names of files.
+  static std::string worker_of(const Trial& trial) {
+    const std::string& owner = trial.owner;
+    const bool named = owner.size() > 1 && owner[0] == 'W' &&
+                       owner.find_first_not_of("0123456789", 1) == std::string::npos;
+    return named ? owner : "W1";
   }
 
   const ConfigSpace& space_;
   RunFolder folder_;
-  TrialStore& store_;
   std::map<std::string, std::int64_t> numbers_;  // trials by worker
 };
 
@@ -111,11 +109,10 @@ Recipe described_recipe(const std::string& controller, const TrainingDescription
 }
 
 std::unique_ptr<SearchListener> make_description_listener(const SearchSpace& space,
-                                                          const fs::path& run_folder,
-                                                          TrialStore& store) {
+                                                          const fs::path& run_folder) {
   const auto* described = dynamic_cast<const ConfigSpace*>(&space);
   if (described == nullptr) return nullptr;
-  return std::make_unique<DescriptionListener>(*described, run_folder, store);
+  return std::make_unique<DescriptionListener>(*described, run_folder);
 }
 
 }  // namespace nas

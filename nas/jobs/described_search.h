@@ -8,7 +8,6 @@
 
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
-#include "nas/search/trial_store.h"
 #include "search_spaces/config_space/config_space.h"
 
 namespace nas {
@@ -34,7 +33,6 @@ Recipe described_recipe(const std::string& controller, const TrainingDescription
 /// its second trial, trial 7; without worker processes the worker is W1). Null where the space is no
 /// description.
 std::unique_ptr<SearchListener> make_description_listener(const SearchSpace& space,
-                                                          const std::filesystem::path& run_folder,
-                                                          TrialStore& store);
+                                                          const std::filesystem::path& run_folder);
 
 }  // namespace nas

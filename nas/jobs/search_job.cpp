@@ -87,13 +87,13 @@ SearchEnd run_and_report(Workbench& bench,
   std::unique_ptr<WorkerPool> pool;
   if (!hands.workers.empty()) {
     setup.workers = [&, devices = parse_workers(hands.workers, cuda_devices())]() -> std::int64_t {
-      // Not before the first trial is queued: a search that is refused starts nobody.
+      // Not before the first stage has begun: a search that is refused starts nobody.
       if (!pool)
         pool = std::make_unique<WorkerPool>(folder, devices, hands.threads, hands.executor);
       return pool->tend();
     };
   }
-  const auto describing = make_description_listener(*bench.space, folder.path(), db);
+  const auto describing = make_description_listener(*bench.space, folder.path());
   if (describing) setup.listeners.push_back(describing.get());
   const SearchEnd end = run_search(setup);
   pool.reset();

@@ -179,12 +179,14 @@ std::int64_t run_worker(const WorkerJob& job) {
     if (stop_requested() || heartbeat.stopped()) break;
     const std::string state = db.state();
     if (state == "done") break;
-    if (state != "running" && job.idle_seconds == 0) break;  // nobody leads
+    const bool led = state == "running";
+    // Nobody leads, or not for long: a leader ends its own workers itself.
+    if (!led && job.idle_seconds == 0 && job.parent == 0) break;
     if (job.max_trials > 0 && finished >= job.max_trials) break;
     if (job.idle_seconds > 0 && idle.seconds() > job.idle_seconds) break;
     StageRecord record;
     const StageSpec* stage =
-        heartbeat.suspended() ? nullptr : running_stage(db, bench.recipe, record);
+        led && !heartbeat.suspended() ? running_stage(db, bench.recipe, record) : nullptr;
     const Worker::Did did = stage == nullptr ? Worker::Did::Nothing : worker.work(*stage, record);
     if (did == Worker::Did::Stopped) break;
     if (did == Worker::Did::Trials) {

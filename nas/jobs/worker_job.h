@@ -15,7 +15,8 @@ struct WorkerJob {
   int threads = -1;                 // 0: all; -1: as the run
   std::filesystem::path data = {};  // where the data set lies here; empty: where the run has it
   std::int64_t max_trials = 0;      // ends after so many; 0: never
-  double idle_seconds = 0;          // ends after so long without a trial; 0: when the run is over
+  double idle_seconds = 0;          // ends after so long without a trial, and waits as long where
+                                    // nobody leads the run; 0: ends when that is so
   std::string executor;             // program of the user that carries out search trials; "": none
   std::int64_t parent = 0;          // process that started it: ends with that one; 0: nobody
   std::string code_version;

@@ -151,13 +151,7 @@ class ExternalController : public Strategy {
          peer_.last_line());
   }
 
-  void add(const Genotype& genotype) {
-    Proposal proposal;
-    proposal.genotype = genotype;
-    proposal.share = 1.0 / static_cast<double>(trials_);
-    if (genotype == context_.baseline) proposal.label = "baseline";
-    ledger_.add(std::move(proposal));
-  }
+  void add(const Genotype& genotype) { ledger_.add(equal_share(context_, genotype, trials_)); }
 
   void take(const JsonReader& proposal) {
     Genotype genotype;

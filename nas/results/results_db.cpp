@@ -74,17 +74,22 @@ std::int64_t choose_run(const Connection& c, std::int64_t wanted) {
   return wanted;
 }
 
+std::unique_ptr<Connection> connect_again(const std::filesystem::path& file) {
+  auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
+  // A power cut may lose the last commits, never the file; a kill loses nothing.
+  c->execute("PRAGMA synchronous = NORMAL");
+  return c;
+}
+
 std::unique_ptr<Connection> connect(const std::filesystem::path& file) {
   check_is_sqlite(file);
   check_local(file);
-  auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
+  auto c = connect_again(file);
   {
     const sqlite::WriteLock lock(*c);  // two processes must not change schema or journal at once
     check_is_ours(*c, true);
     c->execute("PRAGMA journal_mode = WAL");
   }
-  // A power cut may lose the last commits, never the file; a kill loses nothing.
-  c->execute("PRAGMA synchronous = NORMAL");
   return c;
 }
 
@@ -226,7 +231,8 @@ void ResultsDb::forget_run() {
 }
 
 std::unique_ptr<TrialStore> ResultsDb::again() const {
-  return std::make_unique<ResultsDb>(open(file(), run_));
+  // It was checked when this one was opened.
+  return std::unique_ptr<ResultsDb>(new ResultsDb(connect_again(file()), run_));
 }
 
 RunRecord ResultsDb::run() const {

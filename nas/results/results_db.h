@@ -98,7 +98,8 @@ class ResultsDb : public TrialStore {
                   const std::string& name,
                   double value,
                   double at) override;
-  std::vector<ReportRecord> reports(std::int64_t trial = 0) const override;
+  std::vector<ReportRecord> reports(std::int64_t trial = 0,
+                                    const std::string& stage = {}) const override;
   bool wish(std::int64_t trial, const std::string& wish) override;
   std::string wish_of(std::int64_t trial) const override;
 
@@ -112,6 +113,7 @@ class ResultsDb : public TrialStore {
   std::vector<Trial> trials(const std::string& stage = {}) const override;
   std::optional<Trial> trial(std::int64_t id) const override;
   std::vector<Trial> untold_trials(const std::string& stage, bool as_ended = false) const override;
+  std::int64_t count_open(const std::string& stage) const override;
   std::vector<OpenTrial> open_trials(const std::string& stage) const override;
   std::optional<Trial> best_trial(const std::string& stage) const override;
   std::int64_t trial_of(const std::string& stage, std::int64_t proposal) const override;

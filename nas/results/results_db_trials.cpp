@@ -234,6 +234,14 @@ std::vector<Trial> ResultsDb::untold_trials(const std::string& stage, bool as_en
       stage);
 }
 
+std::int64_t ResultsDb::count_open(const std::string& stage) const {
+  Statement row(*connection_,
+                "SELECT COUNT(*) FROM trials WHERE run = ? AND stage = ? AND status IN ('queued', "
+                "'running')");
+  row.bind(run_).bind(stage);
+  return row.step() ? row.integer() : 0;
+}
+
 std::vector<OpenTrial> ResultsDb::open_trials(const std::string& stage) const {
   // One statement, so that a trial that is claimed meanwhile is in one of the states.
   Statement row(*connection_,

@@ -213,11 +213,12 @@ void ResultsDb::add_report(
   transaction.commit();
 }
 
-std::vector<ReportRecord> ResultsDb::reports(std::int64_t trial) const {
+std::vector<ReportRecord> ResultsDb::reports(std::int64_t trial, const std::string& stage) const {
   Statement row(*connection_,
                 "SELECT trial, step, name, value, at FROM reports WHERE run = ?1 AND "
-                "(?2 = 0 OR trial = ?2) ORDER BY trial, name, step");
-  row.bind(run_).bind(trial);
+                "(?2 = 0 OR trial = ?2) AND (?3 = '' OR trial IN (SELECT id FROM trials WHERE "
+                "run = ?1 AND stage = ?3)) ORDER BY trial, name, step");
+  row.bind(run_).bind(trial).bind(stage);
   std::vector<ReportRecord> result;
   while (row.step()) {
     ReportRecord report;

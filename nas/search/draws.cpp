@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "nas/core/error.h"
 #include "nas/core/quantity.h"
 #include "nas/core/text.h"
+#include "nas/search/grid.h"
 
 namespace nas {
 namespace {
@@ -88,55 +90,26 @@ std::optional<Genotype> Draws::sample(Rng& rng) {
 }
 
 std::optional<std::vector<Genotype>> Draws::enumerate(std::int64_t most) const {
-  // Axes of the grid of all combinations: a gene each, and the linked genes together.
-  struct Axis {
-    std::size_t first;                     // gene
-    std::vector<std::vector<int>> values;  // of genes first, first + 1, ...
-  };
   const std::vector<Gene>& genes = context_->space->genes();
-  const LinkedGenes* linked = context_->space->linked_genes();
-  std::vector<Axis> axes;
-  double combinations = 1;
-  for (std::size_t g = 0; g < genes.size(); ++g) {
-    if (std::ranges::find(groups_, genes[g].group) == groups_.end()) continue;
-    Axis axis{g, {}};
-    if (linked && g == linked->first) {
-      axis.values = linked->combinations;
-      std::ranges::sort(axis.values);
-      g += axis.values.front().size() - 1;
-    } else {
-      if (combinations * static_cast<double>(genes[g].count()) > kMostCombinations)
-        return std::nullopt;
-      for (int v = 0; v < genes[g].count(); ++v) axis.values.push_back({v});
-    }
-    combinations *= static_cast<double>(axis.values.size());
-    axes.push_back(std::move(axis));
-  }
-  if (combinations > kMostCombinations) return std::nullopt;
-  Genotype genotype = context_->start;
-  std::vector<std::size_t> at(axes.size(), 0);
-  const auto set = [&](std::size_t w) {
-    std::ranges::copy(axes[w].values[at[w]],
-                      genotype.values.begin() + static_cast<std::ptrdiff_t>(axes[w].first));
-  };
-  for (std::size_t w = 0; w < axes.size(); ++w) set(w);
+  double product = 1;
+  bool too_many = false;
+  const Grid grid(*context_->space, groups_, context_->start, [&](std::size_t g) {
+    product *= static_cast<double>(genes[g].count());
+    too_many = product > kMostCombinations;
+    std::vector<int> values(too_many ? 1 : static_cast<std::size_t>(genes[g].count()));
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  });
+  if (too_many || grid.combinations() > kMostCombinations) return std::nullopt;
   std::vector<Genotype> found;
-  while (true) {
-    if (context_->space->invalid_reason(genotype).empty()) {
-      if (std::ssize(found) == most) return std::nullopt;
-      found.push_back(genotype);
-    }
-    // The next combination: the last axis runs fastest.
-    std::size_t w = axes.size();
-    while (w > 0) {
-      --w;
-      at[w] = (at[w] + 1) % axes[w].values.size();
-      set(w);
-      if (at[w] > 0) break;
-      if (w == 0) return found;
-    }
-    if (axes.empty()) return found;
-  }
+  grid.walk([&](const Genotype& genotype) {
+    if (!context_->space->invalid_reason(genotype).empty()) return true;
+    too_many = std::ssize(found) == most;
+    if (!too_many) found.push_back(genotype);
+    return !too_many;
+  });
+  if (too_many) return std::nullopt;
+  return found;
 }
 
 void Draws::check_any() const {

@@ -79,6 +79,24 @@ std::optional<std::int64_t> Ledger::best(TrialPurpose purpose) const {
   return best;
 }
 
+Json Ledger::best_after() const {
+  Json best = Json::array();
+  std::optional<double> top;
+  for (const Row& row : rows_) {
+    if (row.done() && (!top || row.outcome.score > *top)) top = row.outcome.score;
+    if (row.told) best.push_back(score_to_json(top));
+  }
+  return best;
+}
+
+Proposal equal_share(const StrategyContext& context, Genotype genotype, std::int64_t trials) {
+  Proposal proposal;
+  if (genotype == context.baseline) proposal.label = "baseline";
+  proposal.genotype = std::move(genotype);
+  proposal.share = 1.0 / static_cast<double>(trials);
+  return proposal;
+}
+
 Winner Ledger::best_training() const {
   Winner winner;
   const auto number = best();

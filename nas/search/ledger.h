@@ -38,6 +38,9 @@ class Ledger {
   const Row& row(std::int64_t number) const { return rows_.at(static_cast<std::size_t>(number)); }
   /// The finished row of this purpose with the highest score, the first of equal ones.
   std::optional<std::int64_t> best(TrialPurpose purpose = TrialPurpose::Search) const;
+  /// After each outcome, in the order of numbers, the best score so far (null before the first):
+  /// JSON list, for stories.
+  Json best_after() const;
   /// The best own training as a stage's winner.
   Winner best_training() const;
 
@@ -49,6 +52,9 @@ class Ledger {
   std::vector<Row> rows_;
   std::size_t asked_ = 0, told_ = 0;
 };
+
+/// An own training that has an equal share of a stage of `trials` of them; individual 0 is labelled.
+Proposal equal_share(const StrategyContext& context, Genotype genotype, std::int64_t trials);
 
 /// Genotypes in a strategy's state.
 Json genotypes_to_json(const std::vector<Genotype>& genotypes);

@@ -23,11 +23,7 @@ OneByOne::OneByOne(StrategyContext context, std::string kind)
 void OneByOne::begin() {
   for (const Genotype& anchor : draws_.anchors()) {
     if (ended() || !draws_.take(anchor)) continue;
-    Proposal p;
-    p.genotype = anchor;
-    p.share = 1.0 / static_cast<double>(planned_);
-    if (anchor == context_.baseline) p.label = "baseline";
-    ledger_.add(std::move(p));
+    ledger_.add(equal_share(context_, anchor, planned_));
   }
   if (ledger_.size() == 0) add_next();
   draws_.check_any();
@@ -41,11 +37,7 @@ bool OneByOne::add_next() {
     if (!ended_) end("every genotype that is allowed was tried");
     return false;
   }
-  Proposal p;
-  p.genotype = std::move(*genotype);
-  p.share = 1.0 / static_cast<double>(planned_);
-  if (p.genotype == context_.baseline) p.label = "baseline";
-  ledger_.add(std::move(p));
+  ledger_.add(equal_share(context_, *std::move(genotype), planned_));
   return true;
 }
 
@@ -76,14 +68,9 @@ void OneByOne::tell(const std::vector<Outcome>& outcomes) {
 }
 
 std::string OneByOne::story() const {
-  Json best = Json::array();
-  std::optional<double> top;
-  for (const Ledger::Row& row : ledger_.rows()) {
-    if (row.done() && (!top || row.outcome.score > *top)) top = row.outcome.score;
-    if (row.told) best.push_back(score_to_json(top));
-  }
-  Json story = {
-      {"best_after", best}, {"draws", draws_.counts()}, {"front", pareto_story(context_, ledger_)}};
+  Json story = {{"best_after", ledger_.best_after()},
+                {"draws", draws_.counts()},
+                {"front", pareto_story(context_, ledger_)}};
   if (!why_ended_.empty()) story["ended"] = why_ended_;
   tell_more(story);
   return story.dump();

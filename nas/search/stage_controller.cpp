@@ -351,6 +351,12 @@ bool StageController::must_stop() {
 
 void StageController::stop(const std::string& reason) {
   if (finished_) return;
+  Evaluation not_begun;
+  not_begun.status = TrialStatus::Aborted;
+  not_begun.message = "not begun: the stage was stopped";
+  while (const auto queued = setup_.store->claim(stage_.name, setup_.clock())) {
+    setup_.store->finish(*queued, not_begun, setup_.clock());
+  }
   for (const OpenTrial& open : setup_.store->open_trials(stage_.name)) {
     setup_.store->wish(open.id, "stop");
   }
@@ -362,7 +368,7 @@ void StageController::stop(const std::string& reason) {
 bool StageController::turn(std::int64_t workers) {
   proposed_.clear();
   if (finished_) return false;
-  const auto open = static_cast<std::int64_t>(setup_.store->open_trials(stage_.name).size());
+  const std::int64_t open = setup_.store->count_open(stage_.name);
   if (!stage_.async && open > 0) return false;
   const bool told = tell_these(setup_.store->untold_trials(stage_.name, stage_.async));
   if (told && must_stop()) return true;

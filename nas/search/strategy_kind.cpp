@@ -17,6 +17,10 @@ const StrategyKind* find_kind(const StrategyKinds& kinds, const std::string& nam
   return found == kinds.end() ? nullptr : *found;
 }
 
+bool has_step_time_objective(const StageSpec& stage) {
+  return std::ranges::count(stage.words("objectives"), "step_time") > 0;
+}
+
 StageOption trials_option() { return count_option("trials", 0, 0, 100000); }
 
 StageBudget trained_once_budget(const BudgetQuestion& question) {

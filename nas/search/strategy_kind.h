@@ -69,6 +69,8 @@ const StrategyKind* find_kind(const StrategyKinds& kinds, const std::string& nam
 // What kinds have in common whose trials are each trained once, on their own: option "trials", and
 // these rules.
 StageOption trials_option();
+/// Of kinds with the option "objectives" (costs that are kept small beside the score).
+bool has_step_time_objective(const StageSpec& stage);
 StageBudget trained_once_budget(const BudgetQuestion& question);
 double least_trained_once(const StageSpec& stage, std::int64_t finals);
 std::vector<TrialForecast> trained_once_forecast(const StageSpec& stage,

@@ -87,7 +87,9 @@ class TrialStore {
                           const std::string& name,
                           double value,
                           double at) = 0;
-  virtual std::vector<ReportRecord> reports(std::int64_t trial = 0) const = 0;  // 0: of all
+  /// By trial and step. \param trial 0: of all. \param stage "": of all.
+  virtual std::vector<ReportRecord> reports(std::int64_t trial = 0,
+                                            const std::string& stage = {}) const = 0;
   /// What somebody wants of a queued or running trial: "stop" ends it as aborted. \returns whether
   /// there is such an open trial.
   virtual bool wish(std::int64_t trial, const std::string& wish) = 0;
@@ -114,6 +116,7 @@ class TrialStore {
   /// id.
   virtual std::vector<Trial> untold_trials(const std::string& stage,
                                            bool as_ended = false) const = 0;
+  virtual std::int64_t count_open(const std::string& stage) const = 0;  // queued or running
   /// Queued or running trials of a stage, running ones first: enough to follow them.
   virtual std::vector<OpenTrial> open_trials(const std::string& stage) const = 0;
   /// The stage's own training with the highest score on its highest rung (ties: the lower id).

@@ -71,7 +71,9 @@ std::vector<Evaluation> Worker::evaluate(const StageSpec& stage,
   std::string pruned;
   context.report = [&, this](std::int64_t step, double score) {
     store.add_report(first, step, "score", score, setup_.clock());
-    if (stage.pruner.any()) pruned = reason_to_prune(stage.pruner, store.reports(), first.id);
+    if (stage.pruner.any()) {
+      pruned = reason_to_prune(stage.pruner, store.reports(0, stage.name), first.id);
+    }
     return pruned.empty();
   };
   std::vector<Evaluation> evaluations;

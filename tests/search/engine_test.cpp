@@ -37,14 +37,6 @@ using testing::HasSubstr;
 
 constexpr Budget kSteps{.steps = 100};
 
-RunRecord record() {
-  RunRecord run;
-  run.recipe_json = run.plan_json = run.space_json = run.setup_json = "{}";
-  run.budget = kSteps;
-  run.seed = 7;
-  return run;
-}
-
 Recipe toy_recipe(std::int64_t trials, bool async) {
   Recipe recipe = load_recipe("random", strategy_kinds());
   recipe.stages[0].set("trials", trials);
@@ -55,7 +47,8 @@ Recipe toy_recipe(std::int64_t trials, bool async) {
 
 ResultsDb open_or_create(const fs::path& folder) {
   const fs::path file = folder / "results.sqlite";
-  return fs::exists(file) ? ResultsDb::open(file) : ResultsDb::create(file, record());
+  return fs::exists(file) ? ResultsDb::open(file)
+                          : ResultsDb::create(file, test::small_record(kSteps, 7));
 }
 
 struct Leading {
@@ -255,13 +248,22 @@ TEST(Engine, KillsOfLeaderAndWorkersLoseNothingAndDoNothingTwice) {
   EXPECT_LE(repeated, 2 * kills);
 }
 
-TEST(Engine, AWorkerThatDiesLosesItsTrialAndWhatItSaysAfterwards) {
-  TempFolder folder;
-  ResultsDb db = ResultsDb::create(folder / "r.sqlite", record());
-  db.start_stage({"search", "running", {}, "", 0, 0});
+/// A run with one queued trial.
+ResultsDb one_queued(const fs::path& file) {
+  ResultsDb db = ResultsDb::create(file, test::small_record(kSteps, 7));
+  StageRecord stage;
+  stage.name = "search";
+  stage.status = "running";
+  db.start_stage(stage);
   Trial trial;
   trial.genotype = {{0, 0, 0}};
   db.add_trials("search", {trial}, "");
+  return db;
+}
+
+TEST(Engine, AWorkerThatDiesLosesItsTrialAndWhatItSaysAfterwards) {
+  TempFolder folder;
+  ResultsDb db = one_queued(folder / "r.sqlite");
   Evaluation done;
   done.status = TrialStatus::Done;
   for (int loss = 1; loss <= TrialStore::kMostLosses; ++loss) {
@@ -293,11 +295,7 @@ TEST(Engine, AWorkerThatDiesLosesItsTrialAndWhatItSaysAfterwards) {
 
 TEST(Engine, AnEarlierOwnerIsFencedOff) {
   TempFolder folder;
-  ResultsDb db = ResultsDb::create(folder / "r.sqlite", record());
-  db.start_stage({"search", "running", {}, "", 0, 0});
-  Trial trial;
-  trial.genotype = {{0, 0, 0}};
-  db.add_trials("search", {trial}, "");
+  ResultsDb db = one_queued(folder / "r.sqlite");
   const Trial first = *db.claim("search", 0, nullptr, "W1");
   db.release(first);
   const Trial second = *db.claim("search", 0, nullptr, "W2");
@@ -313,6 +311,8 @@ TEST(Engine, AnEarlierOwnerIsFencedOff) {
   EXPECT_TRUE(db.reports().empty());
   db.add_report(second, 3, "score", 0.75, 1);
   EXPECT_THAT(db.reports(1), ElementsAre(ReportRecord{1, 3, "score", 0.75, 1}));
+  EXPECT_EQ(db.reports(0, "search").size(), 1u);
+  EXPECT_TRUE(db.reports(0, "another").empty()) << "stages are not compared";
   EXPECT_TRUE(db.finish(second, done, 1));
   EXPECT_EQ(db.trial(1)->evaluation.score, 0.25);
 }
@@ -369,6 +369,7 @@ TEST(Engine, StopRulesEndAStageAndSayWhy) {
       return event.kind == "stage stopped" && event.text.find(reason) != std::string::npos;
     })) << reason;
     EXPECT_TRUE(db.stage("search")->winner.found);
+    EXPECT_EQ(db.count_open("search"), 0) << "what was not begun is over";
   }
 }
 
@@ -418,7 +419,7 @@ TEST(Runs, OfOneDatabaseDoNotSeeEachOther) {
   for (const char* name : {"a", "b"}) {
     const RunFolder run(folder / name);
     fs::create_directories(run.path());
-    ResultsDb db = create_database(run, shared, record());
+    ResultsDb db = create_database(run, shared, test::small_record(kSteps, 7));
     ToySpace space;
     FakeEvaluator evaluator;
     SearchSetup setup;

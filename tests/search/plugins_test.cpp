@@ -77,10 +77,8 @@ struct PluginSearch {
   }
   SearchEnd run() {
     const fs::path file = folder / "results.sqlite";
-    RunRecord record;
-    record.recipe_json = record.plan_json = record.space_json = record.setup_json = "{}";
-    record.budget = {.steps = 100};
-    ResultsDb db = fs::exists(file) ? ResultsDb::open(file) : ResultsDb::create(file, record);
+    ResultsDb db = fs::exists(file) ? ResultsDb::open(file)
+                                    : ResultsDb::create(file, test::small_record({.steps = 100}));
     SearchSetup setup;
     setup.database = &db;
     setup.space = &space;

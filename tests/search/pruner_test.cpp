@@ -110,10 +110,8 @@ TEST(Pruner, InASearchItSavesStepsAndTheWinnerIsOfWholeTrainings) {
   std::map<std::string, std::int64_t> steps;
   for (const char* kind : {"none", "median"}) {
     test::TempFolder folder;
-    RunRecord record;
-    record.recipe_json = record.plan_json = record.space_json = record.setup_json = "{}";
-    record.budget = {.steps = 2000};
-    ResultsDb db = ResultsDb::create(folder / "r.sqlite", record);
+    const Budget budget{.steps = 2000};
+    ResultsDb db = ResultsDb::create(folder / "r.sqlite", test::small_record(budget));
     test::ToySpace space;
     Reporting evaluator;
     SearchSetup setup;
@@ -125,7 +123,7 @@ TEST(Pruner, InASearchItSavesStepsAndTheWinnerIsOfWholeTrainings) {
     json["stages"][0]["rungs"] = 1;
     json["stages"][0]["pruner"] = {{"kind", kind}};
     setup.recipe = recipe_from_json(json, "test", strategy_kinds());
-    setup.budget = record.budget;
+    setup.budget = budget;
     setup.clock = [] { return 0.0; };
     setup.folder = folder.path();
     EXPECT_EQ(run_search(setup), SearchEnd::Finished);

@@ -40,6 +40,15 @@ class ToySpace : public SearchSpace {
                            {"kind", "operations", {"a", "b", "c"}}};
 };
 
+/// What a database needs to hold a run whose space and data nobody asks for.
+inline RunRecord small_record(const Budget& budget, std::uint64_t seed = 1) {
+  RunRecord run;
+  run.recipe_json = run.plan_json = run.space_json = run.setup_json = "{}";
+  run.budget = budget;
+  run.seed = seed;
+  return run;
+}
+
 inline double toy_quality(const Genotype& g) {
   return 1.0 - 0.05 * std::abs(g.values[0] - 3) - 0.04 * std::abs(g.values[1] - 1) -
          0.03 * std::abs(g.values[2] - 2);
