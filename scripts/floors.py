@@ -10,6 +10,7 @@ header and the sources of one name in one folder. Found and told, each with file
   circle   rooms, or folders, that include one another in a circle
   torch    an include of LibTorch in a target that does not link it
   unused   a link to a target of which no header is included
+  twice    a type of one name in two headers: a program that has both mixes them up, and no linker tells
   nobody   a source that no target builds; a header that no target can hold
   words    a library without a comment above nas_library(...) that says what it holds
   docs     the table in docs/architecture.md is not the one that --table prints (--write-docs mends it)
@@ -197,6 +198,19 @@ def includes(root, file):
             yield number, match.group(1)
 
 
+def types(root, file):
+    """(line, namespace and name) of the classes that a header defines outside of others."""
+    spaces = []
+    for number, line in enumerate((root / file).read_text().splitlines(), 1):
+        if match := re.match(r"namespace ([\w:]+) \{", line):
+            spaces.append(match.group(1))
+        elif line.startswith("}  // namespace") and spaces:
+            spaces.pop()
+        elif match := re.match(r"(?:struct|class|enum class) (\w+)(?: final)?(?: : .*)? ?\{|"
+                               r"(?:struct|class) (\w+)(?: final)? : [^;]*$", line):
+            yield number, "::".join([*spaces, match.group(1) or match.group(2)])
+
+
 def circles(graph):
     """Strongly connected components of more than one node (Tarjan), each sorted."""
     index, low, stack, found = {}, {}, [], []
@@ -312,6 +326,12 @@ def check(house, root):
                 room_graph.setdefault(room, set()).add(other_room)
             if home(file) and home(other) and (a := home(file)[0].folder) != (b := home(other)[0].folder):
                 folder_graph.setdefault(a, set()).add(b)
+    defined_in = {}
+    for file in files:
+        for line, name in types(root, file) if Path(file).suffix in HEADERS else ():
+            if name in defined_in:
+                found.append(f"{file}:{line}: twice: {name} is also in {defined_in[name]}")
+            defined_in.setdefault(name, file)
     for what, graph in (("rooms", room_graph), ("folders", folder_graph)):
         for ring in circles(graph):
             found.append(f"circle: {what} that include one another: {', '.join(ring)}")

@@ -74,7 +74,7 @@ std::string parse_complaint(const CLI::ParseError& error, const std::string& ver
   return concat_text(verb, ": ", error.what(), help);
 }
 
-int run_parsed(int argc, char** argv, const Program& program) {
+int run_parsed(int argc, char** argv, const CommandLine& program) {
   const std::string word = first_word(argc, argv);
   if (has_word(argc, argv, "--version") && has_word(argc, argv, "--libtorch") && word.empty()) {
     if (!program.libtorch_version) become_torch_program(argv);
@@ -120,7 +120,7 @@ int run_parsed(int argc, char** argv, const Program& program) {
 
 }  // namespace
 
-int run_program(int argc, char** argv, const Program& program) {
+int run_program(int argc, char** argv, const CommandLine& program) {
   try {
     const int code = run_parsed(argc, argv, program);
     NAS_CHECK_KIND(Io, std::cout.flush(), "stdout: could not write the result");

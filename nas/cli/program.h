@@ -10,7 +10,7 @@
 namespace nas {
 
 /// One of the two programs behind the command `voxnas`.
-struct Program {
+struct CommandLine {
   std::vector<Command> commands;  // the verbs that it carries out itself
   /// The version of LibTorch for --version --libtorch; unset in the program that has none.
   std::function<std::string()> libtorch_version;
@@ -21,6 +21,6 @@ struct Program {
 /// A verb that needs LibTorch and is not among `commands` is handed to voxnas-torch
 /// (become_torch_program): arguments, process id and standard streams stay the same.
 /// \returns exit code: 0 done, 1 failed, 2 wrong use
-int run_program(int argc, char** argv, const Program& program);
+int run_program(int argc, char** argv, const CommandLine& program);
 
 }  // namespace nas

@@ -5,6 +5,10 @@
 
 #include "nas/jobs/search_job.h"
 
+namespace CLI {
+class App;
+}
+
 namespace nas {
 
 // What the verbs that begin a run have in common.

@@ -72,7 +72,7 @@ std::vector<std::vector<double>> AcquisitionSearch::first_points(Rng& rng) const
 bool AcquisitionSearch::climb_numbers(Candidate& at) const {
   std::vector<std::size_t> free;
   for (std::size_t d = 0; d < points.size(); ++d) {
-    const Dimension& dimension = points.dimensions()[d];
+    const UnitDimension& dimension = points.dimensions()[d];
     if (!dimension.category && !dimension.coarse && points.active(at.point, d)) {
       free.push_back(d);
     }
@@ -116,7 +116,7 @@ bool AcquisitionSearch::climb_numbers(Candidate& at) const {
 bool AcquisitionSearch::try_values(Candidate& at) const {
   bool better = false;
   for (std::size_t d = 0; d < points.size(); ++d) {
-    const Dimension& dimension = points.dimensions()[d];
+    const UnitDimension& dimension = points.dimensions()[d];
     if (!dimension.category && !dimension.coarse) continue;
     if (!points.active(at.point, d)) continue;
     Eigen::MatrixXd trials(std::ssize(at.point), dimension.count);

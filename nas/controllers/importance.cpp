@@ -28,7 +28,7 @@ struct Table {
 
 Table table_of(const UnitSpace& space, const std::vector<EarlierResult>& results) {
   Table table;
-  for (const Dimension& d : space.dimensions()) {
+  for (const UnitDimension& d : space.dimensions()) {
     table.sizes.push_back(d.category ? d.count : std::min(kParts, d.count));
   }
   for (const EarlierResult& result : results) {
@@ -98,7 +98,7 @@ Eigen::VectorXd relevances(const UnitSpace& space, const std::vector<EarlierResu
   const double deviation = std::sqrt(values.squaredNorm() / static_cast<double>(n));
   if (deviation > 0) values /= deviation;
   std::vector<char> category;
-  for (const Dimension& d : space.dimensions()) category.push_back(d.category);
+  for (const UnitDimension& d : space.dimensions()) category.push_back(d.category);
   const GaussianProcess process(std::move(points), std::move(category));
   const GpParameters fitted =
       process.fitted(values, GpParameters::standard(process.dimensions()), kFit);

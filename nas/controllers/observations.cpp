@@ -33,7 +33,7 @@ Observations observations(const std::vector<EarlierRun>& earlier,
                           const Ledger& ledger,
                           const UnitSpace& space) {
   Observations result;
-  for (const Dimension& dimension : space.dimensions()) {
+  for (const UnitDimension& dimension : space.dimensions()) {
     result.category.push_back(dimension.category);
   }
   std::vector<std::vector<double>> points, pending;

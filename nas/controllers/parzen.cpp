@@ -77,7 +77,7 @@ double Parzen::log_density(std::span<const double> point) const {
     double squares = 0, masses = 0, factor = weights_[i];
     for (std::size_t d = 0; d < point.size(); ++d) {
       if (!active[d]) continue;  // holds nothing: the same for all
-      const Dimension& dimension = space_->dimensions()[d];
+      const UnitDimension& dimension = space_->dimensions()[d];
       const bool known = !prior && active_[i][d];
       if (dimension.category) {
         const double each = 1.0 / dimension.count;

@@ -63,7 +63,7 @@ struct PolicyNetwork::Parts {
 
 PolicyNetwork::PolicyNetwork(const UnitSpace& space, Eigen::Index hidden, Rng rng)
     : space_(&space), hidden_(hidden) {
-  for (const Dimension& d : space.dimensions()) {
+  for (const UnitDimension& d : space.dimensions()) {
     inputs_ += d.category ? d.count : 1;
     outputs_ += d.category ? d.count : 2;
   }
@@ -85,7 +85,7 @@ Eigen::VectorXd PolicyNetwork::input(std::span<const double> point, double rewar
   x[0] = reward;
   Eigen::Index at = 1;
   for (std::size_t d = 0; d < space_->size() && !point.empty(); ++d) {
-    const Dimension& dimension = space_->dimensions()[d];
+    const UnitDimension& dimension = space_->dimensions()[d];
     if (!dimension.category) {
       x[at++] = 2 * point[d] - 1;
       continue;
@@ -114,7 +114,7 @@ std::vector<double> PolicyNetwork::draw(const Eigen::VectorXd& outputs, Rng& rng
   std::vector<double> point(space_->size());
   Eigen::Index at = 0;
   for (std::size_t d = 0; d < point.size(); ++d) {
-    const Dimension& dimension = space_->dimensions()[d];
+    const UnitDimension& dimension = space_->dimensions()[d];
     if (!dimension.category) {
       const double value =
           mean_logit(outputs[at]) + std::exp(log_sd(outputs[at + 1])) * rng.normal();
@@ -140,7 +140,7 @@ double PolicyNetwork::log_probability(const Eigen::VectorXd& outputs,
   double sum = 0;
   Eigen::Index at = 0;
   for (std::size_t d = 0; d < point.size(); ++d) {
-    const Dimension& dimension = space_->dimensions()[d];
+    const UnitDimension& dimension = space_->dimensions()[d];
     const Eigen::Index size = dimension.category ? dimension.count : 2;
     if (active[d] && dimension.category) {
       const Eigen::ArrayXd p = softmax(outputs.segment(at, size).array());
@@ -169,7 +169,7 @@ double PolicyNetwork::log_probability(const Eigen::VectorXd& outputs,
 double PolicyNetwork::entropy(const Eigen::VectorXd& outputs, Eigen::VectorXd* gradient) const {
   double sum = 0;
   Eigen::Index at = 0;
-  for (const Dimension& dimension : space_->dimensions()) {
+  for (const UnitDimension& dimension : space_->dimensions()) {
     const Eigen::Index size = dimension.category ? dimension.count : 2;
     if (dimension.category) {
       const Eigen::ArrayXd p = softmax(outputs.segment(at, size).array());

@@ -29,7 +29,7 @@ double PriorSampling::log_density(std::span<const double> center,
   double sum = 0;
   for (std::size_t d = 0; d < point.size(); ++d) {
     if (!active[d]) continue;
-    const Dimension& dimension = space_->dimensions()[d];
+    const UnitDimension& dimension = space_->dimensions()[d];
     if (dimension.category) {
       const double each = 1.0 / dimension.count;
       sum += std::log(!known[d] ? each : (1 - kStay) * each + (point[d] == center[d] ? kStay : 0));
@@ -44,7 +44,7 @@ std::vector<double> PriorSampling::mutate(std::span<const double> from, Rng& rng
   std::vector<double> point(from.begin(), from.end());
   const std::vector<char> active = space_->active(from);
   for (std::size_t d = 0; d < point.size(); ++d) {
-    const Dimension& dimension = space_->dimensions()[d];
+    const UnitDimension& dimension = space_->dimensions()[d];
     if (!active[d]) {
       point[d] = space_->spread(d, rng.uniform());  // counts if a choice makes it active
     } else if (rng.chance(kMutation)) {

@@ -74,6 +74,19 @@ std::int64_t choose_run(const Connection& c, std::int64_t wanted) {
   return wanted;
 }
 
+/// A new file with one run, built under a temporary name: a kill leaves either a whole database or
+/// none.
+void make_file(const std::filesystem::path& file, const RunRecord& run) {
+  check_local(file);
+  write_path_atomic(file, [&](const std::filesystem::path& temporary) {
+    Connection c = Connection::open_to_write(temporary, true);
+    c.execute("BEGIN");
+    create_tables(c);
+    insert_run(c, run);
+    c.execute("COMMIT");
+  });
+}
+
 std::unique_ptr<Connection> connect_again(const std::filesystem::path& file) {
   auto c = std::make_unique<Connection>(Connection::open_to_write(file, false));
   // A power cut may lose the last commits, never the file; a kill loses nothing.
@@ -127,20 +140,19 @@ ResultsDb::~ResultsDb() = default;
 ResultsDb ResultsDb::create(const std::filesystem::path& file, const RunRecord& run) {
   NAS_CHECK_KIND(
       Usage, !std::filesystem::exists(file), file.string(), ": exists already; use --resume");
-  check_local(file);
-  // Built under a temporary name: a kill leaves either a whole database or none.
-  write_path_atomic(file, [&](const std::filesystem::path& temporary) {
-    Connection c = Connection::open_to_write(temporary, true);
-    c.execute("BEGIN");
-    create_tables(c);
-    insert_run(c, run);
-    c.execute("COMMIT");
-  });
+  make_file(file, run);
   return open(file);
 }
 
 ResultsDb ResultsDb::add_run(const std::filesystem::path& file, const RunRecord& run) {
-  if (!std::filesystem::exists(file)) return create(file, run);
+  bool made = false;
+  {
+    // Two searches may begin at once: the second finds the file of the first.
+    const FileLock lock(file.string() + ".lock");
+    made = !std::filesystem::exists(file);
+    if (made) make_file(file, run);
+  }
+  if (made) return open(file, 1);
   auto c = connect(file);
   Transaction transaction(*c);
   const std::int64_t id = insert_run(*c, run);

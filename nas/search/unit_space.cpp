@@ -15,7 +15,7 @@ UnitSpace::UnitSpace(const SearchSpace& space,
     const Gene& gene = space.genes()[g];
     if (gene.count() < 2 || std::ranges::find(groups, gene.group) == groups.end()) continue;
     conditional_ |= gene.parent >= 0;
-    const bool coarse = gene.ordered() && gene.count() <= Dimension::kFewValues;
+    const bool coarse = gene.ordered() && gene.count() <= UnitDimension::kFewValues;
     coarse_ |= coarse;
     dimensions_.push_back({g, !gene.ordered(), static_cast<int>(gene.count()), coarse});
   }
@@ -24,7 +24,7 @@ UnitSpace::UnitSpace(const SearchSpace& space,
 std::vector<double> UnitSpace::point(const Genotype& genotype) const {
   std::vector<double> point(size());
   for (std::size_t d = 0; d < size(); ++d) {
-    const Dimension& dimension = dimensions_[d];
+    const UnitDimension& dimension = dimensions_[d];
     const int value = genotype.values[dimension.gene];
     const bool active = space_->active(genotype, dimension.gene);
     point[d] = dimension.category ? (active ? value : kInactiveChoice)
@@ -37,7 +37,7 @@ std::vector<double> UnitSpace::point(const Genotype& genotype) const {
 Genotype UnitSpace::genotype(std::span<const double> point) const {
   Genotype genotype = start_;
   for (std::size_t d = 0; d < size(); ++d) {
-    const Dimension& dimension = dimensions_[d];
+    const UnitDimension& dimension = dimensions_[d];
     genotype.values[dimension.gene] =
         dimension.category
             ? std::clamp(static_cast<int>(std::lround(point[d])), 0, dimension.count - 1)

@@ -11,7 +11,7 @@
 namespace nas {
 
 /// A gene that a stage may change, as a dimension of a model.
-struct Dimension {
+struct UnitDimension {
   std::size_t gene = 0;  // of the space
   bool category = false;
   int count = 0;        // values, 2 at least
@@ -30,7 +30,7 @@ class UnitSpace {
   /// \param groups of genes that may change; the others keep the value of `start`.
   UnitSpace(const SearchSpace& space, const std::vector<std::string>& groups, Genotype start);
 
-  const std::vector<Dimension>& dimensions() const { return dimensions_; }
+  const std::vector<UnitDimension>& dimensions() const { return dimensions_; }
   std::size_t size() const { return dimensions_.size(); }
   const Gene& gene(std::size_t dimension) const {
     return space_->genes()[dimensions_[dimension].gene];
@@ -52,7 +52,7 @@ class UnitSpace {
  private:
   const SearchSpace* space_;
   Genotype start_;
-  std::vector<Dimension> dimensions_;
+  std::vector<UnitDimension> dimensions_;
   bool conditional_ = false, coarse_ = false;  // any of them
 };
 

@@ -14,6 +14,15 @@ def trials(run):
     return [{key: row[key] for key in ("id", "stage", "status", "score", "genotype", "steps_done", "label")} for row in rows]
 
 
+def wait_for_a_running_trial(run):
+    for _ in range(600):
+        time.sleep(0.1)
+        done = Done(["ctl", run, "trials", "--json"]) if (run / "results.sqlite").exists() else None
+        if done and done.code == 0 and any(row["status"] == "running" for row in json.loads(done.out)):
+            return
+    raise AssertionError(f"{run}: no trial has begun")
+
+
 class Worker(VerbTest):
     verb = "worker"
 
@@ -33,11 +42,7 @@ class Worker(VerbTest):
         words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
         env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
         leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            time.sleep(0.1)
-            done = Done(["ctl", run, "trials", "--json"]) if (run / "results.sqlite").exists() else None
-            if done and done.code == 0 and any(row["status"] == "running" for row in json.loads(done.out)):
-                break
+        wait_for_a_running_trial(run)
         leader.send_signal(signal.SIGKILL)
         leader.wait()
         for _ in range(300):
@@ -46,6 +51,22 @@ class Worker(VerbTest):
                 break
             time.sleep(0.1)
         self.assertTrue(all(one["state"] == "ended" for one in workers), workers)
+        done = Done(["search", "--resume", run])
+        self.assertEqual(done.code, 0, done)
+        self.assertTrue(all(row["status"] == "done" for row in trials(run)), trials(run))
+
+    def test_ctl_stops_leader_and_workers_and_the_run_goes_on(self):
+        run = fresh("search_stopped")
+        words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
+        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.PIPE, text=True)
+        wait_for_a_running_trial(run)
+        self.assertEqual(Done(["ctl", run, "stop"]).code, 0)
+        said = leader.communicate(timeout=120)[1]
+        self.assertEqual(leader.returncode, 1, said)
+        self.assertIn("voxnas search --resume", said)
+        self.assertNotIn("no worker is left", said)
+        self.assertEqual(json.loads(Done(["ctl", run, "summary", "--json"]).out)["state"], "stopped")
         done = Done(["search", "--resume", run])
         self.assertEqual(done.code, 0, done)
         self.assertTrue(all(row["status"] == "done" for row in trials(run)), trials(run))

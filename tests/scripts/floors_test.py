@@ -70,6 +70,13 @@ class Planted(unittest.TestCase):
         self.change("nas/search/CMakeLists.txt", r"PUBLIC nas_network", "PRIVATE nas_network")
         self.expect("evolution/clustering.cpp:", "link: nas/network/graph.h", "nas_evolution does not link")
 
+    def test_a_type_of_one_name_in_two_headers(self):
+        self.plant("nas/search/draws.h", "namespace nas {\nstruct TreeMap {\n};\n}  // namespace nas")
+        self.plant("nas/core/rng.h", "namespace nas::other {\nstruct TreeMap {\n};\n}  // namespace nas::other")
+        self.assertEqual(floors(self.house)[0], 0, "namespaces tell them apart")
+        self.plant("nas/core/rng.h", "namespace nas {\nclass TreeMap : public Rng {\n};\n}  // namespace nas")
+        self.expect("nas/search/draws.h:", "twice: nas::TreeMap is also in nas/core/rng.h")
+
     def test_a_circle_of_rooms(self):
         self.plant("nas/core/rng.h", '#include "nas/core/files.h"')
         self.plant("nas/core/files.cpp", '#include "nas/core/rng.h"')

@@ -456,6 +456,20 @@ TEST(Runs, OfOneDatabaseDoNotSeeEachOther) {
   EXPECT_THAT(error_of([&] { open_to_read(RunFolder(folder / "a")); }), HasSubstr("no such file"));
 }
 
+TEST(Runs, ThatBeginAtOnceAllFindTheirPlace) {
+  TempFolder folder;
+  constexpr int kRuns = 8;
+  std::vector<pid_t> children;
+  for (int i = 0; i < kRuns; ++i) {
+    children.push_back(in_child([&] {
+      ResultsDb::add_run(folder / "lab.sqlite", test::small_record(kSteps, 7));
+      return 0;
+    }));
+  }
+  for (const pid_t child : children) EXPECT_EQ(end_of(child), 0);
+  EXPECT_EQ(ResultsDb::runs(folder / "lab.sqlite").size(), std::size_t{kRuns});
+}
+
 TEST(Runs, ADatabaseOnANetworkIsRefused) {
   EXPECT_EQ(network_file_system(0x6969), "NFS");
   EXPECT_EQ(network_file_system(0xef53), "") << "ext4";
