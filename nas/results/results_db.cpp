@@ -325,11 +325,11 @@ void ResultsDb::start_stage(const StageRecord& s) {
           "INSERT INTO stages (run, position, ",
           kStageColumns,
           ") VALUES (?1, (SELECT COALESCE(MAX(position), 0) + 1 FROM stages WHERE run = ?1), "
-          "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"));
+          "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"));
   insert.bind(run_);
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
   insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);
-  insert.bind(s.budget.cost_limit).bind(s.budget.candidates).bind(s.strategy);
+  insert.bind(s.budget.cost_limit).bind(s.budget.candidates);
   insert.bind(s.started).bind(s.ended).bind(winner_text(s.winner)).bind(s.story);
   insert.bind(s.budget.effort).bind(s.budget.horizon).run();
   transaction.commit();

@@ -75,6 +75,7 @@ class ResultsDb : public TrialStore {
   std::vector<StageRecord> stages() const override;
   std::optional<StageRecord> stage(const std::string& name) const override;
   void start_stage(const StageRecord& stage) override;
+  StoredStrategy strategy(const std::string& stage) const override;
   void end_stage(const std::string& name,
                  double at,
                  const Winner& winner,
@@ -82,10 +83,10 @@ class ResultsDb : public TrialStore {
 
   std::vector<std::int64_t> add_trials(const std::string& stage,
                                        const std::vector<Trial>& trials,
-                                       const std::string& strategy_state) override;
+                                       const StrategyChange& change) override;
   void mark_told(const std::string& stage,
                  const std::vector<std::int64_t>& ids,
-                 const std::string& strategy_state) override;
+                 const StrategyChange& change) override;
   std::optional<Trial> claim(const std::string& stage,
                              double at,
                              const Trial* like = nullptr,

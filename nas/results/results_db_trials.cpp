@@ -26,19 +26,47 @@ namespace {
 void store_strategy(const sqlite::Connection& c,
                     std::int64_t run,
                     const std::string& stage,
-                    const std::string& state) {
-  Statement(c, "UPDATE stages SET strategy = ? WHERE run = ? AND name = ?")
-      .bind(state)
-      .bind(run)
-      .bind(stage)
-      .run();
+                    const StrategyChange& change) {
+  if (!change.state.empty()) {
+    Statement(c, "UPDATE stages SET strategy = ? WHERE run = ? AND name = ?")
+        .bind(change.state)
+        .bind(run)
+        .bind(stage)
+        .run();
+    Statement(c, "DELETE FROM strategy_steps WHERE run = ? AND stage = ?")
+        .bind(run)
+        .bind(stage)
+        .run();
+  }
+  if (!change.step.empty()) {
+    Statement(
+        c,
+        "INSERT INTO strategy_steps (run, stage, number, step) VALUES (?1, ?2, (SELECT "
+        "COALESCE(MAX(number), 0) + 1 FROM strategy_steps WHERE run = ?1 AND stage = ?2), ?3)")
+        .bind(run)
+        .bind(stage)
+        .bind(change.step)
+        .run();
+  }
 }
 
 }  // namespace
 
+StoredStrategy ResultsDb::strategy(const std::string& stage) const {
+  StoredStrategy stored;
+  Statement state(*connection_, "SELECT strategy FROM stages WHERE run = ? AND name = ?");
+  state.bind(run_).bind(stage);
+  if (state.step()) stored.state = state.text();
+  Statement steps(*connection_,
+                  "SELECT step FROM strategy_steps WHERE run = ? AND stage = ? ORDER BY number");
+  steps.bind(run_).bind(stage);
+  while (steps.step()) stored.steps.push_back(steps.text());
+  return stored;
+}
+
 std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
                                                 const std::vector<Trial>& trials,
-                                                const std::string& strategy_state) {
+                                                const StrategyChange& change) {
   Transaction transaction(*connection_);
   std::int64_t id = 0;
   {
@@ -69,14 +97,14 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
         .bind(t.seed);
     insert.bind(t.created).run();
   }
-  store_strategy(*connection_, run_, stage, strategy_state);
+  store_strategy(*connection_, run_, stage, change);
   transaction.commit();
   return ids;
 }
 
 void ResultsDb::mark_told(const std::string& stage,
                           const std::vector<std::int64_t>& ids,
-                          const std::string& strategy_state) {
+                          const StrategyChange& change) {
   Transaction transaction(*connection_);
   std::int64_t order = 0;
   {
@@ -91,7 +119,7 @@ void ResultsDb::mark_told(const std::string& stage,
         .bind(id)
         .run();
   }
-  store_strategy(*connection_, run_, stage, strategy_state);
+  store_strategy(*connection_, run_, stage, change);
   transaction.commit();
 }
 

@@ -166,7 +166,6 @@ StageRecord read_stage(Statement& row, const std::filesystem::path& file) {
   s.budget.ends_at = row.real();
   s.budget.cost_limit = row.real();
   s.budget.candidates = row.integer();
-  s.strategy = row.text();
   s.started = row.real();
   s.ended = row.real();
   s.winner = winner_from(row.text(), concat_text(file.string(), ": winner of stage ", s.name));

@@ -28,10 +28,13 @@ CREATE TABLE stages (
   run INTEGER NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
   seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
   ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
-  candidates INTEGER NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL,
+  candidates INTEGER NOT NULL, strategy TEXT NOT NULL DEFAULT '', started REAL NOT NULL,
   ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}',
   effort REAL NOT NULL DEFAULT 0, horizon REAL NOT NULL DEFAULT 0,
   PRIMARY KEY (run, position), UNIQUE (run, name));
+CREATE TABLE strategy_steps (
+  run INTEGER NOT NULL, stage TEXT NOT NULL, number INTEGER NOT NULL, step TEXT NOT NULL,
+  PRIMARY KEY (run, stage, number)) WITHOUT ROWID;
 CREATE TABLE trials (
   run INTEGER NOT NULL, id INTEGER NOT NULL, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
   proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
@@ -49,6 +52,7 @@ CREATE TABLE trials (
   ended_order INTEGER NOT NULL DEFAULT 0, told_order INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run, id), UNIQUE (run, stage, proposal));
 CREATE INDEX trials_queue ON trials (run, stage, status, id);
+CREATE INDEX trials_told ON trials (run, told_order);
 CREATE INDEX trials_untold ON trials (run, stage, ended_order) WHERE told = 0;
 CREATE TABLE reports (
   run INTEGER NOT NULL, trial INTEGER NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL,
@@ -102,6 +106,7 @@ void show_as_new(Connection& c, bool version_2) {
                   "FROM main.trials; "
                   "CREATE TEMP VIEW events AS SELECT id, 1 AS run, at, trial, kind, text "
                   "FROM main.events; "
+                  "CREATE TEMP TABLE strategy_steps (run, stage, number, step); "
                   "CREATE TEMP TABLE reports (run, trial, name, step, value, at); "
                   "CREATE TEMP TABLE workers (run, name, host, process, devices, state, wish, "
                   "heartbeat, trials_done, code_version);")
@@ -201,6 +206,7 @@ void check_is_ours(Connection& c, bool may_write) {
        {select(kTrialColumns, "FROM trials LIMIT 0"),
         select(kStageColumns, "FROM stages LIMIT 0"),
         select(kWorkerColumns, "FROM workers LIMIT 0"),
+        std::string("SELECT run, stage, number, step FROM strategy_steps LIMIT 0"),
         std::string("SELECT trial, step, name, value, at FROM reports LIMIT 0"),
         std::string("SELECT id, run, at, trial, kind, text FROM events LIMIT 0")}) {
     const Statement compiled(c, sql);

@@ -15,7 +15,7 @@ inline constexpr const char* kRunColumns =
     "budget_steps, seed, code_version, created_unix, budget_effort";
 inline constexpr const char* kStageColumns =
     "name, status, seconds, steps, trials, rungs, ends_at, cost_limit, "
-    "candidates, strategy, started, ended, winner, story, effort, horizon";
+    "candidates, started, ended, winner, story, effort, horizon";
 inline constexpr const char* kTrialColumns =
     "id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, "
     "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "

@@ -31,12 +31,11 @@ struct RunRecord {
   bool operator==(const RunRecord&) const = default;
 };
 
-/// One stage with its recorded budget and the state of its strategy.
+/// One stage with its recorded budget; its strategy: TrialStore::strategy().
 struct StageRecord {
   std::string name;
   std::string status;  // "running", "done"
   StageBudget budget;
-  std::string strategy;           // Strategy::save()
   double started = 0, ended = 0;  // seconds on the run's clock
   Winner winner = {};             // once done
   std::string story = "{}";       // Strategy::story(), once done

@@ -242,12 +242,12 @@ class Leader {
     while (!controller.finished()) {
       bool active = false;
       if (setup_.workers) {
-        if (should_stop()) return SearchEnd::Stopped;
+        if (should_stop()) return stopped(controller);
         tend();
         announce_.look();
       } else {
         const Worker::Did did = worker_->work(stage, record);
-        if (did == Worker::Did::Stopped) return SearchEnd::Stopped;
+        if (did == Worker::Did::Stopped) return stopped(controller);
         active = did == Worker::Did::Trials;
         if (!active) {  // others may work on the run too
           tend();
@@ -268,6 +268,11 @@ class Leader {
     const Winner winner = controller.end();
     announce_.tell([&](SearchListener& l) { l.stage_ended(stage, winner); });
     return SearchEnd::Finished;
+  }
+
+  static SearchEnd stopped(StageController& controller) {
+    controller.rest();
+    return SearchEnd::Stopped;
   }
 
   /// The user of this process, or another one by the store (`voxnas ctl RUN stop`).

@@ -79,9 +79,15 @@ std::unique_ptr<Strategy> make_stage_strategy(const ControllerSetup& setup,
         context.max_parameters > 0 ? std::min(context.max_parameters, share) : share;
   }
   context.cost = setup.describe_timed;
-  auto strategy = make_strategy(context);
-  if (!record.strategy.empty()) strategy->load(record.strategy);
-  return strategy;
+  return make_strategy(context);
+}
+
+/// Whether the stage's strategy, asked again, proposes the same: not if it is a program of the user,
+/// or where step times, which are measured, decide.
+bool proposes_again(const ControllerSetup& setup, const StageSpec& stage) {
+  const StrategyKind& kind = *stage.kind;
+  return stage.async && !kind.starts_programs && setup.recipe->limits.max_step_seconds == 0 &&
+         !(kind.measures_step_time && kind.measures_step_time(stage));
 }
 
 /// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network
@@ -190,7 +196,26 @@ StageController::StageController(const ControllerSetup& setup,
     : setup_(setup),
       stage_(setup.recipe->stages[index]),
       record_(record),
-      strategy_(make_stage_strategy(setup_, index, record)) {}
+      strategy_(make_stage_strategy(setup_, index, record)),
+      journal_(stage_.name, proposes_again(setup_, stage_)) {
+  journal_.restore(
+      *setup_.store, [this](const Trial& trial) { return outcome_of(trial); }, *strategy_);
+}
+
+Outcome StageController::outcome_of(const Trial& trial) const {
+  Outcome outcome{trial.proposal,
+                  trial.status,
+                  trial.evaluation.score,
+                  trial.id,
+                  trial.evaluation.decoded,
+                  trial.evaluation.steps,
+                  trial.evaluation.how};
+  if (stage_.kind->continues) {  // nobody else looks at curves, and every save keeps them
+    outcome.effort = effort_of(setup_, trial, trial.evaluation.steps);
+    outcome.cases = case_scores(trial.evaluation);
+  }
+  return outcome;
+}
 
 /// The training that chose `genotype` in the last search stage whose trainings can be continued and
 /// whose winner it was; nullopt where the final one starts anew.
@@ -308,17 +333,7 @@ bool StageController::tell_these(const std::vector<Trial>& ended) {
   std::vector<Outcome> outcomes;
   std::vector<std::int64_t> ids;
   for (const Trial& trial : ended) {
-    outcomes.push_back({trial.proposal,
-                        trial.status,
-                        trial.evaluation.score,
-                        trial.id,
-                        trial.evaluation.decoded,
-                        trial.evaluation.steps,
-                        trial.evaluation.how});
-    if (stage_.kind->continues) {  // nobody else looks at curves, and every save keeps them
-      outcomes.back().effort = effort_of(setup_, trial, trial.evaluation.steps);
-      outcomes.back().cases = case_scores(trial.evaluation);
-    }
+    outcomes.push_back(outcome_of(trial));
     ids.push_back(trial.id);
   }
   if (stage_.async) {
@@ -326,8 +341,9 @@ bool StageController::tell_these(const std::vector<Trial>& ended) {
   } else {
     strategy_->tell(outcomes);
   }
-  if (time_is_over(setup_.budget, stage_, record_, setup_.clock())) strategy_->close();
-  setup_.store->mark_told(stage_.name, ids, strategy_->save());
+  const bool over = time_is_over(setup_.budget, stage_, record_, setup_.clock());
+  if (over) strategy_->close();
+  setup_.store->mark_told(stage_.name, ids, journal_.told(*strategy_, ids, over));
   const std::vector<std::int64_t> resting = strategy_->resting();
   drop_checkpoints([&](const Trial& trial) {
     return std::ranges::find(resting, trial.proposal) != resting.end();
@@ -338,7 +354,8 @@ bool StageController::tell_these(const std::vector<Trial>& ended) {
 bool StageController::ask(std::int64_t count) {
   const std::vector<Proposal> proposals = strategy_->ask(count);
   if (proposals.empty()) return false;
-  proposed_ = setup_.store->add_trials(stage_.name, make_trials(proposals), strategy_->save());
+  proposed_ = setup_.store->add_trials(
+      stage_.name, make_trials(proposals), journal_.asked(*strategy_, count));
   return true;
 }
 
@@ -378,7 +395,7 @@ bool StageController::turn(std::int64_t workers) {
   }
   const bool asked = stage_.async ? open < workers && ask(workers - open) : ask(kAsk);
   if (!asked && strategy_->finished()) {  // it found out when it was asked
-    setup_.store->mark_told(stage_.name, {}, strategy_->save());
+    setup_.store->mark_told(stage_.name, {}, journal_.whole(*strategy_));
     finished_ = open == 0;
     return true;
   }
@@ -388,6 +405,10 @@ bool StageController::turn(std::int64_t workers) {
                  stage_.kind->name,
                  "\" is not finished but proposes nothing and waits for nothing");
   return told || asked;
+}
+
+void StageController::rest() {
+  if (!finished_) setup_.store->mark_told(stage_.name, {}, journal_.whole(*strategy_));
 }
 
 Winner StageController::end() {

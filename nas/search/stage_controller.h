@@ -13,6 +13,7 @@
 #include "nas/search/recipe.h"
 #include "nas/search/search_space.h"
 #include "nas/search/strategy.h"
+#include "nas/search/strategy_journal.h"
 #include "nas/search/trial_store.h"
 
 namespace nas {
@@ -63,6 +64,8 @@ class StageController {
   bool finished() const { return finished_; }
   /// Ends the stage with what has been told so far; queued and running trials are aborted.
   void stop(const std::string& reason);
+  /// The run stops and may be resumed, perhaps by another version: all of the strategy is written.
+  void rest();
   /// Once finished: checks, records the winner and what is told of the stage.
   Winner end();
 
@@ -70,10 +73,10 @@ class StageController {
   const std::vector<std::int64_t>& proposed() const { return proposed_; }  // by the last turn
 
  private:
-  bool tell();
   bool ask(std::int64_t count);
   bool must_stop();  // a stop rule of the stage holds
   bool tell_these(const std::vector<Trial>& ended);
+  Outcome outcome_of(const Trial& trial) const;
   std::vector<Trial> make_trials(const std::vector<Proposal>& proposals) const;
   void count_trial(const Proposal& proposal,
                    const TrialCost& cost,
@@ -86,6 +89,7 @@ class StageController {
   const StageSpec& stage_;
   const StageRecord record_;
   std::unique_ptr<Strategy> strategy_;
+  StrategyJournal journal_;
   std::vector<std::int64_t> proposed_;
   bool finished_ = false;
 };

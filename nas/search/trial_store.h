@@ -20,6 +20,20 @@ inline bool is_open(TrialStatus status) {
          status == TrialStatus::Stopped;
 }
 
+/// What became of a stage's strategy: its whole state, or one step on from what is stored. Both
+/// empty: nothing.
+struct StrategyChange {
+  std::string state = {};  // Strategy::save()
+  std::string step = {};   // StrategyJournal's
+};
+
+/// A stage's strategy: a state and the steps since.
+struct StoredStrategy {
+  std::string state;
+  std::vector<std::string> steps = {};
+  bool operator==(const StoredStrategy&) const = default;
+};
+
 /// Where the trials of one run are kept, which is also the queue that any number of processes work
 /// on. Every trial is a row before it runs. A trial that runs has an owner, a lease and a token:
 ///   - the lease says until when the owner is believed to live; renew() extends it, and
@@ -51,21 +65,22 @@ class TrialStore {
   virtual std::vector<StageRecord> stages() const = 0;  // in order of their start
   virtual std::optional<StageRecord> stage(const std::string& name) const = 0;
   virtual void start_stage(const StageRecord& stage) = 0;
+  virtual StoredStrategy strategy(const std::string& stage) const = 0;
   virtual void end_stage(const std::string& name,
                          double at,
                          const Winner& winner,
                          const std::string& story) = 0;
 
-  /// Appends queued trials (ids are assigned in order) and the strategy's state after asking, in
-  /// one transaction.
+  /// Appends queued trials (ids are assigned in order) and what asking did to the strategy, in one
+  /// transaction.
   virtual std::vector<std::int64_t> add_trials(const std::string& stage,
                                                const std::vector<Trial>& trials,
-                                               const std::string& strategy_state) = 0;
-  /// The strategy's state after it was told these trials, which get the next numbers of the order
-  /// of telling; one transaction.
+                                               const StrategyChange& change) = 0;
+  /// What telling these trials, which get the next numbers of the order of telling, did to the
+  /// strategy; one transaction.
   virtual void mark_told(const std::string& stage,
                          const std::vector<std::int64_t>& ids,
-                         const std::string& strategy_state) = 0;
+                         const StrategyChange& change) = 0;
 
   /// Takes the oldest queued trial of the stage: status running, attempt and token + 1, owned by
   /// `owner`. Empty if none is queued. \param like only one of the same purpose and source.

@@ -366,7 +366,6 @@ void write_run(const fs::path& folder, const std::string& dataset) {
   StageRecord stage;
   stage.name = "final";
   stage.status = "running";
-  stage.strategy = "{}";
   db.start_stage(stage);
   std::int64_t proposal = 0;
   for (const auto& [label, dice] : {std::pair{"best", 0.9}, std::pair{"baseline", 0.875}}) {
@@ -378,7 +377,7 @@ void write_run(const fs::path& folder, const std::string& dataset) {
     trial.genotype_text = "x";
     trial.parameters = 2'500'000;
     trial.macs = 3'000'000'000;
-    db.add_trials("final", {trial}, "{}");
+    db.add_trials("final", {trial}, {.state = "{}"});
     const auto claimed = db.claim("final", 0);
     ASSERT_TRUE(claimed);
     db.fix_plan(*claimed, {30, "{}"}, 0);

@@ -19,6 +19,7 @@
 #include "nas/results/run_database.h"
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
+#include "nas/search/stage_controller.h"
 #include "nas/search/worker.h"
 #include "nas/search/worker_list.h"
 #include "tests/support/support.h"
@@ -167,6 +168,98 @@ TEST(Engine, OneWorkerGivesTheSameTrialsInBothOrders) {
   EXPECT_EQ(results_table(trials_of(a.path())), results_table(trials_of(b.path())));
 }
 
+/// A stage of `kind` over three workers, in this process and without training. \param reborn with a
+/// new controller for every turn, as if each had been killed. \returns its table, the order of
+/// telling, and how many steps of the strategy were kept at most.
+struct Led {
+  std::string table;
+  std::vector<std::int64_t> order;
+  std::size_t most_steps = 0, states = 0;
+  bool operator==(const Led&) const = default;
+};
+constexpr std::int64_t kLedTrials = 150;
+
+Led lead(const fs::path& file, const std::string& kind, bool reborn) {
+  test::MixedSpace space;
+  ResultsDb db = ResultsDb::create(file, test::small_record(kSteps, 7));
+  Recipe recipe = toy_recipe(1, true);
+  recipe.stages[0] = make_stage(*find_kind(strategy_kinds(), kind), "search", 0.5);
+  recipe.stages[0].set("trials", kLedTrials);
+  recipe.stages[0].async = true;
+  ControllerSetup setup;
+  setup.store = &db;
+  setup.space = &space;
+  setup.recipe = &recipe;
+  setup.budget = kSteps;
+  setup.seed = 7;
+  setup.clock = [] { return 0.0; };
+  setup.folder = file.parent_path();
+  setup.describe = setup.describe_timed = [](const Genotype&) { return TrialCost{"graph"}; };
+  StageRecord record{"search", "running", {.steps = 10, .trials = kLedTrials, .rungs = 1}, 0, 0};
+  db.start_stage(record);
+  Led led;
+  auto controller = std::make_unique<StageController>(setup, 0, record);
+  std::vector<Trial> running;
+  std::string state;
+  for (std::int64_t turn = 0; !controller->finished(); ++turn) {
+    controller->turn(3);
+    while (const auto claimed = db.claim("search", 0)) running.push_back(*claimed);
+    if (!running.empty()) {  // the younger one of two ends first every other time
+      const auto ends = running.begin() + (turn % 2 == 1 && running.size() > 1 ? 1 : 0);
+      Evaluation e;
+      e.status = ends->id % 11 == 0 ? TrialStatus::Failed : TrialStatus::Done;
+      e.score = test::mixed_quality(space, ends->genotype);
+      e.steps = 10;
+      db.finish(*ends, e, 0);
+      running.erase(ends);
+    }
+    const StoredStrategy stored = db.strategy("search");
+    led.most_steps = std::max(led.most_steps, stored.steps.size());
+    led.states += stored.state == state ? 0 : 1;
+    state = stored.state;
+    if (reborn && !controller->finished()) {
+      controller = std::make_unique<StageController>(setup, 0, record);
+    }
+  }
+  led.table = results_table(db.trials());
+  for (const Trial& trial : db.trials()) led.order.push_back(trial.told_order);
+  return led;
+}
+
+TEST(Journal, StepsSinceAStateAreAsGoodAsTheState) {
+  for (const char* kind : {"random", "regularized", "tpe"}) {
+    TempFolder folder;
+    const Led straight = lead(folder / "straight.sqlite", kind, false);
+    EXPECT_EQ(straight.order.size(), static_cast<std::size_t>(kLedTrials)) << kind;
+    EXPECT_EQ(lead(folder / "reborn.sqlite", kind, true), straight) << kind;
+    EXPECT_GE(straight.most_steps, 32u) << kind;
+    EXPECT_LT(straight.states, 20u) << kind << ": of " << 2 * kLedTrials << " changes";
+  }
+}
+
+TEST(Journal, AnotherProposalThanTheStoredOneIsRefused) {
+  TempFolder folder;
+  ResultsDb db = ResultsDb::create(folder / "r.sqlite", test::small_record(kSteps, 7));
+  const Recipe recipe = toy_recipe(5, true);
+  ToySpace space;
+  ControllerSetup setup;
+  setup.store = &db;
+  setup.space = &space;
+  setup.recipe = &recipe;
+  setup.budget = kSteps;
+  setup.seed = 7;
+  setup.clock = [] { return 0.0; };
+  setup.describe = setup.describe_timed = [](const Genotype&) { return TrialCost{"graph"}; };
+  const StageRecord record{"search", "running", {.steps = 10, .trials = 5, .rungs = 1}, 0, 0};
+  db.start_stage(record);
+  StageController(setup, 0, record).turn(3);
+  StageController(setup, 0, record);
+  setup.seed = 8;
+  EXPECT_THAT(error_of([&] { StageController(setup, 0, record); }),
+              testing::AllOf(HasSubstr("stage \"search\": its controller does not propose again"),
+                             HasSubstr("the VoxNAS version that began the run")));
+}
+
 /// Every trial has ended once, and was told once, in an order without gaps.
 void expect_whole(const std::vector<Trial>& trials, const std::string& stage) {
   std::set<std::int64_t> orders, proposals;
@@ -257,7 +350,7 @@ ResultsDb one_queued(const fs::path& file) {
   db.start_stage(stage);
   Trial trial;
   trial.genotype = {{0, 0, 0}};
-  db.add_trials("search", {trial}, "");
+  db.add_trials("search", {trial}, {});
   return db;
 }
 

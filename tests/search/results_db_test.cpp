@@ -49,11 +49,11 @@ Evaluation done(double score) {
 /// Two finished trials, written into the log or, once closed, into the file.
 ResultsDb write_run(const fs::path& file) {
   ResultsDb db = ResultsDb::create(file, small_run());
-  db.start_stage({"search", "running", {}, "{}", 0, 0});
+  db.start_stage({"search", "running", {}, 0, 0});
   db.add_trials(
       "search",
       {trial_of(0, TrialPurpose::Search, "baseline"), trial_of(1, TrialPurpose::Search, "")},
-      "{}");
+      {.state = "{}"});
   for (const double score : {0.5, 0.25}) {
     const auto trial = db.claim("search", 0);
     db.fix_plan(*trial, {10, "{}"}, 0);
@@ -127,7 +127,7 @@ TEST(ResultsDbRows, ThatNameFoldersOutsideTheirRunAreRefused) {
   const fs::path file = work / "results.sqlite";
   {
     ResultsDb db = write_run(file);
-    db.add_trials("final", {trial_of(0, TrialPurpose::Retrain, "best")}, "{}");
+    db.add_trials("final", {trial_of(0, TrialPurpose::Retrain, "best")}, {.state = "{}"});
   }
   const auto refused = [&](const std::string& column, const std::string& value, int id) {
     const fs::path copy = work / "copy.sqlite";
@@ -159,12 +159,12 @@ TEST(ResultsDb, FindsTheBestTrialAndSourcesWithoutReadingAllRows) {
   ResultsDb db = ResultsDb::create(work / "r.sqlite", small_run());
   EXPECT_FALSE(db.best_trial("search"));
   EXPECT_EQ(db.last_super_network("search"), 0);
-  db.start_stage({"search", "running", {}, "{}", 0, 0});
+  db.start_stage({"search", "running", {}, 0, 0});
   std::vector<Trial> trials;
   for (int i = 0; i < 5; ++i) trials.push_back(trial_of(i, TrialPurpose::Search, ""));
   trials[3].rung = trials[4].rung = 1;
   trials.push_back(trial_of(5, TrialPurpose::SuperNet, ""));
-  db.add_trials("search", trials, "{}");
+  db.add_trials("search", trials, {.state = "{}"});
   const double scores[] = {0.9, 0.1, 0.9, 0.3, 0.3, 0.99};
   for (int i = 0; i < 6; ++i) {
     const auto trial = db.claim("search", 0);

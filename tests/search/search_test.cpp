@@ -744,7 +744,6 @@ TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
                      .ends_at = 9,
                      .cost_limit = 2,
                      .candidates = 7},
-                    "s0",
                     1,
                     0};
   db.start_stage(stage);
@@ -757,23 +756,23 @@ TEST(ResultsDb, KeepsRunAndStagesAndWritesAllOrNothing) {
   trial.parameters = 5'660'000;
   trial.seed = ~std::uint64_t{0};
   trial.label = "baseline";
-  EXPECT_THROW(db.add_trials("search", {trial, trial}, "s1"), Error)
+  EXPECT_THROW(db.add_trials("search", {trial, trial}, {.state = "s1"}), Error)
       << "proposal numbers are unique";
   EXPECT_TRUE(db.trials().empty()) << "one transaction";
-  EXPECT_EQ(db.stage("search")->strategy, "s0");
+  EXPECT_EQ(db.strategy("search"), StoredStrategy{});
 }
 
 TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
   TempFolder folder;
   ResultsDb db = ResultsDb::create(folder / "r.sqlite", toy_run({.steps = 10}));
-  db.start_stage({"search", "running", {}, "", 0, 0});
+  db.start_stage({"search", "running", {}, 0, 0});
   Trial trial;
   trial.genotype = {{3, 1, 2}};
   trial.genotype_text = "width=3 'quoted' \"too\"";
   trial.seed = ~std::uint64_t{0};
   trial.proposal = 5;
-  EXPECT_THAT(db.add_trials("search", {trial}, "asked"), ElementsAre(1));
-  EXPECT_EQ(db.stage("search")->strategy, "asked");
+  EXPECT_THAT(db.add_trials("search", {trial}, {.state = "asked"}), ElementsAre(1));
+  EXPECT_EQ(db.strategy("search"), StoredStrategy{"asked"});
 
   auto claimed = db.claim("search", 2.5);
   ASSERT_TRUE(claimed);
@@ -805,9 +804,12 @@ TEST(ResultsDb, ATrialGoesFromQueuedToDone) {
   EXPECT_EQ(db.trials()[0].evaluation, e);
   EXPECT_TRUE(db.requeue_lost(9, true).empty());
   EXPECT_EQ(db.untold_trials("search").size(), 1u);
-  db.mark_told("search", {1}, "told");
+  db.mark_told("search", {1}, {.step = "told"});
+  db.mark_told("search", {}, {.step = "closed"});
   EXPECT_TRUE(db.untold_trials("search").empty());
-  EXPECT_EQ(db.stage("search")->strategy, "told");
+  EXPECT_EQ(db.strategy("search"), (StoredStrategy{"asked", {"told", "closed"}}));
+  db.mark_told("search", {}, {.state = "all"});
+  EXPECT_EQ(db.strategy("search"), StoredStrategy{"all"});
   db.add_event(9, 1, "best improved", "yes");
   EXPECT_EQ(db.events().at(0).text, "yes");
   EXPECT_EQ(db.measured(), "") << "a database of before has no such table";
@@ -922,7 +924,7 @@ TEST(ResultsDb, ReadsAndTakesOverTheVersionsBefore) {
       EXPECT_EQ(old.clock(), 3.5);
       EXPECT_EQ(old.stage("search")->budget.steps, 10);
       EXPECT_EQ(old.stage("search")->budget.effort, version == 2 ? 0 : 12);
-      EXPECT_EQ(old.stage("search")->strategy, "state");
+      EXPECT_EQ(old.strategy("search"), StoredStrategy{"state"});
       ASSERT_EQ(old.trials().size(), 3u);
       EXPECT_EQ(old.untold_trials("search").at(0).id, 2);
       EXPECT_EQ(old.best_trial("search")->id, 2);
@@ -946,7 +948,7 @@ TEST(ResultsDb, ReadsAndTakesOverTheVersionsBefore) {
                                  trial.proposal = 9;
                                  return trial;
                                }()},
-                               "next"),
+                               {.state = "next"}),
               std::vector<std::int64_t>{4});
   }
 }
@@ -989,13 +991,13 @@ TEST(ResultsDb, TwoProcessesNeverClaimTheSameTrial) {
   constexpr int kTrials = 200;
   {
     ResultsDb db = ResultsDb::create(folder / "r.sqlite", toy_run({.steps = 10}));
-    db.start_stage({"search", "running", {}, "", 0, 0});
+    db.start_stage({"search", "running", {}, 0, 0});
     std::vector<Trial> trials(kTrials);
     for (int i = 0; i < kTrials; ++i) {
       trials[static_cast<std::size_t>(i)].proposal = i;
       trials[static_cast<std::size_t>(i)].genotype = {{0, 0, 0}};
     }
-    db.add_trials("search", trials, "");
+    db.add_trials("search", trials, {});
   }
   std::vector<pid_t> children;
   for (int worker = 0; worker < 2; ++worker) {

@@ -113,13 +113,13 @@ Served serve(const fs::path& folder, int processes, int killed, double seconds) 
   constexpr std::int64_t kQueued = 60000;
   {
     ResultsDb db = ResultsDb::create(file, record());
-    db.start_stage({"search", "running", {}, "", 0, 0});
+    db.start_stage({"search", "running", {}, 0, 0});
     std::vector<Trial> trials(kQueued);
     for (std::int64_t i = 0; i < kQueued; ++i) {
       trials[static_cast<std::size_t>(i)].proposal = i;
       trials[static_cast<std::size_t>(i)].genotype = {{0}};
     }
-    db.add_trials("search", trials, "");
+    db.add_trials("search", trials, {});
   }
   std::vector<pid_t> children;
   // All are ready before any begins: opening checks the whole file.
