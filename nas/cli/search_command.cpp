@@ -42,6 +42,7 @@ std::string command_of(const Arguments& a) {
   if (!job.goal.empty()) out << " --goal " << job.goal;
   if (job.margin) out << " --margin " << *job.margin;
   if (!job.compare.empty()) out << " --compare " << job.compare;
+  if (job.prior != plain.prior) out << " --prior " << quoted(job.prior);
   if (!a.control.empty()) out << " --control " << a.control;
   if (!a.search.empty()) out << " --search " << a.search;
   for (const auto& [option, text] : {std::pair("--max-params", &a.max_parameters),
@@ -188,6 +189,12 @@ Command search_command() {
                        "Train the planned network with the same compute too, for a paired "
                        "comparison: yes, no, or auto (where that costs less than 0.001 Dice)")
             ->check(CLI::IsMember({"yes", "no", "auto"}));
+        app.add_option("--prior",
+                       a->job.prior,
+                       "Order the networks that a race tries first by what earlier searches saw on "
+                       "similar data: their run folders or results databases, joined by commas, or "
+                       "none")
+            ->capture_default_str();
         app.add_option("--space",
                        a->job.space,
                        "Search among these networks instead of the recipe's, by the name of a "

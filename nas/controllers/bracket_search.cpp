@@ -104,6 +104,10 @@ class BracketSearch : public Strategy {
     const auto best = best_row();
     const bool over = finished();
     for (const Ledger::Row& row : ledger_.rows()) {
+      // What goes on from a training needs it until it has ended, also before it was asked for.
+      if (row.proposal.continues >= 0 && !row.told && !over) {
+        numbers.push_back(row.proposal.continues);
+      }
       if (!row.done() || went_on(row.proposal.number)) continue;
       // At the end the winner's training goes on, and the plan's may, for comparison.
       const bool kept = row.proposal.number == best || row.proposal.label == "baseline";

@@ -15,6 +15,7 @@
 #include "nas/core/run_folder.h"
 #include "nas/core/text.h"
 #include "nas/core/threads.h"
+#include "nas/imaging/data_features.h"
 #include "nas/jobs/described_search.h"
 #include "nas/jobs/reopen.h"
 #include "nas/jobs/run_clock.h"
@@ -26,6 +27,7 @@
 #include "nas/plugins/external_executor.h"
 #include "nas/plugins/external_listener.h"
 #include "nas/report/report.h"
+#include "nas/results/prior_runs.h"
 #include "nas/results/run_database.h"
 #include "nas/search/log_listener.h"
 #include "nas/search/worker_list.h"
@@ -74,6 +76,7 @@ SearchEnd run_and_report(Workbench& bench,
   setup.clock = clock;
   setup.should_stop = stop_requested;
   setup.folder = folder.path();
+  setup.portfolio = bench.portfolio;
   setup.listeners = {listener.get()};
   std::vector<std::unique_ptr<SearchListener>> heard;
   for (const std::string& handler : hands.handlers) {
@@ -195,6 +198,35 @@ std::unique_ptr<SearchSpace> recipe_space(const Recipe& recipe, const Configurat
   return space;
 }
 
+/// Of the data that the search is for (nas/search/prior.h).
+std::vector<double> features_of(const Prepared& prepared) {
+  return data_features(prepared.fingerprint,
+                       std::ssize(prepared.data.channel_names),
+                       prepared.data.labels.outputs(),
+                       std::ssize(prepared.data.training));
+}
+
+/// The space's portfolio, ordered by what recorded runs say of it; said in the log. Empty: nobody
+/// was asked.
+std::vector<Starter> prior_portfolio(const SearchJobOptions& options, const Workbench& bench) {
+  if (options.prior == "none") return {};
+  const std::vector<PriorRun> runs = read_prior_runs(options.prior);
+  const std::vector<double> features = features_of(bench.prepared);
+  const bool raced = std::ranges::any_of(
+      bench.recipe.stages, [](const StageSpec& stage) { return stage.kind->continues; });
+  NAS_CHECK_KIND(Usage,
+                 raced,
+                 "--prior orders the portfolio of a race; recipe ",
+                 bench.recipe.name,
+                 " has none (auto has)");
+  std::vector<Starter> informed =
+      informed_portfolio(*bench.space, bench.space->portfolio(), runs, features);
+  for (const std::string& line : prior_words(*bench.space, informed, runs, features)) {
+    log_info("prior: ", line);
+  }
+  return informed;
+}
+
 RunRecord make_record(const SearchJobOptions& options,
                       const Workbench& bench,
                       const Json& forecast) {
@@ -224,7 +256,9 @@ RunRecord make_record(const SearchJobOptions& options,
                {"splits", data.splits_source}}},
              {"data_record", data_record(bench.prepared)},
              {"fingerprint", to_json(bench.prepared.fingerprint)},
+             {"features", features_of(bench.prepared)},
              {"forecast", forecast}};
+  if (!bench.portfolio.empty()) setup["portfolio"] = to_json(bench.portfolio, *bench.space);
   add_data_options(setup, options.how);
   run.setup_json = setup.dump();
   run.budget = options.budget;
@@ -379,6 +413,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
                              bench.prepared.plan,
                              prepare.configuration,
                              bench.cases.inner_training.size());
+  bench.portfolio = prior_portfolio(options, bench);
   open_cache(bench.prepared, prepare);
   bench.make_evaluator(base_options(options.device, options.precision, options.threads),
                        folder,

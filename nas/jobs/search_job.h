@@ -35,6 +35,8 @@ struct SearchJobOptions {
   Limits limits;                 // each that is set replaces the recipe's
   std::string goal;              // of races: "best", "smallest", "fastest"; "": as the recipe says
   std::optional<double> margin;  // of such a goal (Dice)
+  std::string prior = "none";    // runs whose results order the portfolio of races
+                                 // (read_prior_runs), or "none"
   std::string compare;           // whether the plan is trained to the end too: "yes", "no", "auto"
   // Programs of the user, as a shell takes them (docs/formats.md, "Plug-ins"); "": none.
   std::string controller;             // decides instead of the first search stage's kind

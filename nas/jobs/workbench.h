@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "nas/core/json.h"
 #include "nas/core/run_folder.h"
@@ -21,6 +22,7 @@ struct Workbench {
   Prepared prepared;
   CaseSelection cases;
   std::unique_ptr<SearchSpace> space;
+  std::vector<Starter> portfolio;             // what races try first; empty: the space's own
   std::unique_ptr<SuperEvaluator> evaluator;  // refers to the members before
 
   /// Once the others are there.

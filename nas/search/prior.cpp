@@ -3,8 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <optional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
 
@@ -23,6 +27,17 @@ std::optional<Genotype> read_genotype(const SearchSpace& space, const std::strin
   } catch (const Error&) {  // of another space
   }
   return std::nullopt;
+}
+
+double alikeness(const PriorRun& run, const std::vector<double>& features) {
+  const double distance = feature_distance(run.features, features);
+  return std::exp(-0.5 * distance * distance / (kAlike * kAlike));
+}
+
+std::string rounded(double value, const char* format) {
+  char text[32];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
 }
 
 }  // namespace
@@ -47,8 +62,7 @@ std::vector<Starter> informed_portfolio(const SearchSpace& space,
         starters, [&](const Starter& s) { return s.missing.empty() && s.genotype == genotype; });
   };
   for (const PriorRun& run : runs) {
-    const double distance = feature_distance(run.features, features);
-    const double weight = std::exp(-0.5 * distance * distance / (kAlike * kAlike));
+    const double weight = alikeness(run, features);
     if (!(weight > 0)) continue;
     const Genotype* best = nullptr;
     double most = -INFINITY;
@@ -79,6 +93,51 @@ std::vector<Starter> informed_portfolio(const SearchSpace& space,
     return a.shift > b.shift;
   });
   return starters;
+}
+
+std::vector<std::string> prior_words(const SearchSpace& space,
+                                     const std::vector<Starter>& informed,
+                                     const std::vector<PriorRun>& runs,
+                                     const std::vector<double>& features) {
+  std::vector<std::string> lines;
+  for (const PriorRun& run : runs) {
+    std::string how = concat_text("counts ", rounded(alikeness(run, features), "%.2f"));
+    if (run.features.empty()) how = "recorded nothing of its data (an older version): says nothing";
+    lines.push_back(concat_text(
+        "run of ", run.name, ": ", run.results.size(), " networks against its plan, ", how));
+  }
+  const Genotype plan = space.baseline();
+  for (const Starter& starter : informed) {
+    if (!starter.missing.empty()) continue;
+    std::string known = concat_text(rounded(starter.shift, "%+.4f"), " expected against the plan");
+    if (starter.shift == 0) known = "nothing known";
+    if (starter.genotype == plan) known = "first always";
+    lines.push_back(concat_text(starter.name, ": ", known));
+  }
+  return lines;
+}
+
+Json to_json(const std::vector<Starter>& portfolio, const SearchSpace& space) {
+  Json list = Json::array();
+  for (const Starter& s : portfolio) {
+    if (!s.missing.empty()) continue;
+    list.push_back({{"name", s.name}, {"genotype", space.to_text(s.genotype)}, {"shift", s.shift}});
+  }
+  return list;
+}
+
+std::vector<Starter> portfolio_from_json(const Json& value,
+                                         const SearchSpace& space,
+                                         const std::string& where) {
+  const JsonReader reader(value, where);
+  std::vector<Starter> portfolio;
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    const JsonReader item = reader.at(i);
+    Starter starter{item.at("name").text(), space.from_text(item.at("genotype").text())};
+    starter.shift = item.at("shift").number();
+    portfolio.push_back(std::move(starter));
+  }
+  return portfolio;
 }
 
 }  // namespace nas

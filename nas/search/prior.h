@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "nas/core/json.h"
 #include "nas/search/search_space.h"
 
 namespace nas {
@@ -17,7 +18,7 @@ struct PriorResult {
 
 /// A recorded run: what its data were like, and how networks fared.
 struct PriorRun {
-  std::string name;              // for people
+  std::string name;              // for people: its data
   std::vector<double> features;  // of the data (data_features in nas/imaging/data_features.h)
   std::vector<PriorResult> results;
 };
@@ -36,5 +37,18 @@ std::vector<Starter> informed_portfolio(const SearchSpace& space,
                                         std::vector<Starter> starters,
                                         const std::vector<PriorRun>& runs,
                                         const std::vector<double>& features);
+
+/// Why the order is as it is, a line each: which runs were asked and how alike their data are, then
+/// each starter with what is known of it.
+std::vector<std::string> prior_words(const SearchSpace& space,
+                                     const std::vector<Starter>& informed,
+                                     const std::vector<PriorRun>& runs,
+                                     const std::vector<double>& features);
+
+/// For the record of a run, and back. \throws Error(Input) naming `where`.
+Json to_json(const std::vector<Starter>& portfolio, const SearchSpace& space);
+std::vector<Starter> portfolio_from_json(const Json& value,
+                                         const SearchSpace& space,
+                                         const std::string& where);
 
 }  // namespace nas

@@ -48,6 +48,7 @@ ControllerSetup controller_setup(const SearchSetup& setup) {
   result.seed = setup.seed;
   result.clock = setup.clock;
   result.folder = setup.folder;
+  result.portfolio = setup.portfolio;
   result.describe = [&setup](const Genotype& g) { return setup.evaluator->describe(g); };
   result.describe_timed = [&setup](const Genotype& g) { return describe_timed(setup, g); };
   return result;

@@ -52,6 +52,7 @@ struct SearchSetup {
   std::function<bool()> should_stop;  // polled between trials; empty: never
   std::filesystem::path folder;       // trial folders are made in folder/trials
   std::vector<SearchListener*> listeners;
+  std::vector<Starter> portfolio = {};  // contestants of races that come first; empty: the space's
   /// Empty: this process carries the trials out itself. Else other processes do (nas/search/worker.h),
   /// and this tells how many may work at once; it is called often, and may start what has died.
   std::function<std::int64_t()> workers;

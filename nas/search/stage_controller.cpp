@@ -67,6 +67,7 @@ std::unique_ptr<Strategy> make_stage_strategy(const ControllerSetup& setup,
     context.start_found = true;
   }
   if (const auto control = winner_before(setup, index, true)) context.control = control->genotype;
+  context.portfolio = setup.portfolio;
   context.has_clock = setup.budget.has_clock();
   context.admissible = admission(setup, record);
   const Limits& limits = setup.recipe->limits;

@@ -25,8 +25,9 @@ struct ControllerSetup {
   const Recipe* recipe = nullptr;
   Budget budget;
   std::uint64_t seed = 1;
-  std::function<double()> clock;  // seconds on the run's clock; 0 without one
-  std::filesystem::path folder;   // RUN: checkpoints that nobody wants any more are removed
+  std::function<double()> clock;   // seconds on the run's clock; 0 without one
+  std::filesystem::path folder;    // RUN: checkpoints that nobody wants any more are removed
+  std::vector<Starter> portfolio;  // StrategyContext::portfolio
   /// Size of a genotype's network. \throws Error(Input|Shape) if it cannot be built.
   std::function<TrialCost(const Genotype&)> describe;
   /// The same with its step time, where a limit or an objective asks for it.

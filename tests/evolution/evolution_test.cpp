@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -280,6 +281,33 @@ TEST_P(EveryStrategy, ProposalsAreAdmissibleInItsGroupsAndWithinTheBudget) {
   EXPECT_TRUE(c.admissible(winner.genotype));
   EXPECT_NE(winner.how, "");
   EXPECT_TRUE(parse_json(strategy->story(), "story").is_object());
+}
+
+TEST_P(EveryStrategy, WhatGoesOnFindsTheTrainingBeforeIt) {
+  StrategyContext c = context();
+  if (c.stage.kind->continues) c.budget.rungs = 3;
+  auto strategy = make_strategy(c);
+  // Checkpoints are removed as the engine does it: after telling, those of what rests no more.
+  std::set<std::int64_t> kept;
+  std::deque<Proposal> running;
+  std::int64_t continued = 0;
+  while (!strategy->finished()) {
+    for (const Proposal& p : strategy->ask(3)) running.push_back(p);
+    ASSERT_FALSE(running.empty());
+    const Proposal p = running.front();
+    running.pop_front();
+    if (p.continues >= 0) {
+      ++continued;
+      EXPECT_TRUE(kept.contains(p.continues)) << p.number << " of " << p.continues;
+    }
+    strategy->tell({outcome_of(p, quality_of)});
+    kept.insert(p.number);
+    const std::vector<std::int64_t> resting = strategy->resting();
+    std::erase_if(kept, [&](std::int64_t number) {
+      return std::ranges::find(resting, number) == resting.end();
+    });
+  }
+  EXPECT_EQ(continued > 0, c.stage.kind->continues);
 }
 
 TEST_P(EveryStrategy, NothingAdmissibleIsAUsageErrorWithTheSmallestNetworkSeen) {

@@ -11,6 +11,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/imaging/data_features.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/fingerprint.h"
 #include "nas/imaging/intensity.h"
@@ -362,6 +363,13 @@ TEST(Fingerprint, OfAPhantomIsStableAndGoesThroughJson) {
   }
   EXPECT_EQ(fingerprint_from_json(parse_json(to_json(fingerprint).dump(), "text"), "text"),
             fingerprint);
+  const std::vector<double> features = data_features(fingerprint, 2, 3, 5);
+  ASSERT_EQ(features.size(), 6u);
+  EXPECT_NEAR(features[1], std::log(3.0), 1e-4);
+  EXPECT_NEAR(features[2], std::log(2.0), 1e-4);
+  EXPECT_NEAR(features[4], std::log(3.0), 1e-12);
+  EXPECT_NEAR(data_features(fingerprint, 4, 3, 5)[3] - features[3], std::log(2.0), 1e-12);
+  EXPECT_THROW(data_features({}, 1, 2, 3), Error);
   Json damaged = to_json(fingerprint);
   damaged["spacings"].erase(0);
   EXPECT_THROW(fingerprint_from_json(damaged, "damaged"), Error);

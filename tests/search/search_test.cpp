@@ -17,10 +17,12 @@
 
 #include "nas/core/files.h"
 #include "nas/core/quantity.h"
+#include "nas/core/text.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/report/report.h"
 #include "nas/report/seeds.h"
 #include "nas/report/text.h"
+#include "nas/results/prior_runs.h"
 #include "nas/results/results_db.h"
 #include "nas/search/budget.h"
 #include "nas/search/forecast.h"
@@ -93,6 +95,11 @@ struct ToySearch {
   RunRecord record() const {
     RunRecord run = toy_run(budget);
     run.seed = seed;
+    if (!features.empty()) {
+      Json setup = Json::parse(run.setup_json);
+      setup["features"] = features;
+      run.setup_json = setup.dump();
+    }
     return run;
   }
 
@@ -102,6 +109,7 @@ struct ToySearch {
   ToySpace space;
   FakeEvaluator evaluator;
   Recipe recipe = load_recipe("random", strategy_kinds());
+  std::vector<double> features;
   test::Transcript transcript;
 };
 
@@ -1086,6 +1094,47 @@ TEST(Report, WhereTheBaselineWinsTheSearchItSaysSo) {
   search.run();
   EXPECT_THAT(markdown_report(folder.path()),
               HasSubstr("found nothing better than the planned network"));
+}
+
+TEST(PriorRuns, ASearchTellsTheNextOneWhatItSawAtEqualCompute) {
+  TempFolder folder, old;
+  ToySearch search(folder.path());
+  search.features = {1, 2};
+  search.recipe.stages[0].set("trials", 9);
+  search.recipe.stages[0].set("rungs", 3);
+  search.run();
+  ToySearch before(old.path());
+  before.run();
+  const auto runs =
+      read_prior_runs(folder.path().string() + "," + (old.path() / "results.sqlite").string());
+  ASSERT_EQ(runs.size(), 2u);
+  EXPECT_EQ(runs[0].features, search.features);
+  EXPECT_TRUE(runs[1].features.empty()) << "an older version's";
+  EXPECT_EQ(runs[0].results.size(), 8u) << "nine networks, one of them the plan";
+  // On rung 0, the last that the plan reached; its own 0.6689.
+  const auto best =
+      std::ranges::find(runs[0].results, "width=4 depth=3 kind=b", &PriorResult::genotype_text);
+  ASSERT_NE(best, runs[0].results.end());
+  EXPECT_NEAR(best->difference, 0.7558 - 0.6689, 1e-4);
+
+  const auto informed = informed_portfolio(search.space, search.space.portfolio(), runs, {1, 2});
+  ASSERT_GE(informed.size(), 2u);
+  EXPECT_EQ(informed[1].genotype, search.space.from_text("width=4 depth=3 kind=b"));
+  EXPECT_GT(informed[1].shift, 0.04);
+  const std::string words = joined(prior_words(search.space, informed, runs, {1, 2}), "\n");
+  EXPECT_THAT(words, HasSubstr("8 networks against its plan, counts 1.00"));
+  EXPECT_THAT(words, HasSubstr("older version"));
+  EXPECT_THAT(words, HasSubstr("best of "));
+  const auto again = portfolio_from_json(
+      Json::parse(to_json(informed, search.space).dump()), search.space, "record");
+  ASSERT_EQ(again.size(), informed.size());
+  for (std::size_t i = 0; i < again.size(); ++i) {
+    EXPECT_EQ(again[i].name, informed[i].name);
+    EXPECT_EQ(again[i].genotype, informed[i].genotype);
+    EXPECT_EQ(again[i].shift, informed[i].shift);
+  }
+  EXPECT_THAT(test::error_of([&] { read_prior_runs((folder / "nothing").string()); }),
+              HasSubstr("nothing: expected the folder of a search"));
 }
 
 // ---- statistics ----
