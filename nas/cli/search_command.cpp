@@ -133,6 +133,28 @@ void add_hands(CLI::App& app, Arguments& a) {
       ->allow_extra_args(false);
 }
 
+/// What a race delivers, compares and begins with.
+void add_race_options(CLI::App& app, SearchJobOptions& job) {
+  app.add_option("--goal",
+                 job.goal,
+                 "What to deliver: the best network, or the smallest or fastest that is not "
+                 "worse than the best by more than --margin")
+      ->check(CLI::IsMember({"best", "smallest", "fastest"}));
+  app.add_option("--margin", job.margin, "Of --goal, in Dice; 0.005 if left out")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--compare",
+                 job.compare,
+                 "Train the planned network with the same compute too, for a paired "
+                 "comparison: yes, no, or auto (where that costs less than 0.001 Dice)")
+      ->check(CLI::IsMember({"yes", "no", "auto"}));
+  app.add_option("--prior",
+                 job.prior,
+                 "Order the networks that a race tries first by what earlier searches saw on "
+                 "similar data: their run folders or results databases, joined by commas, or "
+                 "none")
+      ->capture_default_str();
+}
+
 }  // namespace
 
 Command search_command() {
@@ -177,24 +199,7 @@ Command search_command() {
                        "a recipe file "
                        "(docs/formats.md)")
             ->capture_default_str();
-        app.add_option("--goal",
-                       a->job.goal,
-                       "What to deliver: the best network, or the smallest or fastest that is not "
-                       "worse than the best by more than --margin")
-            ->check(CLI::IsMember({"best", "smallest", "fastest"}));
-        app.add_option("--margin", a->job.margin, "Of --goal, in Dice; 0.005 if left out")
-            ->check(CLI::Range(0.0, 1.0));
-        app.add_option("--compare",
-                       a->job.compare,
-                       "Train the planned network with the same compute too, for a paired "
-                       "comparison: yes, no, or auto (where that costs less than 0.001 Dice)")
-            ->check(CLI::IsMember({"yes", "no", "auto"}));
-        app.add_option("--prior",
-                       a->job.prior,
-                       "Order the networks that a race tries first by what earlier searches saw on "
-                       "similar data: their run folders or results databases, joined by commas, or "
-                       "none")
-            ->capture_default_str();
+        add_race_options(app, a->job);
         app.add_option("--space",
                        a->job.space,
                        "Search among these networks instead of the recipe's, by the name of a "
