@@ -117,34 +117,11 @@ void look_on_the_way(Look& look,
 
 }  // namespace
 
-TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup) : setup_(std::move(setup)) {}
+TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup)
+    : setup_(std::move(setup)),
+      costs_(*setup_.space, setup_.configuration.patch, setup_.configuration.batch) {}
 
-std::shared_ptr<const Phenotype> TrainEvaluator::build(const Genotype& genotype) {
-  for (const auto& [built, phenotype] : built_) {
-    if (built == genotype) return phenotype;
-  }
-  auto phenotype = std::make_shared<Phenotype>(setup_.space->build(genotype));
-  if (volume(phenotype->patch) == 0) phenotype->patch = setup_.configuration.patch;
-  built_.emplace_front(genotype, phenotype);
-  if (built_.size() > kKeptNetworks) built_.pop_back();
-  return phenotype;
-}
-
-TrialCost TrainEvaluator::describe(const Genotype& genotype) {
-  const auto phenotype = build(genotype);
-  const std::int64_t batch = std::min<std::int64_t>(setup_.configuration.batch, 4);
-  TrialCost cost;
-  cost.graph_id = graph_id(phenotype->graph);
-  cost.parameters = total_cost(phenotype->graph, phenotype->patch).parameters;
-  cost.macs = total_cost(first_output_only(phenotype->graph), phenotype->patch).macs;
-  if (plan_work_ == 0) {
-    const auto baseline = build(setup_.space->baseline());
-    plan_work_ = training_work(baseline->graph, baseline->patch);
-  }
-  cost.relative_cost = training_work(phenotype->graph, phenotype->patch) / plan_work_;
-  cost.memory_bytes = training_memory_bytes(phenotype->graph, phenotype->patch, batch, 4, 2);
-  return cost;
-}
+TrialCost TrainEvaluator::describe(const Genotype& genotype) { return costs_.of(genotype); }
 
 const TrainEvaluator::Speed& TrainEvaluator::measure(const Genotype& genotype, std::int64_t batch) {
   Speed& speed = speeds_[genotype];

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "nas/imaging/dataset.h"
 #include "nas/search/evaluator.h"
+#include "search_spaces/network_costs.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "training/data/cases.h"
 #include "training/data/preprocessing.h"
@@ -71,7 +71,9 @@ class TrainEvaluator : public Evaluator {
   const TrainEvaluatorSetup& setup() const { return setup_; }
   /// The network of a genotype, with the planned patch where the space leaves it open. Built once
   /// for the several questions that a trial asks.
-  std::shared_ptr<const Phenotype> build(const Genotype& genotype);
+  std::shared_ptr<const Phenotype> build(const Genotype& genotype) {
+    return costs_.build(genotype);
+  }
   void allow_mirroring(bool allowed) { setup_.mirror = allowed; }
   /// Seconds of scoring a trial of this purpose.
   double evaluation_seconds(const Genotype& genotype, TrialPurpose purpose);
@@ -92,12 +94,10 @@ class TrainEvaluator : public Evaluator {
   void learn_speed(const Genotype& genotype, std::int64_t batch, const FitReport& report);
   Evaluation run(const Trial& trial, const TrialContext& context);
 
-  static constexpr std::size_t kKeptNetworks = 4;
   TrainEvaluatorSetup setup_;
-  std::list<std::pair<Genotype, std::shared_ptr<const Phenotype>>> built_;  // latest first
+  NetworkCosts costs_;
   std::map<Genotype, Speed> speeds_;
   int probe_steps_ = 2;
-  double plan_work_ = 0;  // training_work of the plan; 0: not asked for yet
   // What a sample costs besides the network (augmentation on the same cores), learnt from
   // trainings. Not a factor: a small network's would be far too much for a large one.
   double sample_seconds_ = 0;

@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
                                         nas::report_command(),
                                         nas::runs_command(),
                                         nas::ctl_command(),
+                                        nas::lead_command(),
                                         nas::inspect_command(),
                                         nas::tables_command(),
                                         nas::phantom_command()},

@@ -13,7 +13,7 @@
 #include "nas/core/quantity.h"
 #include "nas/core/run_folder.h"
 #include "nas/jobs/folds_job.h"
-#include "nas/jobs/run_clock.h"
+#include "nas/jobs/leading/run_clock.h"
 #include "nas/jobs/search_job.h"
 #include "nas/jobs/seeds_job.h"
 #include "nas/report/report.h"

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "experiments/paper_tables/paper_tables.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
 #include "nas/core/log.h"
@@ -16,13 +15,14 @@
 #include "nas/core/text.h"
 #include "nas/core/threads.h"
 #include "nas/imaging/data_features.h"
-#include "nas/jobs/described_search.h"
+#include "nas/jobs/leading/deliver.h"
+#include "nas/jobs/leading/described_search.h"
+#include "nas/jobs/leading/run_clock.h"
+#include "nas/jobs/leading/run_lock.h"
+#include "nas/jobs/leading/worker_pool.h"
 #include "nas/jobs/reopen.h"
-#include "nas/jobs/run_clock.h"
-#include "nas/jobs/run_lock.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
-#include "nas/jobs/worker_pool.h"
 #include "nas/plugins/external_controller.h"
 #include "nas/plugins/external_executor.h"
 #include "nas/plugins/external_listener.h"
@@ -39,14 +39,6 @@ namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// RUN/model becomes a copy of the delivered one of RUN/best and RUN/baseline.
-void deliver_model(const RunFolder& folder, const std::vector<Trial>& trials) {
-  const fs::path staging = folder.path() / "model.new";
-  fs::remove_all(staging);
-  fs::copy(folder.final_model(delivered_label(trials)), staging, fs::copy_options::recursive);
-  replace_folder(staging, folder.model());
-}
 
 /// Who carries out trials, and who listens.
 struct Hands {
@@ -105,20 +97,7 @@ SearchEnd run_and_report(Workbench& bench,
     log_info("stopped; go on with\n  voxnas search --resume ", folder.text());
     return end;
   }
-  deliver_model(folder, db.trials());
-  if (run.budget.has_clock()) db.set_clock(clock());
-  write_file_atomic(
-      folder.report(),
-      html_report(folder.path(),
-                  {.sections = tables_report_section(folder.path()), .kinds = strategy_kinds()}));
-  if (run.budget.has_clock()) db.set_clock(clock());
-  const Json summary = report_data(folder.path());
-  log_info(summary.at("verdict").get<std::string>());
-  log_info("model  ", folder.model().string());
-  log_info("report ", folder.report().string());
-  if (run.budget.has_clock()) {
-    log_info("spent ", format_duration(clock()), " of ", format_duration(run.budget.seconds));
-  }
+  deliver(folder, db, clock);
   return end;
 }
 

@@ -11,8 +11,8 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/run_folder.h"
+#include "nas/jobs/leading/run_lock.h"
 #include "nas/jobs/prepare.h"
-#include "nas/jobs/run_lock.h"
 #include "nas/report/seeds.h"
 #include "nas/results/run_database.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training over folds: every case scored by the fold that held it out, gone on with after a stop.
 #include "nas/jobs/folds_job.h"
-#include "nas/jobs/run_lock.h"
+#include "nas/jobs/leading/run_lock.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/run_lock.h"
+#include "nas/jobs/leading/run_lock.h"
 
 #include <fcntl.h>
 #include <sys/file.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/worker_pool.h"
+#include "nas/jobs/leading/worker_pool.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/described_search.h"
+#include "nas/jobs/leading/described_search.h"
 
 #include <map>
 #include <utility>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/run_clock.h"
+#include "nas/jobs/leading/run_clock.h"
 
 #include <time.h>
 #include <unistd.h>

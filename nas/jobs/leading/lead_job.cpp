@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nas/jobs/leading/lead_job.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "nas/core/error.h"
+#include "nas/core/files.h"
+#include "nas/core/json.h"
+#include "nas/core/log.h"
+#include "nas/core/run_folder.h"
+#include "nas/core/stop.h"
+#include "nas/jobs/leading/deliver.h"
+#include "nas/jobs/leading/described_search.h"
+#include "nas/jobs/leading/run_lock.h"
+#include "nas/jobs/leading/worker_pool.h"
+#include "nas/jobs/strategies/strategies.h"
+#include "nas/results/run_database.h"
+#include "nas/search/log_listener.h"
+#include "nas/search/prior.h"
+#include "nas/search/recipe.h"
+#include "nas/search/worker_list.h"
+#include "search_spaces/network_costs.h"
+#include "search_spaces/planned_unet/plan.h"
+#include "search_spaces/spaces.h"
+
+namespace nas {
+namespace {
+
+/// Knows what networks cost, and trains none.
+class Costs : public Evaluator {
+ public:
+  Costs(const SearchSpace& space, const Configuration& planned)
+      : costs_(space, planned.patch, planned.batch) {}
+  TrialCost describe(const Genotype& genotype) override { return costs_.of(genotype); }
+  Probe probe(const Genotype&, TrialPurpose) override { refuse(); }
+  TrialPlan plan(const Trial&) override { refuse(); }
+  Evaluation evaluate(const Trial&, const TrialContext&) override { refuse(); }
+  // What workers and the leader before have measured.
+  std::string measured() const override { return measured_; }
+  void restore(const std::string& measured) override { measured_ = measured; }
+
+ private:
+  [[noreturn]] static void refuse() {
+    fail(ErrorKind::Internal, "a leader without LibTorch was asked to train");
+  }
+  NetworkCosts costs_;
+  std::string measured_;
+};
+
+void check_can_lead(const RunFolder& folder, const RunRecord& run, const Recipe& recipe) {
+  const std::string go_on =
+      concat_text("; go on with `voxnas search --resume ", folder.text(), "`");
+  NAS_CHECK_KIND(Usage,
+                 !run.budget.has_clock(),
+                 folder.text(),
+                 ": has a budget in time, whose leader measures how fast networks are",
+                 go_on);
+  NAS_CHECK_KIND(Usage,
+                 recipe.limits.max_step_seconds == 0,
+                 folder.text(),
+                 ": has a limit on step time, whose leader measures how fast networks are",
+                 go_on);
+  for (const StageSpec& stage : recipe.stages) {
+    NAS_CHECK_KIND(Usage,
+                   !(stage.kind->measures_step_time && stage.kind->measures_step_time(stage)),
+                   folder.text(),
+                   ": stage ",
+                   stage.name,
+                   " compares step times, which its leader measures",
+                   go_on);
+    NAS_CHECK_KIND(Usage,
+                   !stage.kind->starts_programs,
+                   folder.text(),
+                   ": stage ",
+                   stage.name,
+                   " is decided by a program of yours",
+                   go_on);
+  }
+}
+
+/// Without LibTorch: by the driver's device files.
+int nvidia_devices() {
+  int count = 0;
+  while (std::filesystem::exists(concat_text("/dev/nvidia", count))) ++count;
+  return count;
+}
+
+/// Workers of the run that live, started by whomever.
+std::int64_t living(const TrialStore& store) {
+  return std::ranges::count_if(store.workers(), &WorkerRecord::alive);
+}
+
+}  // namespace
+
+SearchEnd lead_run(const LeadJob& job) {
+  const RunFolder folder(job.run_folder);
+  NAS_CHECK_KIND(Usage,
+                 has_database(folder),
+                 folder.text(),
+                 ": expected a run folder of a search that has begun, found none");
+  const RunLock lock(folder);
+  remove_temporaries(folder.path());  // of killed writers
+  ResultsDb db = open_to_write(folder);
+  const std::string where = db.file().string();
+  const RunRecord run = db.run();
+  NAS_CHECK_KIND(Usage,
+                 run.code_version == job.code_version,
+                 folder.text(),
+                 ": the run was begun by version ",
+                 run.code_version,
+                 ", this is ",
+                 job.code_version,
+                 "; go on with `voxnas search --resume ",
+                 folder.text(),
+                 "`");
+  const Recipe recipe =
+      recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
+  check_can_lead(folder, run, recipe);
+  const Json setup_json = parse_json(run.setup_json, where);
+  const JsonReader reader(setup_json, where);
+  const std::unique_ptr<SearchSpace> space = make_space(parse_json(run.space_json, where));
+  const Plan plan = plan_from_json(parse_json(run.plan_json, where), where);
+  Costs costs(*space, plan.configurations.front());
+  const auto recorded = [&](const char* key) {
+    return reader.has(key) ? reader.at(key).text() : std::string{};
+  };
+  const std::string executor = recorded("executor");
+  NAS_CHECK_KIND(Usage,
+                 executor.empty(),
+                 folder.text(),
+                 ": its trials are carried out by the program \"",
+                 executor,
+                 "\"; go on with `voxnas search --resume ",
+                 folder.text(),
+                 " --executor ...`");
+  const std::string devices = job.workers.empty() ? recorded("workers") : job.workers;
+
+  const auto listener = make_log_listener(*space, [] { return 0.0; });
+  const auto describing = make_description_listener(*space, folder.path());
+  SearchSetup setup;
+  setup.database = &db;
+  setup.space = space.get();
+  setup.evaluator = &costs;
+  setup.recipe = recipe;
+  setup.budget = run.budget;
+  setup.seed = run.seed;
+  setup.clock = [] { return 0.0; };
+  setup.should_stop = stop_requested;
+  setup.folder = folder.path();
+  setup.listeners = {listener.get()};
+  if (describing) setup.listeners.push_back(describing.get());
+  if (reader.has("portfolio")) {
+    setup.portfolio =
+        portfolio_from_json(reader.at("portfolio").json(), *space, where + ": portfolio");
+  }
+  std::unique_ptr<WorkerPool> pool;
+  if (!devices.empty()) {
+    const std::vector<std::string> words = parse_workers(devices, nvidia_devices());
+    const auto threads = static_cast<int>(reader.at("threads").integer(0, 4096));
+    pool = std::make_unique<WorkerPool>(folder, words, threads);
+  } else if (living(db) == 0) {
+    log_info("waiting for workers: voxnas worker --run ", folder.text());
+  }
+  setup.workers = [&]() -> std::int64_t {
+    if (pool) return pool->tend();
+    return std::max<std::int64_t>(1, living(db));
+  };
+  const SearchEnd end = run_search(setup);
+  pool.reset();
+  if (end == SearchEnd::Stopped) {
+    log_info("stopped; go on with\n  voxnas lead ", folder.text());
+    return end;
+  }
+  deliver(folder, db, setup.clock);
+  return end;
+}
+
+}  // namespace nas
