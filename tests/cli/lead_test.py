@@ -60,6 +60,13 @@ class Lead(VerbTest):
         self.assertIn("voxnas lead", said)
         self.assertEqual(json.loads(Done(["ctl", run, "summary", "--json"]).out)["state"], "stopped")
 
+    def test_a_run_that_is_over_is_delivered_again(self):
+        run = copy_of_search("lead_over")
+        shutil.rmtree(run / "model")
+        done = self.good(run)
+        self.assertIn("report", done.err)
+        self.assertTrue((run / "model").is_dir())
+
     def test_what_a_leader_without_libtorch_cannot_do_is_refused(self):
         timed = copy_of_search("lead_timed")
         with sqlite3.connect(timed / "results.sqlite") as rows:
