@@ -185,19 +185,24 @@ std::vector<double> features_of(const Prepared& prepared) {
                        std::ssize(prepared.data.training));
 }
 
-/// The space's portfolio, ordered by what recorded runs say of it; said in the log. Empty: nobody
-/// was asked.
-std::vector<Starter> prior_portfolio(const SearchJobOptions& options, const Workbench& bench) {
+/// The runs that --prior names, before any work.
+std::vector<PriorRun> prior_runs(const SearchJobOptions& options, const Recipe& recipe) {
   if (options.prior == "none") return {};
-  const std::vector<PriorRun> runs = read_prior_runs(options.prior);
-  const std::vector<double> features = features_of(bench.prepared);
   const bool raced = std::ranges::any_of(
-      bench.recipe.stages, [](const StageSpec& stage) { return stage.kind->continues; });
+      recipe.stages, [](const StageSpec& stage) { return stage.kind->continues; });
   NAS_CHECK_KIND(Usage,
                  raced,
                  "--prior orders the portfolio of a race; recipe ",
-                 bench.recipe.name,
+                 recipe.name,
                  " has none (auto has)");
+  return read_prior_runs(options.prior);
+}
+
+/// The space's portfolio, ordered by what recorded runs say of it; said in the log. Empty: nobody
+/// was asked.
+std::vector<Starter> prior_portfolio(const std::vector<PriorRun>& runs, const Workbench& bench) {
+  if (runs.empty()) return {};
+  const std::vector<double> features = features_of(bench.prepared);
   std::vector<Starter> informed =
       informed_portfolio(*bench.space, bench.space->portfolio(), runs, features);
   for (const std::string& line : prior_words(*bench.space, informed, runs, features)) {
@@ -372,6 +377,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
 
   Workbench bench;
   bench.recipe = effective_recipe(options);
+  const std::vector<PriorRun> priors = prior_runs(options, bench.recipe);
   choose_device(options.device);  // a wrong name fails before any work
   share_processors(options);
   if (options.description && options.how.orientation.empty())
@@ -392,7 +398,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
                              bench.prepared.plan,
                              prepare.configuration,
                              bench.cases.inner_training.size());
-  bench.portfolio = prior_portfolio(options, bench);
+  bench.portfolio = prior_portfolio(priors, bench);
   open_cache(bench.prepared, prepare);
   bench.make_evaluator(base_options(options.device, options.precision, options.threads),
                        folder,

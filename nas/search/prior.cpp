@@ -103,8 +103,13 @@ std::vector<std::string> prior_words(const SearchSpace& space,
   for (const PriorRun& run : runs) {
     std::string how = concat_text("counts ", rounded(alikeness(run, features), "%.2f"));
     if (run.features.empty()) how = "recorded nothing of its data (an older version): says nothing";
-    lines.push_back(concat_text(
-        "run of ", run.name, ": ", run.results.size(), " networks against its plan, ", how));
+    lines.push_back(concat_text("run of ",
+                                run.name,
+                                ": ",
+                                run.results.size(),
+                                run.results.size() == 1 ? " network" : " networks",
+                                " against its plan, ",
+                                how));
   }
   const Genotype plan = space.baseline();
   for (const Starter& starter : informed) {

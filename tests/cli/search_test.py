@@ -19,6 +19,8 @@ class Search(VerbTest):
         self.wrong(data_set(), "-o", run, says=["--budget", "--steps"])
         self.wrong(data_set(), "--steps", 2, "--space", "unett", "-o", run, says=["unett", "mixed-unet", "'unet'"])
         self.wrong(data_set(), "--steps", 2, "--recipe", "vnass", "-o", run, says="vnas")
+        self.wrong(data_set(), "--effort", 30, "--prior", "nowhere", "-o", run, says=["--prior nowhere", "results database"])
+        self.wrong(data_set(), "--steps", 2, "--recipe", "random", "--prior", "nowhere", "-o", run, says=["--prior", "auto has"])
         self.wrong(data_set(), "--steps", 2, "--max-params", "few", "-o", run, says="--max-params")
         self.wrong("--resume", run, "--steps", 2, says=["--resume", "--steps"])
         self.wrong("--resume", run, "--orientation", "RAS", "--planner", "default", "--max-params", "4M",
