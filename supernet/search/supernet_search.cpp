@@ -349,6 +349,15 @@ double least_supernet(const StageSpec& stage, std::int64_t /*finals*/) {
   return 1 / stage.number("supernet_share");
 }
 
+/// What so many own trainings can tell of the ranking. Half the 95 % interval of Kendall's tau where
+/// there is no ranking: its variance is 2 (2n + 5) / (9n (n - 1)) (Kendall 1938).
+std::string checked_to(std::int64_t trials) {
+  if (trials < kFewestRanked) return " (too few to tell)";
+  const auto n = static_cast<double>(trials);
+  const double half = 1.96 * std::sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)));
+  return concat_text(" (Kendall's tau to about +/- ", std::round(half * 100) / 100, ")");
+}
+
 std::vector<TrialForecast> supernet_forecast(const StageSpec& stage,
                                              const StageBudget& budget,
                                              const StepsOfShare& steps,
@@ -357,7 +366,7 @@ std::vector<TrialForecast> supernet_forecast(const StageSpec& stage,
                                     {"candidates scored with inherited weights", candidates, 0}};
   if (budget.trials > 0) {
     trials.push_back(
-        {"own trainings that check the ranking",
+        {"own trainings that check the ranking" + checked_to(budget.trials),
          budget.trials,
          steps(stage.number("rank_share") * (1.0 / static_cast<double>(budget.trials)))});
   }
