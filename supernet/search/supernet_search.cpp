@@ -355,7 +355,7 @@ std::string checked_to(std::int64_t trials) {
   if (trials < kFewestRanked) return " (too few to tell)";
   const auto n = static_cast<double>(trials);
   const double half = 1.96 * std::sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)));
-  return concat_text(" (Kendall's tau to about +/- ", std::round(half * 100) / 100, ")");
+  return concat_text(" (Kendall's tau +/- ", std::round(half * 100) / 100, ")");
 }
 
 std::vector<TrialForecast> supernet_forecast(const StageSpec& stage,

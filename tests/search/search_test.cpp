@@ -619,7 +619,7 @@ TEST(Forecast, NamesWhatEachStageBuys) {
             "stage final (retrain): best and baseline, each of about 100 steps");
   EXPECT_THAT(
       to_text(forecast_stages(recipe, {.steps = 10000}, 0, {})[1]),
-      HasSubstr("8 own trainings that check the ranking (Kendall's tau to about +/- 0.57)"));
+      HasSubstr("8 own trainings that check the ranking (Kendall's tau +/- 0.57)"));
   const SearchProbes probes{{0.1, 2, 0.4}, {0.1, 10, 0}, 0.5};
   double seconds = 0;
   for (const StageForecast& stage : forecast_stages(recipe, {.seconds = 3600}, 30, probes)) {
