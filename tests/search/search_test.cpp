@@ -617,9 +617,8 @@ TEST(Forecast, NamesWhatEachStageBuys) {
             "about 10 steps");
   EXPECT_EQ(to_text(stages[3]),
             "stage final (retrain): best and baseline, each of about 100 steps");
-  EXPECT_THAT(
-      to_text(forecast_stages(recipe, {.steps = 10000}, 0, {})[1]),
-      HasSubstr("8 own trainings that check the ranking (Kendall's tau +/- 0.57)"));
+  EXPECT_THAT(to_text(forecast_stages(recipe, {.steps = 10000}, 0, {})[1]),
+              HasSubstr("8 own trainings that check the ranking (Kendall's tau +/- 0.57)"));
   const SearchProbes probes{{0.1, 2, 0.4}, {0.1, 10, 0}, 0.5};
   double seconds = 0;
   for (const StageForecast& stage : forecast_stages(recipe, {.seconds = 3600}, 30, probes)) {
