@@ -235,7 +235,8 @@ const std::filesystem::path& ResultsDb::file() const { return connection_->file(
 
 void ResultsDb::forget_run() {
   Transaction transaction(*connection_);
-  for (const char* table : {"trials", "stages", "reports", "workers", "events"}) {
+  for (const char* table :
+       {"trials", "stages", "reports", "workers", "events", "enqueued", "annotations"}) {
     Statement(*connection_, concat_text("DELETE FROM ", table, " WHERE run = ?")).bind(run_).run();
   }
   Statement(*connection_, "DELETE FROM runs WHERE id = ?").bind(run_).run();
