@@ -9,6 +9,7 @@ pkg_check_modules(libdeflate REQUIRED IMPORTED_TARGET libdeflate)
 pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
 find_package(ZLIB REQUIRED)
+find_package(CURL REQUIRED)
 find_package(Protobuf REQUIRED)
 pkg_check_modules(nlopt REQUIRED IMPORTED_TARGET nlopt)
 find_package(Boost REQUIRED)  # headers: Boost.Math, Boost.Random

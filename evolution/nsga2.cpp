@@ -112,6 +112,7 @@ const StrategyKind& nsga2_kind() {
                   count_option("population", 20, 2, 10000),
                   count_option("tournament", 4, 1, 100)},
       .async = true,
+      .adopts = true,
       .measures_step_time = has_step_time_objective,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,

@@ -81,6 +81,10 @@ class RegularizedEvolution : public LedgerStrategy {
     draws_.check_any();
   }
 
+  Adoption adopt(const Genotype& genotype, const std::string& by) override {
+    return adopt_next(draws_, ledger_, equal_share(context_, genotype, planned_), by);
+  }
+
   std::string story() const override {
     return Json{{"population", sizes_.population},
                 {"sample", sizes_.sample},
@@ -111,7 +115,8 @@ class RegularizedEvolution : public LedgerStrategy {
   void propose(const Genotype& genotype) { ledger_.add(equal_share(context_, genotype, planned_)); }
 
   void go_on() override {
-    const std::int64_t left = planned_ - static_cast<std::int64_t>(ledger_.size());
+    const std::int64_t left =
+        planned_ + ledger_.adopted() - static_cast<std::int64_t>(ledger_.size());
     const std::vector<Genotype> next =
         next_generation(context_, ledger_, TrialPurpose::Search, sizes_, left, objectives_, draws_);
     for (const Genotype& genotype : next) propose(genotype);
@@ -166,6 +171,7 @@ const StrategyKind& regularized_kind() {
       .name = "regularized",
       .words = "regularized evolution",
       .options = {trials_option(), words_option("objectives", cost_objectives())},
+      .adopts = true,
       .measures_step_time = has_step_time_objective,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,

@@ -25,17 +25,12 @@ std::shared_ptr<const Phenotype> NetworkCosts::build(const Genotype& genotype) {
 
 TrialCost NetworkCosts::of(const Genotype& genotype) {
   const auto phenotype = build(genotype);
-  const std::int64_t batch = std::min<std::int64_t>(batch_, 4);
-  TrialCost cost;
-  cost.graph_id = graph_id(phenotype->graph);
-  cost.parameters = total_cost(phenotype->graph, phenotype->patch).parameters;
-  cost.macs = total_cost(first_output_only(phenotype->graph), phenotype->patch).macs;
+  TrialCost cost = network_size(*phenotype, std::min<std::int64_t>(batch_, 4));
   if (plan_work_ == 0) {
     const auto baseline = build(space_->baseline());
     plan_work_ = training_work(baseline->graph, baseline->patch);
   }
   cost.relative_cost = training_work(phenotype->graph, phenotype->patch) / plan_work_;
-  cost.memory_bytes = training_memory_bytes(phenotype->graph, phenotype->patch, batch, 4, 2);
   return cost;
 }
 

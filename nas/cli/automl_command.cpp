@@ -24,7 +24,7 @@ namespace {
 struct Arguments {
   SearchJobOptions job;
   std::string file, config, data, budget, run, controller;
-  CLI::Option* seed = nullptr;
+  CLI::Option *seed = nullptr, *keep = nullptr;
   bool dry_run = false, json = false;
 };
 
@@ -101,6 +101,8 @@ int run(Arguments& a) {
   if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
   if (files.automl) {
     if (a.job.trials == 0) a.job.trials = files.automl->max_rounds;
+    if (a.keep->empty() && files.automl->keep > 0) a.job.keep = files.automl->keep;
+    if (files.automl->stop_at > 0) a.job.stop_at = files.automl->stop_at;
     for (const std::string& note : files.automl->notes) log_info("note: ", note);
   }
   if (a.seed->empty() && preview.settings().seed)
@@ -154,6 +156,8 @@ Command automl_command() {
                        "configuration as written at batch 2")
             ->check(CLI::Range(1.0, 1e9));
         add_workers(app, a->job);
+        add_audience(app, a->job);
+        a->keep = app.get_option("--keep");
         app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
         app.add_option(
                "--fold",

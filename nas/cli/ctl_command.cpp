@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nas/cli/command.h"
+#include "nas/cli/ctl_enqueue.h"
 #include "nas/core/error.h"
 #include "nas/core/progress.h"
 #include "nas/core/quantity.h"
@@ -51,6 +52,8 @@ Json trial_json(const Trial& t, const ResultsDb& db, bool whole) {
             {"attempt", t.attempt},
             {"seconds", t.evaluation.seconds},
             {"told_order", t.told_order},
+            {"asked_by", t.asked_by},
+            {"folder", t.folder_state},
             {"message", t.evaluation.message}};
   if (!whole) return json;
   json["parameters"] = t.parameters;
@@ -61,6 +64,10 @@ Json trial_json(const Trial& t, const ResultsDb& db, bool whole) {
   for (const ReportRecord& report : db.reports(t.id)) {
     json["reports"].push_back(
         {{"step", report.step}, {"name", report.name}, {"value", report.value}});
+  }
+  json["annotations"] = Json::object();
+  for (const AnnotationRecord& note : db.annotations(t.id)) {
+    json["annotations"][note.key] = note.value;
   }
   return json;
 }
@@ -252,6 +259,8 @@ void wish_worker(const Arguments& a, ResultsDb& db) {
                                      : ": gets trials again"));
 }
 
+void enqueue(const Arguments& a, ResultsDb& db) { done(a, enqueue_genotype(db, a.what)); }
+
 void stop_run(const Arguments& a, ResultsDb& db) {
   NAS_CHECK_KIND(Usage,
                  db.state() == "running",
@@ -289,6 +298,7 @@ const std::vector<Action>& actions() {
       {"skip", "do not begin a queued trial", true, true, abort_one},
       {"suspend", "give a worker no new trials", true, true, wish_worker},
       {"resume", "give it trials again", true, true, wish_worker},
+      {"enqueue", "try this genotype next (its text, or a file with it)", true, true, enqueue},
       {"stop", "stop the whole run, to be resumed later", false, true, stop_run}};
   return all;
 }
@@ -338,7 +348,10 @@ Command ctl_command() {
                   "\n  ", action.name, action.needs_what ? " WHICH" : "", ": ", action.words);
             }
             app.add_option("VERB", a->verb, words)->required();
-            app.add_option("WHICH", a->what, "The number of a trial, or the name of a worker");
+            app.add_option("WHICH",
+                           a->what,
+                           "The number of a trial, the name of a worker, or a genotype or a file "
+                           "that holds one");
             app.add_option("--best", a->best, "Of trials: only so many, the best first")
                 ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000}));
             app.add_flag("--now", a->now, "Of stop: abort running trials instead of keeping them");

@@ -69,7 +69,7 @@ int run(Arguments& a) {
                                      .workers = a.job.workers,
                                      .controller = a.job.controller,
                                      .executor = a.job.executor,
-                                     .handlers = a.job.handlers};
+                                     .audience = a.job.audience};
     end = is_seeds_run(a.resume) ? resume_seeds(resume, process_age_seconds())
                                  : resume_search(resume, process_age_seconds());
   } else {
@@ -126,11 +126,25 @@ void add_hands(CLI::App& app, Arguments& a) {
                  "(docs/formats.md, Plug-ins)");
   app.add_option(
       "--executor", a.job.executor, "A program of yours that carries out search trials, likewise");
-  app.add_option("--handler",
-                 a.job.handlers,
-                 "A program of yours that hears what happens and may stop the search, "
-                 "likewise; may be given several times")
-      ->allow_extra_args(false);
+  add_audience(app, a.job);
+}
+
+void add_limits(CLI::App& app, Arguments& a) {
+  app.add_option(
+      "--max-params", a.max_parameters, "Only networks of at most so many parameters: 4M, 750k");
+  app.add_option("--max-params-of-plan",
+                 a.job.limits.parameters_of_plan,
+                 "The same as a share of the planned network's parameters: 0.5")
+      ->check(CLI::Range(1e-6, 1e6));
+  app.add_option("--max-macs",
+                 a.max_macs,
+                 "Only networks of at most so many multiply-adds for one patch: 20G");
+  app.add_option("--max-memory",
+                 a.max_memory,
+                 "Only networks whose training step needs at most this memory: 2GB");
+  app.add_option("--max-step-time",
+                 a.max_step_time,
+                 "Only networks whose training step takes at most this time: 50ms, 2s");
 }
 
 /// What a race delivers, compares and begins with.
@@ -214,22 +228,7 @@ Command search_command() {
                        "With the word training: once the network is chosen, search for its "
                        "training options too")
             ->check(CLI::IsMember({"training"}));
-        app.add_option("--max-params",
-                       a->max_parameters,
-                       "Only networks of at most so many parameters: 4M, 750k");
-        app.add_option("--max-params-of-plan",
-                       a->job.limits.parameters_of_plan,
-                       "The same as a share of the planned network's parameters: 0.5")
-            ->check(CLI::Range(1e-6, 1e6));
-        app.add_option("--max-macs",
-                       a->max_macs,
-                       "Only networks of at most so many multiply-adds for one patch: 20G");
-        app.add_option("--max-memory",
-                       a->max_memory,
-                       "Only networks whose training step needs at most this memory: 2GB");
-        app.add_option("--max-step-time",
-                       a->max_step_time,
-                       "Only networks whose training step takes at most this time: 50ms, 2s");
+        add_limits(app, *a);
         app.add_option("--trials",
                        a->job.trials,
                        "Networks to try in the first stage, the planned one among them. Left out: "
@@ -258,6 +257,8 @@ Command search_command() {
                                   "--controller",
                                   "--executor",
                                   "--handler",
+                                  "--webhook",
+                                  "--mlflow",
                                   "--folds",
                                   "--json"});
           }

@@ -19,6 +19,36 @@ void add_workers(CLI::App& app, SearchJobOptions& job) {
                  "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
 }
 
+void add_audience(CLI::App& app, SearchJobOptions& job) {
+  app.add_option("--handler",
+                 job.audience.handlers,
+                 "A program of yours that hears what happens in lines of JSON, and may stop the "
+                 "search, have genotypes tried and note things (docs/formats.md, Plug-ins); may be "
+                 "given several times")
+      ->allow_extra_args(false);
+  app.add_option("--webhook",
+                 job.audience.webhooks,
+                 "An address (http://...) that gets every event as a POST of JSON; may be given "
+                 "several times")
+      ->allow_extra_args(false);
+  app.add_option("--mlflow",
+                 job.audience.mlflow,
+                 "The address of an MLflow server that gets a run for every trial");
+  app.add_option("--from",
+                 job.from,
+                 "Begin with what this earlier run found: its best genotypes are tried first, and "
+                 "gp and tpe learn from its scores if it searched the same space");
+  app.add_option("--from-best", job.from_best, "Of --from: how many genotypes are tried first")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1000}))
+      ->capture_default_str();
+  app.add_option("--keep",
+                 job.keep,
+                 "Keep the folders of so many best trials whole; of the others settings, log and "
+                 "curves stay")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000}))
+      ->capture_default_str();
+}
+
 std::string budget_words(const SearchJobOptions& job, const std::string& typed) {
   std::ostringstream out;
   if (job.budget.has_clock()) {
@@ -42,7 +72,12 @@ std::string shared_words(const SearchJobOptions& job) {
   if (job.precision != plain.precision) out << " --precision " << job.precision;
   if (job.threads != plain.threads) out << " --threads " << job.threads;
   if (!job.executor.empty()) out << " --executor " << quoted(job.executor);
-  for (const std::string& handler : job.handlers) out << " --handler " << quoted(handler);
+  for (const std::string& handler : job.audience.handlers) out << " --handler " << quoted(handler);
+  for (const std::string& url : job.audience.webhooks) out << " --webhook " << quoted(url);
+  if (!job.audience.mlflow.empty()) out << " --mlflow " << quoted(job.audience.mlflow);
+  if (!job.from.empty()) out << " --from " << quoted(job.from.string());
+  if (job.from_best != plain.from_best) out << " --from-best " << job.from_best;
+  if (job.keep != plain.keep) out << " --keep " << job.keep;
   if (!job.workers.empty()) out << " --workers " << job.workers;
   if (!job.database.empty()) out << " --db " << quoted(job.database.string());
   return out.str();

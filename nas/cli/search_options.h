@@ -16,6 +16,9 @@ namespace nas {
 /// --workers and --db.
 void add_workers(CLI::App& app, SearchJobOptions& job);
 
+/// --handler, --webhook, --mlflow, --from, --from-best and --keep.
+void add_audience(CLI::App& app, SearchJobOptions& job);
+
 // Parts of the command that repeats a run.
 
 /// " --budget 20m", " --effort 60" or " --steps 100"; "" where the job has none yet.

@@ -218,6 +218,7 @@ const StrategyKind& gp_kind() {
                   flag_option("cost_aware", false),
                   flag_option("stop_when_settled", false)},
       .async = true,
+      .adopts = true,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,
       .forecast = trained_once_forecast,

@@ -126,6 +126,7 @@ const StrategyKind& tpe_kind() {
                   earlier_option(),
                   count_option("start", kStart, 1, 10000)},
       .async = true,
+      .adopts = true,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,
       .forecast = trained_once_forecast,

@@ -23,6 +23,9 @@
 #include "nas/jobs/reopen.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
+#include "nas/listeners/event_listeners.h"
+#include "nas/listeners/http_client.h"
+#include "nas/listeners/keep_listener.h"
 #include "nas/plugins/external_controller.h"
 #include "nas/plugins/external_executor.h"
 #include "nas/plugins/external_listener.h"
@@ -30,9 +33,11 @@
 #include "nas/results/prior_runs.h"
 #include "nas/results/run_database.h"
 #include "nas/search/log_listener.h"
+#include "nas/search/warm_start.h"
 #include "nas/search/worker_list.h"
 #include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
+#include "training/data/tensorboard_listener.h"
 #include "training/model/device.h"
 
 namespace nas {
@@ -45,8 +50,32 @@ struct Hands {
   std::string workers;  // devices of worker processes (parse_workers); "": this process
   int threads = 0;      // of each
   std::string executor;
-  std::vector<std::string> handlers;
+  SearchAudience audience;
 };
+
+/// Everybody who hears of the search, beside the log.
+std::vector<std::unique_ptr<SearchListener>> make_listeners(const SearchSpace& space,
+                                                            const RunFolder& folder,
+                                                            const SearchAudience& audience,
+                                                            std::int64_t keep) {
+  std::vector<std::unique_ptr<SearchListener>> all;
+  if (auto describing = make_description_listener(space, folder.path())) {
+    all.push_back(std::move(describing));
+  }
+  all.push_back(make_tensorboard_listener(space, folder.path()));
+  for (const std::string& handler : audience.handlers) {
+    all.push_back(make_external_listener(
+        space, {.command = shell_words(handler), .name = "handler " + handler}));
+  }
+  for (const std::string& url : audience.webhooks) {
+    all.push_back(make_webhook_listener(space, url));
+  }
+  if (!audience.mlflow.empty()) {
+    all.push_back(make_mlflow_listener(space, folder.path(), audience.mlflow));
+  }
+  all.push_back(make_keep_listener(folder.path(), keep));  // last: others may look into folders
+  return all;
+}
 
 SearchEnd run_and_report(Workbench& bench,
                          ResultsDb& db,
@@ -70,12 +99,11 @@ SearchEnd run_and_report(Workbench& bench,
   setup.folder = folder.path();
   setup.portfolio = bench.portfolio;
   setup.listeners = {listener.get()};
-  std::vector<std::unique_ptr<SearchListener>> heard;
-  for (const std::string& handler : hands.handlers) {
-    heard.push_back(make_external_listener(
-        *bench.space, {.command = shell_words(handler), .name = "handler " + handler}));
-    setup.listeners.push_back(heard.back().get());
-  }
+  const Json recorded = parse_json(run.setup_json, db.file().string());
+  std::vector<std::unique_ptr<SearchListener>> heard = make_listeners(
+      *bench.space, folder, hands.audience, recorded.value("keep", SearchJobOptions{}.keep));
+  for (const auto& one : heard) setup.listeners.push_back(one.get());
+  if (recorded.contains("from")) enqueue_warm_start(db, recorded.at("from"));
   const std::unique_ptr<Evaluator> executor =
       own_executor(hands.executor, *bench.space, *bench.evaluator);
   if (executor) setup.evaluator = executor.get();
@@ -88,10 +116,9 @@ SearchEnd run_and_report(Workbench& bench,
       return pool->tend();
     };
   }
-  const auto describing = make_description_listener(*bench.space, folder.path());
-  if (describing) setup.listeners.push_back(describing.get());
   const SearchEnd end = run_search(setup);
   pool.reset();
+  while (!heard.empty()) heard.pop_back();  // in reverse; servers get their last letters
   if (end == SearchEnd::Stopped) {
     if (run.budget.has_clock()) db.set_clock(clock());
     log_info("stopped; go on with\n  voxnas search --resume ", folder.text());
@@ -132,6 +159,12 @@ void check_free(const RunFolder& folder, const std::string& recipe) {
                       fs::equivalent(entry.path(), recipe, none);
     NAS_CHECK_KIND(Usage, ours, folder.text(), ": expected a new or empty folder, found ", name);
   }
+}
+
+/// A wrong address fails before any work.
+void check_audience(const SearchAudience& audience) {
+  for (const std::string& url : audience.webhooks) check_url(url, "--webhook");
+  if (!audience.mlflow.empty()) check_url(audience.mlflow, "--mlflow");
 }
 
 void log_cases(const Prepared& prepared, const CaseSelection& cases, std::int64_t fold) {
@@ -213,7 +246,8 @@ std::vector<Starter> prior_portfolio(const std::vector<PriorRun>& runs, const Wo
 
 RunRecord make_record(const SearchJobOptions& options,
                       const Workbench& bench,
-                      const Json& forecast) {
+                      const Json& forecast,
+                      const std::optional<WarmStart>& from) {
   const DataSet& data = bench.prepared.data;
   RunRecord run;
   run.command = options.command;
@@ -228,7 +262,8 @@ RunRecord make_record(const SearchJobOptions& options,
              {"threads", options.threads},
              {"workers", options.workers},
              {"executor", options.executor},
-             {"handlers", options.handlers},
+             {"handlers", options.audience.handlers},
+             {"keep", options.keep},
              {"processors", processor_count()},
              {"cache_key", bench.prepared.cache.key()},
              {"data",
@@ -243,6 +278,7 @@ RunRecord make_record(const SearchJobOptions& options,
              {"features", features_of(bench.prepared)},
              {"forecast", forecast}};
   if (!bench.portfolio.empty()) setup["portfolio"] = to_json(bench.portfolio, *bench.space);
+  if (from) setup["from"] = to_json(*from);
   add_data_options(setup, options.how);
   run.setup_json = setup.dump();
   run.budget = options.budget;
@@ -272,6 +308,35 @@ std::unique_ptr<SearchSpace> search_space(SearchJobOptions& options,
                    ": says neither steps nor epochs; give one of --budget, --effort and --steps");
   }
   return space;
+}
+
+/// What an earlier run gives this one, said in the log.
+std::optional<WarmStart> begin_from(const SearchJobOptions& options, Workbench& bench) {
+  if (options.from.empty()) return std::nullopt;
+  const RunFolder earlier(options.from);
+  NAS_CHECK_KIND(Usage,
+                 has_database(earlier),
+                 "--from ",
+                 earlier.text(),
+                 ": expected a run folder of a search, found none");
+  const std::string name = fs::absolute(options.from).lexically_normal().string();
+  WarmStart start = warm_start(open_to_read(earlier), name, *bench.space, options.from_best);
+  add_observations(start, *bench.space, bench.recipe);
+  log_info("from ",
+           name,
+           ": ",
+           start.genotypes.size(),
+           " genotype(s) are tried first, ",
+           start.observations.size(),
+           " trials are seen by strategies that learn from earlier runs");
+  if (!start.differences.empty()) {
+    log_info("its space is another one (",
+             joined(start.differences, "; "),
+             "): its scores are not used; ",
+             start.left_out,
+             " better genotype(s) are none of this run's space");
+  }
+  return start;
 }
 
 /// A search that is refused before its first trial leaves nothing behind that would block the next
@@ -361,6 +426,11 @@ Recipe effective_recipe(const SearchJobOptions& options) {
     recipe.stages.erase(recipe.stages.begin(), recipe.stages.end() - 1);
     recipe.stages.insert(recipe.stages.begin(), std::move(own));
   }
+  if (options.stop_at) {
+    for (StageSpec& stage : recipe.stages) {
+      if (!stage.kind->final) stage.stop.score = options.stop_at;
+    }
+  }
   if (options.search_training) add_training_search(recipe);
   if (options.random_control) add_random_control(recipe);
   return recipe;
@@ -372,6 +442,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
   NAS_CHECK_KIND(Usage,
                  options.budget.is_one() || options.description,
                  "give one of --budget, --effort and --steps");
+  check_audience(options.audience);
   const RunFolder folder(options.run_folder);
   check_free(folder, options.recipe);
 
@@ -399,6 +470,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
                              prepare.configuration,
                              bench.cases.inner_training.size());
   bench.portfolio = prior_portfolio(priors, bench);
+  const std::optional<WarmStart> from = begin_from(options, bench);
   open_cache(bench.prepared, prepare);
   bench.make_evaluator(base_options(options.device, options.precision, options.threads),
                        folder,
@@ -410,7 +482,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
     return SearchEnd::Stopped;
   }
 
-  const RunRecord run = make_record(options, bench, forecast);
+  const RunRecord run = make_record(options, bench, forecast, from);
   const RunLock lock(folder);
   std::optional<ResultsDb> db = create_database(folder, options.database, run);
   try {
@@ -419,7 +491,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
                           *db,
                           folder,
                           clock,
-                          {options.workers, options.threads, options.executor, options.handlers});
+                          {options.workers, options.threads, options.executor, options.audience});
   } catch (...) {
     forget_refused_run(db, folder);
     throw;
@@ -435,6 +507,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
                  RunFolder::kDatabase,
                  ", found none; a search that was killed before its first trial starts anew "
                  "without --resume");
+  check_audience(options.audience);
   const RunLock lock(folder);
   remove_temporaries(folder.path());  // of killed writers
   ResultsDb db = open_to_write(folder);
@@ -447,7 +520,7 @@ SearchEnd resume_search(const SearchResumeOptions& options, double spent_seconds
                         db,
                         folder,
                         clock,
-                        {workers, opened.base.threads, options.executor, options.handlers});
+                        {workers, opened.base.threads, options.executor, options.audience});
 }
 
 }  // namespace nas

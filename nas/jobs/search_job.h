@@ -17,6 +17,14 @@
 
 namespace nas {
 
+/// Who hears of a search, and what is kept of it. A resumed run is told these again: what a record
+/// says is neither started nor called.
+struct SearchAudience {
+  std::vector<std::string> handlers = {};  // programs of the user, as a shell takes them
+  std::vector<std::string> webhooks = {};  // addresses
+  std::string mlflow = {};                 // address of a server; "": none
+};
+
 /// What `voxnas search`, or `voxnas automl` with a description, was asked for.
 struct SearchJobOptions {
   std::filesystem::path data;        // data set folder
@@ -39,11 +47,15 @@ struct SearchJobOptions {
                                  // (read_prior_runs), or "none"
   std::string compare;           // whether the plan is trained to the end too: "yes", "no", "auto"
   // Programs of the user, as a shell takes them (docs/formats.md, "Plug-ins"); "": none.
-  std::string controller;             // decides instead of the first search stage's kind
-  std::string executor;               // carries out search trials
-  std::vector<std::string> handlers;  // hear what happens
-  bool random_control = false;        // add_random_control
-  bool search_training = false;       // add_training_search
+  std::string controller;      // decides instead of the first search stage's kind
+  std::string executor;        // carries out search trials
+  SearchAudience audience;     // hears what happens
+  std::filesystem::path from;  // run folder that this one begins from (warm_start.h); empty: none
+  std::int64_t from_best = 3;  // how many of its genotypes are tried first
+  std::int64_t keep = 30;      // trials of a stage whose folders are kept whole
+  std::optional<double> stop_at;  // score that is enough: a search stage ends with it
+  bool random_control = false;    // add_random_control
+  bool search_training = false;   // add_training_search
   std::uint64_t seed = 1;
   DataOptions how;
   std::string device = "auto", precision = "auto";
@@ -69,7 +81,7 @@ struct SearchResumeOptions {
   std::string workers = {};         // instead of those of the record
   // As the run was begun with: a record starts no programs by itself.
   std::string controller = {}, executor = {};
-  std::vector<std::string> handlers = {};
+  SearchAudience audience = {};
   bool show_progress = true;
 };
 /// Goes on with a run that was stopped or killed; no finished trial is repeated. \throws

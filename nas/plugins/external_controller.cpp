@@ -53,7 +53,7 @@ class ExternalController : public Strategy {
   std::vector<Proposal> ask(std::int64_t count) override {
     std::vector<Proposal> ready = ledger_.ask(count);
     if (!ready.empty() || finished()) return ready;
-    const std::int64_t left = trials_ - static_cast<std::int64_t>(ledger_.size());
+    const std::int64_t left = trials_ - own();
     if (left <= 0) return {};
     const std::string where = "controller: proposals";
     const Json reply = call({{"do", "ask"}, {"count", std::min(count, left)}});
@@ -93,12 +93,18 @@ class ExternalController : public Strategy {
                 {"status", to_text(outcome.status)},
                 {"score", row.done() ? Json(outcome.score) : Json(nullptr)},
                 {"steps", outcome.steps}};
+      if (!row.proposal.asked_by.empty()) told["asked_by"] = row.proposal.asked_by;
       answer(told);
     }
   }
 
+  /// The program hears of it when it is told the outcome.
+  Adoption adopt(const Genotype& genotype, const std::string& by) override {
+    return adopt_next(draws_, ledger_, equal_share(context_, genotype, trials_), by);
+  }
+
   bool finished() const override {
-    const bool all = static_cast<std::int64_t>(ledger_.size()) >= trials_;
+    const bool all = own() >= trials_;
     return ledger_.complete() && (over_ || all);
   }
   void close() override { over_ = true; }
@@ -150,6 +156,9 @@ class ExternalController : public Strategy {
          "\", found: ",
          peer_.last_line());
   }
+
+  /// Proposals but those of others.
+  std::int64_t own() const { return std::ssize(ledger_.rows()) - ledger_.adopted(); }
 
   void add(const Genotype& genotype) { ledger_.add(equal_share(context_, genotype, trials_)); }
 
@@ -209,6 +218,7 @@ const StrategyKind& external_kind() {
                 ".command: expected a list with a program and its arguments, found none");
           },
       .async = true,
+      .adopts = true,
       .starts_programs = true,
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,

@@ -6,82 +6,63 @@
 
 #include "nas/core/error.h"
 #include "nas/core/log.h"
+#include "nas/plugins/event_listener.h"
 #include "nas/plugins/space_json.h"
 
 namespace nas {
 namespace {
 
-class ExternalListener : public SearchListener {
+constexpr double kLastWords = 0.3;  // seconds of silence after which an ended search waits no more
+
+class ExternalListener : public EventListener {
  public:
   ExternalListener(const SearchSpace& space, PeerOptions options)
-      : space_(space),
+      : EventListener(space),
         name_(options.name),
         peer_(std::make_unique<ProcessPeer>(std::move(options))) {
     peer_->call({{"do", "hello"}, {"protocol", 1}, {"role", "handler"}});
   }
   std::string name() const override { return name_; }
 
-  void search_started(const SearchSpace& space, const Recipe& recipe) override {
-    tell({{"event", "search_started"}, {"recipe", recipe.name}, {"space", space_to_json(space)}});
-  }
   void search_ended(SearchEnd end) override {
-    tell({{"event", "search_ended"}, {"finished", end == SearchEnd::Finished}});
-  }
-  void stage_started(const StageSpec& stage,
-                     const StageBudget&,
-                     const Genotype& start,
-                     std::int64_t planned) override {
-    tell({{"event", "stage_started"},
-          {"stage", stage.name},
-          {"kind", stage.kind->name},
-          {"start", values_to_json(space_, start)},
-          {"planned_trials", planned}});
-  }
-  void proposed(const StageSpec& stage, const std::vector<std::int64_t>& trials) override {
-    tell({{"event", "proposed"}, {"stage", stage.name}, {"trials", trials}});
-  }
-  void trial_started(const Trial& trial) override { tell(event("trial_started", trial)); }
-  void trial_ended(const Trial& trial) override {
-    Json json = event("trial_ended", trial);
-    json["status"] = to_text(trial.status);
-    json["score"] =
-        trial.status == TrialStatus::Done ? Json(trial.evaluation.score) : Json(nullptr);
-    json["metrics"] = trial.evaluation.metrics;
-    json["message"] = trial.evaluation.message;
-    tell(json);
-  }
-  void best_improved(const Trial& trial) override { tell(event("best_improved", trial)); }
-  void stage_ended(const StageSpec& stage, const Winner& winner) override {
-    Json json{{"event", "stage_ended"}, {"stage", stage.name}, {"found", winner.found}};
-    if (winner.found) json["winner"] = values_to_json(space_, winner.genotype);
-    tell(json);
+    EventListener::search_ended(end);
+    listen(kLastWords);
   }
   std::string wants_to_stop() override {
-    listen();
+    listen(0);
     return reason_;
   }
 
  private:
-  Json event(const char* name, const Trial& trial) const {
-    return {{"event", name},
-            {"trial", trial.id},
-            {"stage", trial.stage},
-            {"label", trial.label},
-            {"rung", trial.rung},
-            {"worker", trial.owner},
-            {"values", values_to_json(space_, trial.genotype)}};
+  void heard(const Json& event) override {
+    guarded([&] { peer_->send(event); });
   }
-  void tell(const Json& json) {
-    guarded([&] { peer_->send(json); });
-  }
-  void listen() {
+  /// What it has said, until it says nothing for so many seconds.
+  void listen(double seconds) {
     guarded([&] {
-      while (const auto line = peer_->receive(0)) {
-        const JsonReader reader(*line, name_);
-        reader.check_keys({"stop", "ok"});
-        if (reader.has("stop")) reason_ = reader.at("stop").text();
+      while (const auto line = peer_->receive(seconds)) {
+        try {
+          obey(*line);
+        } catch (const Error& error) {
+          fail(error.kind(), error.what(), "; its line: ", peer_->last_line());
+        }
       }
     });
+  }
+  void obey(const Json& line) {
+    const JsonReader reader(line, name_);
+    reader.check_keys({"stop", "enqueue", "annotate", "ok"});
+    if (reader.has("stop")) reason_ = reader.at("stop").text();
+    if (reader.has("enqueue")) {
+      const JsonReader wanted = reader.at("enqueue");
+      wanted.check_keys({"values"});
+      enqueue(values_from_json(space_, wanted.at("values")));
+    }
+    if (reader.has("annotate")) {
+      const JsonReader note = reader.at("annotate");
+      note.check_keys({"trial", "key", "value"});
+      annotate(note.at("trial").integer(), note.at("key").text(), note.at("value").text());
+    }
   }
   template <class Body>
   void guarded(Body&& body) {
@@ -95,7 +76,6 @@ class ExternalListener : public SearchListener {
     }
   }
 
-  const SearchSpace& space_;
   const std::string name_;
   std::unique_ptr<ProcessPeer> peer_;
   std::string reason_;

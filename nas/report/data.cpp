@@ -55,7 +55,8 @@ Json trial_json(const Trial& t, const SearchSpace* space) {
             {"metrics", t.evaluation.metrics},
             {"message", t.evaluation.message},
             {"started", t.started},
-            {"ended", t.ended}};
+            {"ended", t.ended},
+            {"asked_by", t.asked_by}};
   j["settings"] = t.settings.empty() ? Json(nullptr) : parse_json(t.settings, "settings");
   return j;
 }
@@ -186,6 +187,7 @@ Json report_data(const std::filesystem::path& run_folder) {
                {"accept_misaligned", setup.is_object() && setup.value("accept_misaligned", false)},
                {"cases", part(setup, "cases")},
                {"forecast", part(setup, "forecast")},
+               {"from", part(setup, "from")},
                {"fingerprint", fingerprint_summary(part(setup, "fingerprint"))}};
   data["plan"] = Json::object();
   const Json plan = parse_json(run.plan_json, where);
@@ -233,6 +235,20 @@ Json report_data(const std::filesystem::path& run_folder) {
   for (const EventRecord& e : db.events()) {
     data["events"].push_back(
         {{"at", e.at}, {"trial", e.trial}, {"kind", e.kind}, {"text", e.text}});
+  }
+  data["enqueued"] = Json::array();
+  for (const EnqueuedRecord& e : db.enqueued(false)) {
+    data["enqueued"].push_back({{"genotype", e.genotype},
+                                {"network", network_text(space.get(), e.genotype)},
+                                {"asked_by", e.asked_by},
+                                {"state", e.state},
+                                {"trial", e.trial},
+                                {"message", e.message}});
+  }
+  data["annotations"] = Json::array();
+  for (const AnnotationRecord& note : db.annotations()) {
+    data["annotations"].push_back(
+        {{"trial", note.trial}, {"key", note.key}, {"value", note.value}, {"by", note.by}});
   }
   data["best_trial"] = nullptr;  // the last trial by own training of the network that was chosen
   for (const Trial& t : trials) {

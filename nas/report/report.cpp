@@ -172,6 +172,9 @@ std::string html_report(const std::filesystem::path& run_folder, const ReportOpt
     }
   }
   add_stories(page, data, options.kinds);
+  section("Learned from an earlier run", from_table(data));
+  section("Tried because somebody asked for it", enqueued_table(data));
+  section("Notes about trials", annotation_table(data));
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
   add_drawings(page, run_folder, data);
@@ -217,6 +220,9 @@ std::string markdown_report(const std::filesystem::path& run_folder, const Strat
     out << "## " << story.title << "\n\n" << story.text << (story.text.empty() ? "" : "\n\n");
     for (const Table& table : story.tables) out << markdown_table(table) << '\n';
   }
+  section("Learned from an earlier run", from_table(data));
+  section("Tried because somebody asked for it", enqueued_table(data));
+  section("Notes about trials", annotation_table(data));
   section("What the search changed", gene_table(data));
   section("Size and training", network_table(data));
   section("Budget: forecast and spent", budget_table(data));

@@ -61,6 +61,47 @@ Table trial_table(const Json& data) {
   return table;
 }
 
+Table from_table(const Json& data) {
+  Table table{{"", ""}, {}, "lw", {}};
+  const Json& from = part(data, "from");
+  if (!from.is_object()) return table;
+  table.rows.push_back({"run", from.at("run").get<std::string>()});
+  const auto count = [&](const char* key) { return std::to_string(from.at(key).size()); };
+  table.rows.push_back({"tried first, best first", count("genotypes") + " of its genotypes"});
+  table.rows.push_back({"seen by the strategy, with an offset of their own",
+                        from.at("observations").dump() + " of its trials"});
+  if (from.at("left_out").get<std::int64_t>() > 0) {
+    table.rows.push_back({"left out: not in this run's space", from.at("left_out").dump()});
+  }
+  for (const Json& difference : from.at("differences")) {
+    table.rows.push_back({"its space differs", difference.get<std::string>()});
+  }
+  return table;
+}
+
+Table enqueued_table(const Json& data) {
+  Table table{{"network", "asked for by", "", "trial"}, {}, "lllr", {}};
+  for (const Json& one : data.at("enqueued")) {
+    const std::string state = one.at("state"), message = one.at("message");
+    table.rows.push_back({one.at("network").get<std::string>(),
+                          one.at("asked_by").get<std::string>(),
+                          message.empty() ? state : state + ": " + message,
+                          state == "taken" ? one.at("trial").dump() : ""});
+  }
+  return table;
+}
+
+Table annotation_table(const Json& data) {
+  Table table{{"trial", "note", "", "by"}, {}, "rlwl", {}};
+  for (const Json& note : data.at("annotations")) {
+    table.rows.push_back({note.at("trial").dump(),
+                          note.at("key").get<std::string>(),
+                          note.at("value").get<std::string>(),
+                          note.at("by").get<std::string>()});
+  }
+  return table;
+}
+
 Table gene_table(const Json& data) {
   auto genes_of = [](const std::string& text) {
     std::vector<std::pair<std::string, std::string>> genes;

@@ -15,6 +15,11 @@ namespace nas {
 /// Every trial in the order of ids; classes "chosen", "baseline", "failed".
 Table trial_table(const Json& data);
 /// Gene by gene what the searched network has against the planned one; class "changed".
+/// Empty where the run began with nothing of an earlier one.
+Table from_table(const Json& data);
+/// What others than the strategies wanted tried.
+Table enqueued_table(const Json& data);
+Table annotation_table(const Json& data);
 Table gene_table(const Json& data);
 /// Size, settings and times of the final trainings.
 Table network_table(const Json& data);

@@ -235,7 +235,8 @@ const std::filesystem::path& ResultsDb::file() const { return connection_->file(
 
 void ResultsDb::forget_run() {
   Transaction transaction(*connection_);
-  for (const char* table : {"trials", "stages", "reports", "workers", "events"}) {
+  for (const char* table :
+       {"trials", "stages", "reports", "workers", "events", "enqueued", "annotations"}) {
     Statement(*connection_, concat_text("DELETE FROM ", table, " WHERE run = ?")).bind(run_).run();
   }
   Statement(*connection_, "DELETE FROM runs WHERE id = ?").bind(run_).run();
@@ -324,8 +325,8 @@ void ResultsDb::start_stage(const StageRecord& s) {
       concat_text(
           "INSERT INTO stages (run, position, ",
           kStageColumns,
-          ") VALUES (?1, (SELECT COALESCE(MAX(position), 0) + 1 FROM stages WHERE run = ?1), "
-          "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"));
+          ", strategy) VALUES (?1, (SELECT COALESCE(MAX(position), 0) + 1 FROM stages WHERE run = "
+          "?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, '')"));
   insert.bind(run_);
   insert.bind(s.name).bind(s.status).bind(s.budget.seconds).bind(s.budget.steps);
   insert.bind(s.budget.trials).bind(s.budget.rungs).bind(s.budget.ends_at);

@@ -83,7 +83,15 @@ class ResultsDb : public TrialStore {
 
   std::vector<std::int64_t> add_trials(const std::string& stage,
                                        const std::vector<Trial>& trials,
-                                       const StrategyChange& change) override;
+                                       const StrategyChange& change,
+                                       const std::vector<std::int64_t>& taken = {}) override;
+  std::vector<std::int64_t> enqueue(const std::vector<std::string>& genotypes,
+                                    const std::string& asked_by) override;
+  std::vector<EnqueuedRecord> enqueued(bool waiting) const override;
+  void refuse_enqueued(std::int64_t id, const std::string& why) override;
+  void annotate(const AnnotationRecord& annotation) override;
+  std::vector<AnnotationRecord> annotations(std::int64_t trial = 0) const override;
+  void set_folder_state(std::int64_t trial, const std::string& state) override;
   void mark_told(const std::string& stage,
                  const std::vector<std::int64_t>& ids,
                  const StrategyChange& change) override;

@@ -66,7 +66,8 @@ StoredStrategy ResultsDb::strategy(const std::string& stage) const {
 
 std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
                                                 const std::vector<Trial>& trials,
-                                                const StrategyChange& change) {
+                                                const StrategyChange& change,
+                                                const std::vector<std::int64_t>& taken) {
   Transaction transaction(*connection_);
   std::int64_t id = 0;
   {
@@ -82,8 +83,9 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
         *connection_,
         "INSERT INTO trials (run, id, checkpoint, stage, purpose, label, proposal, rung, share, "
         "genotype, genotype_values, genotype_id, graph_id, parameters, macs, memory_bytes, "
-        "request, source, steps, seconds_limit, settings, seed, status, created) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)");
+        "request, source, steps, seconds_limit, settings, seed, status, created, asked_by) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, "
+        "?)");
     insert.bind(run_).bind(id).bind(RunFolder::trial_name(id));
     insert.bind(stage).bind(to_text(t.purpose)).bind(t.label).bind(t.proposal).bind(t.rung);
     insert.bind(t.share).bind(t.genotype_text).bind(Json(t.genotype.values).dump());
@@ -95,7 +97,13 @@ std::vector<std::int64_t> ResultsDb::add_trials(const std::string& stage,
         .bind(t.seconds_limit)
         .bind(t.settings)
         .bind(t.seed);
-    insert.bind(t.created).run();
+    insert.bind(t.created).bind(t.asked_by).run();
+  }
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    Statement(*connection_, "UPDATE enqueued SET state = 'taken', trial = ? WHERE id = ?")
+        .bind(ids.at(i))
+        .bind(taken[i])
+        .run();
   }
   store_strategy(*connection_, run_, stage, change);
   transaction.commit();
@@ -133,7 +141,9 @@ std::optional<Trial> ResultsDb::claim(const std::string& stage,
     Statement row(*connection_,
                   select(kTrialColumns,
                          "FROM trials WHERE run = ?1 AND stage = ?2 AND status = 'queued' AND "
-                         "(?3 = '' OR (purpose = ?3 AND source = ?4)) ORDER BY id LIMIT 1"));
+                         "(?3 = '' OR (purpose = ?3 AND source = ?4)) AND id >= COALESCE((SELECT "
+                         "MIN(id) FROM trials WHERE run = ?1 AND stage = ?2 AND asked_by <> '' AND "
+                         "status = 'queued' AND ?3 = ''), 0) ORDER BY id LIMIT 1"));
     row.bind(run_)
         .bind(stage)
         .bind(like == nullptr ? std::string() : to_text(like->purpose))

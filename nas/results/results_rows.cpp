@@ -146,6 +146,8 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.owner = row.text();
   t.token = row.integer();
   t.told_order = row.integer();
+  t.asked_by = row.text();
+  t.folder_state = row.text();
   return t;
 }
 

@@ -28,13 +28,10 @@ CREATE TABLE stages (
   run INTEGER NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
   seconds REAL NOT NULL, steps INTEGER NOT NULL, trials INTEGER NOT NULL, rungs INTEGER NOT NULL,
   ends_at REAL NOT NULL, cost_limit REAL NOT NULL,
-  candidates INTEGER NOT NULL, strategy TEXT NOT NULL DEFAULT '', started REAL NOT NULL,
+  candidates INTEGER NOT NULL, strategy TEXT NOT NULL, started REAL NOT NULL,
   ended REAL NOT NULL DEFAULT 0, winner TEXT NOT NULL DEFAULT 'null', story TEXT NOT NULL DEFAULT '{}',
   effort REAL NOT NULL DEFAULT 0, horizon REAL NOT NULL DEFAULT 0,
   PRIMARY KEY (run, position), UNIQUE (run, name));
-CREATE TABLE strategy_steps (
-  run INTEGER NOT NULL, stage TEXT NOT NULL, number INTEGER NOT NULL, step TEXT NOT NULL,
-  PRIMARY KEY (run, stage, number)) WITHOUT ROWID;
 CREATE TABLE trials (
   run INTEGER NOT NULL, id INTEGER NOT NULL, stage TEXT NOT NULL, purpose TEXT NOT NULL, label TEXT NOT NULL,
   proposal INTEGER NOT NULL, rung INTEGER NOT NULL, share REAL NOT NULL,
@@ -50,9 +47,9 @@ CREATE TABLE trials (
   owner TEXT NOT NULL DEFAULT '', token INTEGER NOT NULL DEFAULT 0, lease_until REAL NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0, wish TEXT NOT NULL DEFAULT '',
   ended_order INTEGER NOT NULL DEFAULT 0, told_order INTEGER NOT NULL DEFAULT 0,
+  asked_by TEXT NOT NULL DEFAULT '', folder_state TEXT NOT NULL DEFAULT 'full',
   PRIMARY KEY (run, id), UNIQUE (run, stage, proposal));
 CREATE INDEX trials_queue ON trials (run, stage, status, id);
-CREATE INDEX trials_told ON trials (run, told_order);
 CREATE INDEX trials_untold ON trials (run, stage, ended_order) WHERE told = 0;
 CREATE TABLE reports (
   run INTEGER NOT NULL, trial INTEGER NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL,
@@ -66,6 +63,29 @@ CREATE TABLE events (
   text TEXT NOT NULL);
 CREATE INDEX events_of_run ON events (run, id);
 )sql";
+
+// Since version 5.
+constexpr const char* kWishes = R"sql(
+CREATE INDEX trials_enqueued ON trials (run, stage, id) WHERE asked_by <> '' AND status = 'queued';
+CREATE TABLE enqueued (
+  id INTEGER PRIMARY KEY, run INTEGER NOT NULL, genotype TEXT NOT NULL, asked_by TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'waiting', trial INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT '');
+CREATE INDEX enqueued_waiting ON enqueued (run, id) WHERE state = 'waiting';
+CREATE TABLE annotations (
+  run INTEGER NOT NULL, trial INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+  asked_by TEXT NOT NULL, PRIMARY KEY (run, trial, key)) WITHOUT ROWID;
+)sql";
+// What a strategy went through since its state was written, and the index of the order of telling.
+constexpr const char* kSteps = R"sql(
+CREATE TABLE strategy_steps (
+  run INTEGER NOT NULL, stage TEXT NOT NULL, number INTEGER NOT NULL, step TEXT NOT NULL,
+  PRIMARY KEY (run, stage, number)) WITHOUT ROWID;
+CREATE INDEX trials_told ON trials (run, told_order);
+)sql";
+constexpr const char* kNoWishes =
+    "CREATE TEMP TABLE strategy_steps (run, stage, number, step); "
+    "CREATE TEMP TABLE enqueued (id, run, genotype, asked_by, state, trial, message); "
+    "CREATE TEMP TABLE annotations (run, trial, key, value, asked_by);";
 
 // Versions 2 and 3 had one run in a file, and no run in their rows. What each table of this version
 // is made of, where it was there before.
@@ -82,9 +102,17 @@ constexpr const char* kOldRun =
     "code_version, created_unix, clock";
 
 /// Nothing may be written: views in the place of the tables.
-void show_as_new(Connection& c, bool version_2) {
-  const std::string effort = version_2 ? "0.0 AS " : "";
+void show_as_new(Connection& c, const std::string& version) {
   c.execute("PRAGMA temp_store = MEMORY");
+  c.execute(kNoWishes);
+  if (version == "4") {
+    c.execute(
+        "CREATE TEMP VIEW trials AS SELECT *, '' AS asked_by, 'full' AS folder_state "
+        "FROM main.trials");
+    return;
+  }
+  const bool version_2 = version == "2";
+  const std::string effort = version_2 ? "0.0 AS " : "";
   c.execute(
       concat_text("CREATE TEMP VIEW runs AS SELECT 1 AS id, '' AS folder, '' AS host, "
                   "'' AS state, ",
@@ -102,11 +130,10 @@ void show_as_new(Connection& c, bool version_2) {
                   "CREATE TEMP VIEW trials AS SELECT 1 AS run, ",
                   kOldTrials,
                   ", '' AS owner, 0 AS token, 0.0 AS lease_until, 0 AS losses, '' AS wish, "
-                  "id AS ended_order, CASE told WHEN 0 THEN 0 ELSE id END AS told_order "
-                  "FROM main.trials; "
+                  "id AS ended_order, CASE told WHEN 0 THEN 0 ELSE id END AS told_order, "
+                  "'' AS asked_by, 'full' AS folder_state FROM main.trials; "
                   "CREATE TEMP VIEW events AS SELECT id, 1 AS run, at, trial, kind, text "
                   "FROM main.events; "
-                  "CREATE TEMP TABLE strategy_steps (run, stage, number, step); "
                   "CREATE TEMP TABLE reports (run, trial, name, step, value, at); "
                   "CREATE TEMP TABLE workers (run, name, host, process, devices, state, wish, "
                   "heartbeat, trials_done, code_version);")
@@ -114,8 +141,19 @@ void show_as_new(Connection& c, bool version_2) {
 }
 
 /// The caller holds the file's lock.
-void bring_up_to_date(Connection& c, bool version_2) {
+void bring_up_to_date(Connection& c, const std::string& version) {
   c.execute("BEGIN IMMEDIATE");
+  if (version == "4") {
+    c.execute(
+        "ALTER TABLE trials ADD COLUMN asked_by TEXT NOT NULL DEFAULT ''; "
+        "ALTER TABLE trials ADD COLUMN folder_state TEXT NOT NULL DEFAULT 'full'");
+    c.execute(kWishes);
+    c.execute(kSteps);
+    c.execute(concat_text("PRAGMA user_version = ", kResultsVersion).c_str());
+    c.execute("COMMIT");
+    return;
+  }
+  const bool version_2 = version == "2";
   bool measured = false;
   {
     Statement table(c, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'measured'");
@@ -126,6 +164,8 @@ void bring_up_to_date(Connection& c, bool version_2) {
       "DROP INDEX IF EXISTS trials_queue; ALTER TABLE trials RENAME TO old_trials; "
       "ALTER TABLE stages RENAME TO old_stages; ALTER TABLE events RENAME TO old_events");
   c.execute(kSchema);
+  c.execute(kWishes);
+  c.execute(kSteps);
   c.execute(concat_text("INSERT INTO runs (id, folder, host, ",
                         kOldRun,
                         ", budget_effort, measured) SELECT 1, '', '', ",
@@ -162,6 +202,8 @@ std::string select(const char* columns, const char* rest) {
 
 void create_tables(Connection& c) {
   c.execute(kSchema);
+  c.execute(kWishes);
+  c.execute(kSteps);
   c.execute(concat_text("PRAGMA application_id = ", kApplicationId).c_str());
   c.execute(concat_text("PRAGMA user_version = ", kResultsVersion).c_str());
 }
@@ -189,7 +231,7 @@ void check_is_ours(Connection& c, bool may_write) {
             name,
             ": expected a results database of VoxNAS, found an SQLite file of another program");
   const std::string version = pragma("PRAGMA user_version");
-  const bool old = version == "2" || version == "3";
+  const bool old = version == "2" || version == "3" || version == "4";
   NAS_CHECK(old || version == std::to_string(kResultsVersion),
             name,
             ": expected schema version 2 to ",
@@ -199,8 +241,8 @@ void check_is_ours(Connection& c, bool may_write) {
             "; use the VoxNAS version that wrote it");
   const std::string intact = pragma("PRAGMA quick_check(1)");
   NAS_CHECK(intact == "ok", name, ": expected an intact database, found: ", intact);
-  if (old && may_write) bring_up_to_date(c, version == "2");
-  if (old && !may_write) show_as_new(c, version == "2");
+  if (old && may_write) bring_up_to_date(c, version);
+  if (old && !may_write) show_as_new(c, version);
   // Preparing these fails if a table or column is missing.
   for (const std::string& sql :
        {select(kTrialColumns, "FROM trials LIMIT 0"),
@@ -208,6 +250,9 @@ void check_is_ours(Connection& c, bool may_write) {
         select(kWorkerColumns, "FROM workers LIMIT 0"),
         std::string("SELECT run, stage, number, step FROM strategy_steps LIMIT 0"),
         std::string("SELECT trial, step, name, value, at FROM reports LIMIT 0"),
+        std::string("SELECT id, run, genotype, asked_by, state, trial, message FROM enqueued "
+                    "LIMIT 0"),
+        std::string("SELECT run, trial, key, value, asked_by FROM annotations LIMIT 0"),
         std::string("SELECT id, run, at, trial, kind, text FROM events LIMIT 0")}) {
     const Statement compiled(c, sql);
   }

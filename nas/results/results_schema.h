@@ -21,7 +21,7 @@ inline constexpr const char* kTrialColumns =
     "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "
     "settings, seed, attempt, status, score, how, steps_done, seconds, metrics, details, decoded, "
     "message, checkpoint, created, "
-    "started, ended, owner, token, told_order";
+    "started, ended, owner, token, told_order, asked_by, folder_state";
 inline constexpr const char* kWorkerColumns =
     "name, host, process, devices, state, wish, heartbeat, trials_done, code_version";
 
@@ -33,7 +33,7 @@ void create_tables(sqlite::Connection& connection);
 
 /// \throws Error(Input) naming the file: none there, not SQLite's; another program's, another version's, damaged.
 void check_is_sqlite(const std::filesystem::path& file);
-/// A database of version 2 or 3 becomes one of this version, or where nothing may be written is
+/// A database of version 2 to 4 becomes one of this version, or where nothing may be written is
 /// shown as one. \param may_write the caller holds the file's lock.
 void check_is_ours(sqlite::Connection& connection, bool may_write);
 

@@ -81,6 +81,16 @@ bool Draws::take(const Genotype& genotype) {
   return true;
 }
 
+std::string Draws::take_foreign(const Genotype& genotype) {
+  if (!reachable(genotype, context_->start)) {
+    return concat_text("differs from the stage's start (",
+                       context_->space->to_text(context_->start),
+                       ") in genes that the stage does not search");
+  }
+  if (known_.contains(genotype)) return "the stage has it already";
+  return take(genotype) ? "" : "breaks a limit of the search";
+}
+
 std::optional<Genotype> Draws::sample(Rng& rng) {
   for (int attempt = 0; attempt < kRejections; ++attempt) {
     Genotype drawn = context_->space->sample(rng, groups_, &context_->start);
@@ -158,6 +168,13 @@ void Draws::load(const JsonReader& counts, const Ledger& ledger) {
   for (const Ledger::Row& row : ledger.rows()) {
     if (row.proposal.purpose != TrialPurpose::SuperNet) known_.insert(row.proposal.genotype);
   }
+}
+
+Adoption adopt_next(Draws& draws, Ledger& ledger, Proposal proposal, const std::string& by) {
+  std::string refusal = draws.take_foreign(proposal.genotype);
+  if (!refusal.empty()) return {std::nullopt, std::move(refusal)};
+  proposal.asked_by = by;
+  return {ledger.row(ledger.adopt(std::move(proposal))).proposal, ""};
 }
 
 }  // namespace nas

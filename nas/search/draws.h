@@ -32,6 +32,9 @@ class Draws {
 
   /// True if `genotype` is admissible and was not taken before; then it is taken.
   bool take(const Genotype& genotype);
+  /// take() of a genotype of somebody else, which may lie anywhere. \returns "", or why it is not
+  /// taken.
+  std::string take_foreign(const Genotype& genotype);
   /// A random genotype of the groups around context.start, or nothing after kRejections attempts in
   /// a row.
   std::optional<Genotype> sample(Rng& rng);
@@ -55,5 +58,8 @@ class Draws {
   std::set<Genotype> known_, refused_;
   std::int64_t attempts_ = 0, repeated_ = 0, inadmissible_ = 0;
 };
+
+/// Strategy::adopt of strategies with draws and a ledger.
+Adoption adopt_next(Draws& draws, Ledger& ledger, Proposal proposal, const std::string& by);
 
 }  // namespace nas

@@ -74,6 +74,15 @@ std::vector<Evaluation> Evaluator::evaluate_batch(const std::vector<Trial>& tria
   return evaluations;
 }
 
+TrialCost network_size(const Phenotype& built, std::int64_t batch) {
+  TrialCost cost;
+  cost.graph_id = graph_id(built.graph);
+  cost.parameters = total_cost(built.graph, built.patch).parameters;
+  cost.macs = total_cost(first_output_only(built.graph), built.patch).macs;
+  cost.memory_bytes = training_memory_bytes(built.graph, built.patch, batch, 4, 2);
+  return cost;
+}
+
 const std::vector<std::string>& cost_objectives() {
   static const std::vector<std::string> kNames = {"parameters", "macs", "memory", "step_time"};
   return kNames;

@@ -86,7 +86,10 @@ struct Trial {
   std::string owner;                           // worker that claimed it last; "" before
   std::int64_t token = 0;       // grows with every claim: an earlier owner's writes are refused
   std::int64_t told_order = 0;  // 1, 2, ...: as the strategy was told; 0: not yet
+  std::string asked_by;         // who wanted it instead of the strategy (kAskedByUser, ...), or ""
+  std::string folder_state = "full";  // what is left of its folder: "full", "key"
 };
+inline constexpr const char* kAskedByUser = "the user";  // `voxnas ctl RUN enqueue`
 
 /// Size of what a genotype stands for.
 struct TrialCost {
@@ -97,6 +100,10 @@ struct TrialCost {
   double step_seconds = 0;        // measured or estimated training step; 0: unknown
   double relative_cost = 0;       // effort of a training step: 1 is the plan's; 0: unknown
 };
+
+/// Size of a network that was built. Its step is forecast at `batch`; step time and relative cost are
+/// left open.
+TrialCost network_size(const Phenotype& built, std::int64_t batch);
 
 /// What a network may be asked to keep small beside its score.
 const std::vector<std::string>& cost_objectives();  // "parameters", "macs", "memory", "step_time"

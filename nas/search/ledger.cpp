@@ -46,6 +46,16 @@ std::int64_t Ledger::add(Proposal proposal) {
   return rows_.back().proposal.number;
 }
 
+std::int64_t Ledger::adopt(Proposal proposal) {
+  const auto place = rows_.begin() + static_cast<std::ptrdiff_t>(asked_);
+  rows_.insert(place, {std::move(proposal), false, {}});
+  for (std::size_t i = asked_; i < rows_.size(); ++i) {
+    rows_[i].proposal.number = static_cast<std::int64_t>(i);
+  }
+  ++adopted_;
+  return static_cast<std::int64_t>(asked_++);
+}
+
 std::vector<Proposal> Ledger::ask(std::int64_t count) {
   std::vector<Proposal> result;
   for (; asked_ < rows_.size() && count > 0; ++asked_, --count) {
@@ -123,6 +133,7 @@ Json Ledger::save() const {
     if (p.source >= 0) item["source"] = p.source;
     if (p.warm_start) item["warm_start"] = true;
     if (p.continues >= 0) item["continues"] = p.continues;
+    if (!p.asked_by.empty()) item["asked_by"] = p.asked_by;
     if (r.told) {
       const Outcome& o = r.outcome;
       item["outcome"] = {{"score", o.score}, {"trial", o.trial}, {"steps", o.steps}};
@@ -141,6 +152,7 @@ void Ledger::load(const JsonReader& reader) {
   const JsonReader rows = reader.at("rows");
   rows_.clear();
   told_ = 0;
+  adopted_ = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const JsonReader item = rows.at(i);
     Proposal p;
@@ -157,6 +169,10 @@ void Ledger::load(const JsonReader& reader) {
     if (item.has("warm_start")) p.warm_start = item.at("warm_start").boolean();
     if (item.has("continues")) {
       p.continues = item.at("continues").integer(0, static_cast<std::int64_t>(i) - 1);
+    }
+    if (item.has("asked_by")) {
+      p.asked_by = item.at("asked_by").text();
+      ++adopted_;
     }
     Row row{std::move(p), false, {}};
     if (item.has("outcome")) {

@@ -28,6 +28,11 @@ class Ledger {
   std::int64_t add(Proposal proposal);
   /// Up to `count` rows that were not asked for yet, in order.
   std::vector<Proposal> ask(std::int64_t count);
+  /// Puts a proposal before those that were not asked for yet, and counts it as asked for. For
+  /// strategies whose proposals do not name each other: those behind it get other numbers.
+  std::int64_t adopt(Proposal proposal);
+  /// How many rows somebody else wanted.
+  std::int64_t adopted() const { return adopted_; }
   /// \throws Error(Internal) on an outcome that nobody waits for.
   void tell(const std::vector<Outcome>& outcomes);
   /// Every row has its outcome.
@@ -51,6 +56,7 @@ class Ledger {
   std::string kind_;
   std::vector<Row> rows_;
   std::size_t asked_ = 0, told_ = 0;
+  std::int64_t adopted_ = 0;
 };
 
 /// An own training that has an equal share of a stage of `trials` of them; individual 0 is labelled.

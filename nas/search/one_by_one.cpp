@@ -67,6 +67,13 @@ void OneByOne::tell(const std::vector<Outcome>& outcomes) {
   if (pending_ == 0 && asked_ == std::ssize(ledger_.rows())) add_next();
 }
 
+Adoption OneByOne::adopt(const Genotype& genotype, const std::string& by) {
+  Adoption adoption = adopt_next(draws_, ledger_, equal_share(context_, genotype, planned_), by);
+  asked_ += adoption.proposal.has_value();
+  pending_ += adoption.proposal.has_value();
+  return adoption;
+}
+
 std::string OneByOne::story() const {
   Json story = {{"best_after", ledger_.best_after()},
                 {"draws", draws_.counts()},

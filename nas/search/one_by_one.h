@@ -20,6 +20,7 @@ class OneByOne : public Strategy {
  public:
   std::vector<Proposal> ask(std::int64_t count) override;
   void tell(const std::vector<Outcome>& outcomes) override;
+  Adoption adopt(const Genotype& genotype, const std::string& by) override;
   bool finished() const override { return ended() && ledger_.complete(); }
   std::int64_t planned_trials() const override {
     return finished() ? static_cast<std::int64_t>(ledger_.size()) : planned_;
@@ -59,7 +60,9 @@ class OneByOne : public Strategy {
   std::int64_t planned_ = 1;
 
  private:
-  bool ended() const { return ended_ || std::ssize(ledger_.rows()) >= planned_; }
+  bool ended() const {
+    return ended_ || std::ssize(ledger_.rows()) - ledger_.adopted() >= planned_;
+  }
   bool add_next();
 
   const std::string kind_, where_;

@@ -74,6 +74,11 @@ class RandomSearch : public LedgerStrategy {
     add_rung(0, first);
   }
 
+  Adoption adopt(const Genotype& genotype, const std::string& by) override {
+    if (rung_ > 0) return {std::nullopt, "the stage's first rung is over"};
+    return adopt_next(draws_, ledger_, of_rung(0, genotype), by);
+  }
+
   /// Scores of one rung compare: the best of the highest one that has any.
   Winner winner() const override {
     for (int rung = rung_; rung >= 0; --rung) {
@@ -142,15 +147,17 @@ class RandomSearch : public LedgerStrategy {
  private:
   void add_rung(int rung, const std::vector<Genotype>& genotypes) {
     rung_ = rung;
-    for (const Genotype& genotype : genotypes) {
-      Proposal p;
-      p.genotype = genotype;
-      p.rung = rung;
-      p.share = 1.0 / static_cast<double>(sizes_.size()) /
-                static_cast<double>(sizes_[static_cast<std::size_t>(rung)]);
-      if (genotype == context_.baseline) p.label = "baseline";
-      ledger_.add(std::move(p));
-    }
+    for (const Genotype& genotype : genotypes) ledger_.add(of_rung(rung, genotype));
+  }
+
+  Proposal of_rung(int rung, const Genotype& genotype) const {
+    Proposal p;
+    p.genotype = genotype;
+    p.rung = rung;
+    p.share = 1.0 / static_cast<double>(sizes_.size()) /
+              static_cast<double>(sizes_[static_cast<std::size_t>(rung)]);
+    if (genotype == context_.baseline) p.label = "baseline";
+    return p;
   }
 
   std::vector<const Ledger::Row*> rows_of(int rung) const {
@@ -274,6 +281,7 @@ const StrategyKind& random_kind() {
                   word_option("design", "random", {"random", "sobol"}),
                   // Share of a rung that is promoted.
                   number_option("keep", kKeep, {.low_open = true, .high_open = true})},
+      .adopts = true,
       .counts_with_baseline = true,
       .budget = halving_budget,
       .least_trainings =

@@ -10,7 +10,7 @@
 /// Rows of the results database (nas/search/trial_store.h) that are no trials.
 namespace nas {
 
-inline constexpr int kResultsVersion = 4;  // schema version (SQLite's user_version)
+inline constexpr int kResultsVersion = 5;  // schema version (SQLite's user_version)
 
 /// The row about a whole run. Texts ending in _json are JSON.
 struct RunRecord {
@@ -72,6 +72,24 @@ struct OpenTrial {
   bool running = false;
   int attempt = 0;
   std::string owner;
+};
+
+/// A genotype that somebody wants to have tried.
+struct EnqueuedRecord {
+  std::int64_t id = 0;       // in the order of asking
+  std::string genotype;      // SearchSpace::to_text
+  std::string asked_by;      // kAskedByUser, "listener NAME", "run NAME"
+  std::string state;         // "waiting", "taken", "refused"
+  std::int64_t trial = 0;    // once taken
+  std::string message = {};  // why it was refused
+  bool operator==(const EnqueuedRecord&) const = default;
+};
+
+/// What a listener noted about a trial.
+struct AnnotationRecord {
+  std::int64_t trial = 0;
+  std::string key, value, by;
+  bool operator==(const AnnotationRecord&) const = default;
 };
 
 struct EventRecord {

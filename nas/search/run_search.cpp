@@ -58,10 +58,12 @@ TrialPurpose probe_purpose(const StageSpec& stage) {
   return stage.kind->final ? TrialPurpose::Retrain : TrialPurpose::Search;
 }
 
-/// Compute that the run's trainings took, in steps of the plan at batch 2.
+/// Compute that the run's trainings took, in steps of the plan at batch 2. What others enqueued
+/// comes on top of the budget.
 double spent_effort(const ControllerSetup& setup) {
   double spent = 0;
   for (const Trial& trial : setup.store->trials()) {
+    if (!trial.asked_by.empty()) continue;
     spent += effort_of(setup, trial, trial.evaluation.steps - trial_request(trial).done);
   }
   return spent;
@@ -194,6 +196,9 @@ class Leader {
     worker.started = [this](const Trial& trial) { announce_.started(trial); };
     worker.ended = [this](const Trial& trial) { announce_.ended(trial); };
     worker_ = std::make_unique<Worker>(std::move(worker));
+    for (SearchListener* listener : setup.listeners) {
+      listener->attach(*setup.database, *setup.space);
+    }
   }
 
   SearchEnd run() {
@@ -233,6 +238,7 @@ class Leader {
     const StageRecord record = start_or_find_stage(setup_, control_, index);
     if (record.status == "done") return SearchEnd::Finished;
     StageController controller(control_, index, record);
+    refuse_late(index);
     const auto found_before = start_of(control_, index);
     const Genotype start = found_before ? found_before->genotype : setup_.space->start();
     announce_.begin_stage(stage);
@@ -257,11 +263,11 @@ class Leader {
       }
       active = controller.turn(setup_.workers ? setup_.workers() : 1) || active;
       announce_.proposed(controller.proposed());
-      for (SearchListener* listener : setup_.listeners) {
-        if (stage.kind->final) break;  // what was found is trained to its end
-        const std::string reason = listener->wants_to_stop();
-        if (!reason.empty()) controller.stop(concat_text(listener->name(), ": ", reason));
-      }
+      announce_.tell([&](SearchListener& l) {
+        const std::string reason = l.wants_to_stop();
+        if (reason.empty() || stage.kind->final) return;  // what was found is trained to its end
+        controller.stop(concat_text(l.name(), ": ", reason));
+      });
       wait = active ? kShortestWait : std::min(kLongestWait, 2 * wait);
       if (!active && !controller.finished()) std::this_thread::sleep_for(wait);
     }
@@ -274,6 +280,19 @@ class Leader {
   static SearchEnd stopped(StageController& controller) {
     controller.rest();
     return SearchEnd::Stopped;
+  }
+
+  /// What was enqueued and no stage is left to try.
+  void refuse_late(std::size_t index) {
+    const auto& stages = setup_.recipe.stages;
+    const auto adopts = [](const StageSpec& stage) { return stage.kind->adopts; };
+    if (std::any_of(stages.begin() + static_cast<std::ptrdiff_t>(index), stages.end(), adopts)) {
+      return;
+    }
+    for (const EnqueuedRecord& wanted : setup_.database->enqueued(true)) {
+      log_warning("not tried: ", wanted.genotype, ", enqueued by ", wanted.asked_by);
+      refuse_enqueued(*setup_.database, wanted, "no stage is left that takes any", setup_.clock());
+    }
   }
 
   /// The user of this process, or another one by the store (`voxnas ctl RUN stop`).
@@ -306,6 +325,23 @@ class Leader {
 };
 
 }  // namespace
+
+void SearchListener::enqueue(const Genotype& genotype) {
+  const std::string reason = space_->invalid_reason(genotype);
+  NAS_CHECK(reason.empty(), "enqueue: ", reason);
+  store().enqueue({space_->to_text(genotype)}, "listener " + name());
+}
+
+void SearchListener::annotate(std::int64_t trial,
+                              const std::string& key,
+                              const std::string& value) {
+  store().annotate({trial, key, value, name()});
+}
+
+TrialStore& SearchListener::store() const {
+  NAS_CHECK_KIND(Internal, store_ != nullptr, "listener ", name(), ": is attached to no run");
+  return *store_;
+}
 
 void check_space(const Recipe& recipe, const SearchSpace& space) {
   for (const StageSpec& stage : recipe.stages) {

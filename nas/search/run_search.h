@@ -21,6 +21,11 @@ enum class SearchEnd { Finished, Stopped };
 class SearchListener {
  public:
   virtual ~SearchListener() = default;
+  /// By run_search, before anything is told; both borrowed.
+  void attach(TrialStore& store, const SearchSpace& space) {
+    store_ = &store;
+    space_ = &space;
+  }
   virtual std::string name() const { return "listener"; }  // for messages
   virtual void search_started(const SearchSpace&, const Recipe&) {}
   virtual void search_ended(SearchEnd) {}
@@ -35,8 +40,25 @@ class SearchListener {
   virtual void trial_ended(const Trial&) {}
   virtual void best_improved(const Trial&) {}
   virtual void stage_ended(const StageSpec&, const Winner&) {}
-  /// A reason ends the stage with what it has; "": go on.
+  /// A reason ends the stage with what it has; "": go on. Asked in every turn of the search; final
+  /// trainings go on all the same.
   virtual std::string wants_to_stop() { return ""; }
+
+ protected:
+  // While something is told, and in wants_to_stop.
+
+  /// The genotype becomes the next trial of this stage, or of the next one that takes any.
+  /// \throws Error(Input|Usage) if it is none of the space.
+  void enqueue(const Genotype& genotype);
+  /// A note about a trial, for the database, `voxnas ctl RUN trial` and the report. \throws
+  /// Error(Usage) if there is no such trial, or the key is empty.
+  void annotate(std::int64_t trial, const std::string& key, const std::string& value);
+  /// Of the run; for what a listener keeps there itself. \throws Error(Internal) before attach().
+  TrialStore& store() const;
+
+ private:
+  TrialStore* store_ = nullptr;
+  const SearchSpace* space_ = nullptr;
 };
 
 /// Everything run_search works with; all borrowed.

@@ -16,7 +16,8 @@
 namespace nas {
 namespace {
 
-constexpr std::int64_t kAsk = 256;  // proposals wanted at once; a rung is one batch
+constexpr std::int64_t kAsk = 256;    // proposals wanted at once; a rung is one batch
+constexpr double kLookSeconds = 0.2;  // between two looks for what was enqueued
 
 /// The winner of the last stage before `index` whose role is (not) control; empty if none has one.
 std::optional<Winner> winner_before(const ControllerSetup& setup, std::size_t index, bool control) {
@@ -176,6 +177,15 @@ std::optional<Winner> start_of(const ControllerSetup& setup, std::size_t index) 
   return winner_before(setup, index, false);
 }
 
+void refuse_enqueued(TrialStore& store,
+                     const EnqueuedRecord& wanted,
+                     const std::string& why,
+                     double at) {
+  store.refuse_enqueued(wanted.id, why);
+  store.add_event(
+      at, 0, "enqueue refused", concat_text(wanted.genotype, ", by ", wanted.asked_by, ": ", why));
+}
+
 double effort_of(const ControllerSetup& setup, const Trial& trial, std::int64_t steps) {
   if (steps == 0) return 0;  // perhaps because its network cannot be built
   // A step of a super-network counts as one of the plan, as when its steps were fixed.
@@ -284,6 +294,7 @@ std::vector<Trial> StageController::make_trials(const std::vector<Proposal>& pro
     trial.proposal = proposal.number;
     trial.rung = proposal.rung;
     trial.share = proposal.share;
+    trial.asked_by = proposal.asked_by;
     trial.genotype = proposal.genotype;
     trial.genotype_text = setup_.space->to_text(proposal.genotype);
     trial.genotype_id = setup_.space->genotype_id(proposal.genotype);
@@ -355,9 +366,41 @@ bool StageController::tell_these(const std::vector<Trial>& ended) {
 bool StageController::ask(std::int64_t count) {
   const std::vector<Proposal> proposals = strategy_->ask(count);
   if (proposals.empty()) return false;
-  proposed_ = setup_.store->add_trials(
+  const std::vector<std::int64_t> ids = setup_.store->add_trials(
       stage_.name, make_trials(proposals), journal_.asked(*strategy_, count));
+  proposed_.insert(proposed_.end(), ids.begin(), ids.end());
   return true;
+}
+
+/// Each with the strategy's state in one transaction with its trial: a kill leaves it waiting or
+/// taken.
+std::int64_t StageController::adopt() {
+  looked_.restart();
+  if (!stage_.kind->adopts || strategy_->finished()) return 0;
+  if (time_is_over(setup_.budget, stage_, record_, setup_.clock())) return 0;
+  std::int64_t count = 0;
+  for (const EnqueuedRecord& wanted : setup_.store->enqueued(true)) {
+    Adoption adoption;
+    try {
+      const Genotype genotype = setup_.space->from_text(wanted.genotype);
+      adoption.refusal = setup_.space->invalid_reason(genotype);
+      if (adoption.refusal.empty()) adoption = strategy_->adopt(genotype, wanted.asked_by);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Usage && error.kind() != ErrorKind::Input) throw;
+      adoption = {std::nullopt, error.what()};
+    }
+    if (!adoption.proposal) {
+      refuse_enqueued(*setup_.store, wanted, adoption.refusal, setup_.clock());
+      continue;
+    }
+    const std::vector<std::int64_t> ids = setup_.store->add_trials(
+        stage_.name, make_trials({*adoption.proposal}), journal_.whole(*strategy_), {wanted.id});
+    setup_.store->add_event(
+        setup_.clock(), ids.front(), "enqueued", wanted.genotype + ", by " + wanted.asked_by);
+    proposed_.push_back(ids.front());
+    ++count;
+  }
+  return count;
 }
 
 bool StageController::must_stop() {
@@ -386,8 +429,13 @@ void StageController::stop(const std::string& reason) {
 bool StageController::turn(std::int64_t workers) {
   proposed_.clear();
   if (finished_) return false;
-  const std::int64_t open = setup_.store->count_open(stage_.name);
-  if (!stage_.async && open > 0) return false;
+  std::int64_t open = setup_.store->count_open(stage_.name);
+  const bool asks = stage_.async ? open < workers : open == 0;
+  const bool looks = asks || open != open_before_ || looked_.seconds() > kLookSeconds;
+  const std::int64_t adopted = looks ? adopt() : 0;
+  open += adopted;
+  open_before_ = open;
+  if (!stage_.async && open > 0) return adopted > 0;
   const bool told = tell_these(setup_.store->untold_trials(stage_.name, stage_.async));
   if (told && must_stop()) return true;
   if (strategy_->finished()) {
@@ -405,7 +453,7 @@ bool StageController::turn(std::int64_t workers) {
                  "strategy \"",
                  stage_.kind->name,
                  "\" is not finished but proposes nothing and waits for nothing");
-  return told || asked;
+  return told || asked || adopted > 0;
 }
 
 void StageController::rest() {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "nas/core/stopwatch.h"
 #include "nas/search/budget.h"
 #include "nas/search/recipe.h"
 #include "nas/search/search_space.h"
@@ -38,6 +39,12 @@ struct ControllerSetup {
 /// for a control, which starts from the space's start.
 std::optional<Winner> start_of(const ControllerSetup& setup, std::size_t index);
 
+/// What somebody enqueued is not tried; the events say why.
+void refuse_enqueued(TrialStore& store,
+                     const EnqueuedRecord& wanted,
+                     const std::string& why,
+                     double at);
+
 /// Compute of so many steps of a trial, in steps of the plan at batch 2.
 double effort_of(const ControllerSetup& setup, const Trial& trial, std::int64_t steps);
 
@@ -55,6 +62,10 @@ bool time_is_over(const Budget& budget,
 /// are told in the order of trial ids, so any number of workers gives the same search. Order
 /// "async": as soon as a worker is idle; outcomes are told as trials end, in an order that is
 /// recorded (Trial::told_order).
+///
+/// What somebody enqueued (TrialStore::enqueue) is taken in by strategies that adopt: it becomes the
+/// next trial of the stage, of the same share as the others and on top of their number, and its
+/// outcome is told like theirs. A strategy that does not adopt leaves it to the stages after.
 class StageController {
  public:
   StageController(const ControllerSetup& setup, std::size_t index, const StageRecord& record);
@@ -75,7 +86,8 @@ class StageController {
 
  private:
   bool ask(std::int64_t count);
-  bool must_stop();  // a stop rule of the stage holds
+  std::int64_t adopt();  // how many
+  bool must_stop();      // a stop rule of the stage holds
   bool tell_these(const std::vector<Trial>& ended);
   Outcome outcome_of(const Trial& trial) const;
   std::vector<Trial> make_trials(const std::vector<Proposal>& proposals) const;
@@ -93,6 +105,8 @@ class StageController {
   StrategyJournal journal_;
   std::vector<std::int64_t> proposed_;
   bool finished_ = false;
+  Stopwatch looked_;               // for what was enqueued
+  std::int64_t open_before_ = -1;  // in the last turn: another number says that a trial has ended
 };
 
 }  // namespace nas

@@ -28,7 +28,8 @@ struct Proposal {
   /// Number of the stage's proposal whose training goes on; -1: a training of its own. `share` is
   /// what comes on top; the outcome's steps and effort are those of the whole training.
   std::int64_t continues = -1;
-  bool all_cases = false;  // of a final training: learns from the inner validation cases too
+  bool all_cases = false;     // of a final training: learns from the inner validation cases too
+  std::string asked_by = {};  // adopted: who wanted it (Trial::asked_by)
   bool operator==(const Proposal&) const = default;
 };
 
@@ -55,6 +56,12 @@ struct Winner {
   bool operator==(const Winner&) const = default;
 };
 
+/// What a strategy says to a genotype that somebody else wants to have tried.
+struct Adoption {
+  std::optional<Proposal> proposal;  // asked for by now; its outcome is to be told
+  std::string refusal;               // why not, where there is none
+};
+
 /// Decides which genotypes to try. Never sees a tensor, a clock or a file. Everything it proposes
 /// must follow from its arguments and what it was told, in the order it was told; save/load keep
 /// its state exactly.
@@ -66,6 +73,11 @@ class Strategy {
   virtual std::vector<Proposal> ask(std::int64_t count) = 0;
   virtual void tell(const std::vector<Outcome>& outcomes) = 0;
   virtual bool finished() const = 0;
+  /// Takes in a genotype as if it had proposed it, as the next one and beyond its number of trials.
+  /// Called only where the kind adopts (StrategyKind) and while the strategy has not finished.
+  virtual Adoption adopt(const Genotype& /*genotype*/, const std::string& /*by*/) {
+    return {std::nullopt, "the stage takes no genotypes of others"};
+  }
   /// Proposals whose training may still go on: their checkpoints are kept. Those of others go.
   virtual std::vector<std::int64_t> resting() const { return {}; }
   /// The stage's time is over: nothing more will be evaluated, winner() decides on what was told.

@@ -41,6 +41,9 @@ struct StrategyKind {
   bool continues = false;  // its trainings are continued (Proposal::continues), and its trials are
                            // counted in effort whatever the budget is in
   bool async = false;      // a stage of this kind is asynchronous unless its recipe says otherwise
+  /// Takes in genotypes of others (Strategy::adopt). Sound where every genotype is trained once, for
+  /// the same share, and the strategy learns from scores, not from its own draws.
+  bool adopts = false;
   bool starts_programs = false;          // of the user; a resumed run asks for them again
   bool needs_super_network = false;      // of the space
   bool may_end_early = false;            // what it does not spend goes to the final trainings

@@ -72,17 +72,32 @@ class TrialStore {
                          const std::string& story) = 0;
 
   /// Appends queued trials (ids are assigned in order) and what asking did to the strategy, in one
-  /// transaction.
+  /// transaction. \param taken of trials that somebody enqueued: the ids of these wishes, one a
+  /// trial, which are "taken" then.
   virtual std::vector<std::int64_t> add_trials(const std::string& stage,
                                                const std::vector<Trial>& trials,
-                                               const StrategyChange& change) = 0;
+                                               const StrategyChange& change,
+                                               const std::vector<std::int64_t>& taken = {}) = 0;
+
+  /// Somebody wants these genotypes tried, all or none of them are noted. \returns their ids.
+  virtual std::vector<std::int64_t> enqueue(const std::vector<std::string>& genotypes,
+                                            const std::string& asked_by) = 0;
+  /// In order of their ids. \param waiting only those.
+  virtual std::vector<EnqueuedRecord> enqueued(bool waiting) const = 0;
+  virtual void refuse_enqueued(std::int64_t id, const std::string& why) = 0;
+  /// A note about a trial; a second one of the same key replaces the first. \throws Error(Usage) if
+  /// the run has no such trial.
+  virtual void annotate(const AnnotationRecord& annotation) = 0;
+  /// By trial and key. \param trial 0: of all.
+  virtual std::vector<AnnotationRecord> annotations(std::int64_t trial = 0) const = 0;
+  virtual void set_folder_state(std::int64_t trial, const std::string& state) = 0;
   /// What telling these trials, which get the next numbers of the order of telling, did to the
   /// strategy; one transaction.
   virtual void mark_told(const std::string& stage,
                          const std::vector<std::int64_t>& ids,
                          const StrategyChange& change) = 0;
 
-  /// Takes the oldest queued trial of the stage: status running, attempt and token + 1, owned by
+  /// Takes the oldest queued trial of the stage, those that somebody enqueued before all others: status running, attempt and token + 1, owned by
   /// `owner`. Empty if none is queued. \param like only one of the same purpose and source.
   virtual std::optional<Trial> claim(const std::string& stage,
                                      double at,

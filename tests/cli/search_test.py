@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from support import SEARCH, VerbTest, data_set, fresh
+import json
+
+from support import SEARCH, Done, VerbTest, data_set, fresh
 
 
 class Search(VerbTest):
@@ -13,8 +15,27 @@ class Search(VerbTest):
         self.assertTrue((SEARCH / "model" / "weights.safetensors").exists())
         self.assertTrue((SEARCH / "report.html").exists())
 
+    def test_begins_with_what_an_earlier_run_found(self):
+        first, second = fresh("search_first"), fresh("search_second")
+        how = ["--steps", 2, "--recipe", "random", "--threads", 1]
+        self.good(data_set(), *how, "--trials", 3, "-o", first)
+        best = json.loads(Done(["ctl", first, "trials", "--json"]).out)
+        tried = {row["genotype"] for row in best if row["stage"] == "search" and row["label"] != "baseline"}
+        self.good(data_set(), *how, "--trials", 1, "--from", first, "--from-best", 1, "--keep", 1, "-o", second)
+        rows = [row for row in json.loads(Done(["ctl", second, "trials", "--json"]).out) if row["asked_by"]]
+        self.assertEqual(len(rows), 1, rows)
+        self.assertIn(rows[0]["genotype"], tried)
+        self.assertEqual(rows[0]["asked_by"], f"run {first}")
+        self.assertFalse((second / "best").is_symlink(), "the model of the final training lies there")
+        report = json.loads(Done(["report", second, "--json"]).out)
+        self.assertEqual((report["from"]["run"], report["from"]["differences"]), (str(first), []))
+        self.assertIn("Learned from an earlier run", Done(["report", second, "--markdown"]).out)
+
     def test_wrong_use(self):
         run = fresh("search_wrong")
+        self.wrong(data_set(), "--steps", 2, "--recipe", "random", "--from", "nowhere", "-o", run, says=["--from nowhere", "run folder"])
+        self.wrong(data_set(), "--steps", 2, "--webhook", "example.org", "-o", run, says="--webhook: expected an address")
+        self.wrong(data_set(), "--steps", 2, "--mlflow", "ftp://a", "-o", run, says="--mlflow: expected an address")
         self.wrong(data_set(), "--steps", 2, says="-o RUN")
         self.wrong(data_set(), "-o", run, says=["--budget", "--steps"])
         self.wrong(data_set(), "--steps", 2, "--space", "unett", "-o", run, says=["unett", "mixed-unet", "'unet'"])

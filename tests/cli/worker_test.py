@@ -71,6 +71,40 @@ class Worker(VerbTest):
         self.assertEqual(done.code, 0, done)
         self.assertTrue(all(row["status"] == "done" for row in trials(run)), trials(run))
 
+    def test_a_genotype_that_is_enqueued_on_a_live_run_is_its_next_trial(self):
+        run = fresh("search_enqueued")
+        recipe = WORK / "one_by_one.json"
+        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
+            {"name": "search", "kind": "tpe", "share": 1, "trials": 6},
+            {"name": "final", "kind": "retrain", "share": 1}]}))
+        words = ["search", data_set(), "--steps", 90, "--recipe", recipe, "--threads", 1, "--max-params-of-plan", 1.5, "-o", run]
+        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.PIPE, text=True)
+        wait_for_a_running_trial(run)
+        for genotype, says in (("features=99", "must be one of"), ("widht=1", "no gene 'widht'"), ("features=64", "parameters"),
+                               ("features=32", "trial 1 has this genotype already")):
+            done = Done(["ctl", run, "enqueue", genotype])
+            self.assertEqual(done.code, 2, done)
+            self.assertIn(says, done.err)
+        wanted = "kind=residual stages=3 blocks=1 decoder_convs=1 features=16"
+        file = WORK / "wanted.txt"
+        file.write_text(wanted + "\n")
+        before = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+        done = Done(["ctl", run, "enqueue", file])
+        self.assertEqual(done.code, 0, done)
+        self.assertIn(f'{wanted}: the next trial of stage "search"', done.out)
+        said = leader.communicate(timeout=200)[1]
+        self.assertEqual(leader.returncode, 0, said)
+        rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+        found = [row for row in rows if row["asked_by"]]
+        self.assertEqual([(row["genotype"], row["asked_by"], row["status"]) for row in found], [(wanted, "the user", "done")])
+        # What was queued when it was asked for had begun; at most one more can begin while the wish is on its way.
+        self.assertLessEqual(found[0]["id"], max(row["id"] for row in before) + 2)
+        self.assertEqual(sum(row["stage"] == "search" for row in rows), 7, "on top of the stage's six")
+        self.assertGreater(found[0]["told_order"], 0)
+        report = Done(["report", run, "--markdown"]).out
+        self.assertIn("Tried because somebody asked for it", report)
+
     def test_a_run_that_is_over_needs_nobody(self):
         done = self.good("--run", SEARCH, "--name", "late")
         self.assertIn("ends after 0 trial(s)", done.err)

@@ -281,6 +281,57 @@ for line in sys.stdin:
   EXPECT_LT(search.trials().size(), 25u) << "stopped by its wish";
 }
 
+TEST(Plugins, AListenerHasGenotypesTriedAndNotesThings) {
+  TempFolder folder;
+  const std::string script = write_script(folder / "wish.py", R"py(
+import json, sys
+for line in sys.stdin:
+    q = json.loads(line)
+    if q.get("do") == "hello":
+        print('{"ok": {}}', flush=True)
+    elif q["event"] == "trial_ended":
+        print(json.dumps({"annotate": {"trial": q["trial"], "key": "seen as", "value": q["stage"]}}), flush=True)
+        if q["trial"] == 2:
+            print('{"enqueue": {"values": {"width": "3", "depth": "1", "kind": "c"}}}', flush=True)
+)py");
+  PluginSearch search(folder.path());
+  search.recipe.stages[0].set("trials", 12);
+  search.recipe.stages[0].set("rungs", 1);
+  search.recipe.stages[0].async = true;
+  search.fake.sleep_us = 2000;
+  const auto listener =
+      make_external_listener(search.space, {.command = {"python3", script}, .name = "ears"});
+  search.listeners = {listener.get()};
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  std::vector<Trial> wanted = search.trials();
+  std::erase_if(wanted, [](const Trial& t) { return t.asked_by.empty(); });
+  ASSERT_EQ(wanted.size(), 1u);
+  EXPECT_EQ(wanted[0].genotype_text, "width=3 depth=1 kind=c");
+  EXPECT_EQ(wanted[0].asked_by, "listener ears");
+  EXPECT_EQ(search.trials().size(), 13u);
+  const ResultsDb db = ResultsDb::open(folder / "results.sqlite");
+  EXPECT_EQ(db.annotations().size(), db.trials().size()) << "also of final trainings";
+  EXPECT_EQ(db.annotations(1).at(0).value, "search");
+}
+
+TEST(Plugins, AListenerThatWishesNonsenseIsQuotedAndHearsNothingMore) {
+  TempFolder folder;
+  PluginSearch search(folder.path());
+  const auto listener = make_external_listener(
+      search.space,
+      {.command = {"sh",
+                   "-c",
+                   "read a; echo '{\"ok\":1}'; read a; echo "
+                   "'{\"enqueue\": {\"values\": {\"widht\": \"1\"}}}'; cat > /dev/null"},
+       .name = "ears"});
+  search.listeners = {listener.get()};
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, AllOf(HasSubstr("listener"), HasSubstr("widht"), HasSubstr("its line: {")));
+  EXPECT_THAT(said, HasSubstr("it hears nothing more"));
+}
+
 TEST(Plugins, AListenerThatEndsDoesNotEndTheSearch) {
   TempFolder folder;
   PluginSearch search(folder.path());

@@ -852,8 +852,8 @@ TEST(ResultsDb, RefusesWhatIsNotAnIntactDatabaseOfThisVersion) {
   };
   change("PRAGMA user_version = 99");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }),
-              HasSubstr("expected schema version 2 to 4, found 99"));
-  change("PRAGMA user_version = 4; ALTER TABLE trials RENAME COLUMN score TO points");
+              HasSubstr("expected schema version 2 to 5, found 99"));
+  change("PRAGMA user_version = 5; ALTER TABLE trials RENAME COLUMN score TO points");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("score"));
   change("PRAGMA application_id = 5");
   EXPECT_THAT(error_of([&] { ResultsDb::open(file); }), HasSubstr("another program"));

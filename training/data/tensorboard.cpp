@@ -26,6 +26,22 @@ std::string little_endian(T number) {
   return bytes;
 }
 
+constexpr int kString = 7;  // TensorFlow's DT_STRING
+
+std::string of_settings(const char* tag, const events::Hyperparameters& content, double wall_time) {
+  events::Event event;
+  event.set_wall_time(wall_time);
+  events::Value& entry = *event.mutable_summary()->add_value();
+  entry.set_tag(tag);
+  events::Plugin& plugin = *entry.mutable_metadata()->mutable_plugin();
+  plugin.set_name("hparams");
+  plugin.set_content(content.SerializeAsString());
+  // TensorBoard reads the plug-in's content and wants some value beside it.
+  entry.mutable_tensor()->set_type(kString);
+  entry.mutable_tensor()->mutable_shape()->add_dimension()->set_size(0);
+  return event.SerializeAsString();
+}
+
 }  // namespace
 
 double wall_time_now() {
@@ -84,6 +100,41 @@ void EventWriter::scalar(const std::string& tag,
   entry.set_tag(tag);
   entry.set_scalar(static_cast<float>(value));
   record(event.SerializeAsString());
+}
+
+void EventWriter::text(const std::string& tag, const std::string& markdown, double wall_time) {
+  events::Event event;
+  event.set_wall_time(wall_time);
+  events::Value& entry = *event.mutable_summary()->add_value();
+  entry.set_tag(tag);
+  entry.mutable_metadata()->mutable_plugin()->set_name("text");
+  events::Tensor& tensor = *entry.mutable_tensor();
+  tensor.set_type(kString);
+  tensor.mutable_shape()->add_dimension()->set_size(1);
+  tensor.add_text(markdown);
+  record(event.SerializeAsString());
+}
+
+void EventWriter::settings(const std::map<std::string, std::variant<double, std::string>>& settings,
+                           double wall_time) {
+  events::Hyperparameters content;
+  content.mutable_begin()->set_seconds(wall_time);
+  for (const auto& [name, value] : settings) {
+    events::Setting& setting = (*content.mutable_begin()->mutable_settings())[name];
+    if (const double* number = std::get_if<double>(&value)) {
+      setting.set_number(*number);
+    } else {
+      setting.set_text(std::get<std::string>(value));
+    }
+  }
+  record(of_settings("_hparams_/session_start_info", content, wall_time));
+}
+
+void EventWriter::ended(bool good, double wall_time) {
+  events::Hyperparameters content;
+  content.mutable_end()->set_status(good ? 1 : 2);
+  content.mutable_end()->set_seconds(wall_time);
+  record(of_settings("_hparams_/session_end_info", content, wall_time));
 }
 
 void EventWriter::record(const std::string& event) {

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <variant>
 
 namespace nas {
 
@@ -27,6 +29,16 @@ class EventWriter {
               double value,
               std::int64_t step,
               double wall_time = wall_time_now());
+  /// Markdown, which the tab "Text" shows.
+  void text(const std::string& tag,
+            const std::string& markdown,
+            double wall_time = wall_time_now());
+  /// The settings that this folder's training began with, for the tab "HParams": its scalars are
+  /// what they led to.
+  void settings(const std::map<std::string, std::variant<double, std::string>>& settings,
+                double wall_time = wall_time_now());
+  /// That training is over.
+  void ended(bool good, double wall_time = wall_time_now());
   void flush();  // \throws Error(Io), e.g. when the disk is full
   const std::filesystem::path& file() const { return file_; }
 
