@@ -24,6 +24,7 @@
 #include "training/model/device.h"
 #include "training/model/graph_module.h"
 #include "training/model/model_folder.h"
+#include "training/model/script_file.h"
 #include "training/model/weights.h"
 #include "training/settings/plan_training.h"
 #include "training/settings/schedule.h"
@@ -125,6 +126,7 @@ std::shared_ptr<const Phenotype> TrainEvaluator::build(const Genotype& genotype)
   }
   auto phenotype = std::make_shared<Phenotype>(setup_.space->build(genotype));
   if (volume(phenotype->patch) == 0) phenotype->patch = setup_.configuration.patch;
+  probe_script(phenotype->graph, phenotype->patch);
   built_.emplace_front(genotype, phenotype);
   if (built_.size() > kKeptNetworks) built_.pop_back();
   return phenotype;

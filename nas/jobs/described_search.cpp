@@ -11,8 +11,13 @@
 #include "nas/core/run_folder.h"
 #include "nas/core/text.h"
 #include "nas/jobs/strategies/strategies.h"
+#include "nas/network/file_nodes.h"
+#include "nas/network/operations.h"
+#include "nas/network/output_region.h"
 #include "nas/search/strategy_kind.h"
 #include "search_spaces/spaces.h"
+#include "training/fit/script_loss.h"
+#include "training/model/script_file.h"
 #include "training/settings/plan_training.h"
 
 namespace nas {
@@ -20,12 +25,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Opens what of the user's own a training names: that the network of a file takes the patch, that
+/// the loss is one.
+void check_files(Phenotype built, const TrainOptions& options, const std::string& where) {
+  loss_file_hash(options);
+  if (file_node(built.graph) == nullptr) return;
+  probe_script(built.graph, built.patch);
+  const Extent3 fits = fitting_patch(built.graph, built.patch);
+  NAS_CHECK(fits == built.patch,
+            where,
+            ": sampling.args.patch: expected a size that ",
+            attribute_text(*file_node(built.graph), kScriptFile),
+            " takes, as ",
+            to_text(fits),
+            " (D H W), found ",
+            to_text(built.patch));
+}
+
 /// Whether the trainer knows what every choice asks for, before anything is trained.
 void check_trainings(const ConfigSpace& space) {
   for (const Genotype& genotype : space.probes()) {
     if (!space.invalid_reason(genotype).empty()) continue;
     const std::string where = space.description().where + " (" + space.short_text(genotype) + ")";
-    adjust_train_options(space.build(genotype).training, where, {});
+    const Phenotype built = space.build(genotype);
+    check_files(built, adjust_train_options(built.training, where, {}), where);
   }
 }
 
