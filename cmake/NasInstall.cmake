@@ -1,5 +1,6 @@
 # `cmake --install`: the floors without LibTorch as find_package(VoxNAS) with targets VoxNAS::core, VoxNAS::search, ...
-# Kernels and data stay inside: with CUDA they hold device code, which a user's project would have to link for.
+# Kernels and data stay inside: with CUDA they hold device code, which a user's project would have to link for. The
+# component `program` is all of it, LibTorch's floors too, as one shared library VoxNAS::program.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -18,27 +19,36 @@ set(NAS_PUBLIC_HEADERS
   search_spaces/spaces.h search_spaces/planned_unet/plan.h search_spaces/planned_unet/planner.h
   nas/jobs/strategies/strategies.h nas/report/report.h)
 
-# The exported targets and what of ours they link, PRIVATE too: archives need it when a program is linked.
-set(todo ${NAS_EXPORTED})
-set(exported)
-while(todo)
-  list(POP_FRONT todo target)
-  if(TARGET ${target} AND NOT target IN_LIST exported)
-    list(APPEND exported ${target})
-    get_target_property(links ${target} LINK_LIBRARIES)
-    foreach(link IN LISTS links)
-      if(link MATCHES "^nas_")
-        list(APPEND todo ${link})
-      endif()
-    endforeach()
-  endif()
-endwhile()
+# These targets and what of ours they link, PRIVATE too: archives need it when a program is linked.
+function(nas_closure result)
+  set(todo ${ARGN})
+  set(all)
+  while(todo)
+    list(POP_FRONT todo target)
+    if(TARGET ${target} AND NOT target IN_LIST all)
+      list(APPEND all ${target})
+      get_target_property(links ${target} LINK_LIBRARIES)
+      foreach(link IN LISTS links)
+        if(link MATCHES "^nas_")
+          list(APPEND todo ${link})
+        endif()
+      endforeach()
+    endif()
+  endwhile()
+  set(${result} ${all} PARENT_SCOPE)
+endfunction()
+
+nas_closure(exported ${NAS_EXPORTED})
 foreach(target IN LISTS exported)
   string(REGEX REPLACE "^nas_" "" name ${target})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
 endforeach()
 install(TARGETS ${exported} EXPORT VoxNASTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/voxnas)
 
+if(NAS_WITH_TORCH)
+  list(APPEND NAS_PUBLIC_HEADERS nas/cli/voxnas.h)
+  install(FILES ${PROJECT_SOURCE_DIR}/nas/cli/voxnas.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/voxnas)
+endif()
 set(todo ${NAS_PUBLIC_HEADERS})
 set(headers)
 while(todo)
@@ -60,6 +70,22 @@ foreach(header IN LISTS headers)
 endforeach()
 
 set(folder ${CMAKE_INSTALL_LIBDIR}/cmake/VoxNAS)
+if(NAS_WITH_TORCH)
+  nas_closure(whole nas_light_verbs nas_torch_verbs)
+  list(REMOVE_ITEM whole nas_torch)  # headers and LibTorch's own libraries
+  list(TRANSFORM whole REPLACE "(.+)" "$<TARGET_FILE:\\1>" OUTPUT_VARIABLE archives)
+  list(JOIN archives "," archives)
+  # All of every archive: a user's program calls what no verb does. As an option it stands before the libraries, so
+  # that nothing is taken from them first.
+  target_link_options(nas_whole PRIVATE "-Wl,--whole-archive,${archives},--no-whole-archive")
+  target_link_libraries(nas_whole INTERFACE $<INSTALL_INTERFACE:VoxNAS::torch>)
+  target_include_directories(nas_whole INTERFACE $<INSTALL_INTERFACE:include/voxnas>)
+  target_compile_features(nas_whole INTERFACE cxx_std_20)
+  set_target_properties(nas_whole PROPERTIES OUTPUT_NAME voxnas EXPORT_NAME program
+    INSTALL_RPATH "$ORIGIN;${NAS_LIBTORCH}/lib")
+  install(TARGETS nas_whole EXPORT VoxNASProgramTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT VoxNASProgramTargets NAMESPACE VoxNAS:: DESTINATION ${folder})
+endif()
 install(EXPORT VoxNASTargets NAMESPACE VoxNAS:: DESTINATION ${folder})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/VoxNASConfig.cmake.in ${PROJECT_BINARY_DIR}/VoxNASConfig.cmake
   INSTALL_DESTINATION ${folder})

@@ -18,6 +18,7 @@ std::shared_ptr<const Phenotype> NetworkCosts::build(const Genotype& genotype) {
   }
   auto phenotype = std::make_shared<Phenotype>(space_->build(genotype));
   if (volume(phenotype->patch) == 0) phenotype->patch = patch_;
+  if (finish_) finish_(*phenotype);
   built_.emplace_front(genotype, phenotype);
   if (built_.size() > kKeptNetworks) built_.pop_back();
   return phenotype;

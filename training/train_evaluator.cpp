@@ -24,6 +24,7 @@
 #include "training/model/device.h"
 #include "training/model/graph_module.h"
 #include "training/model/model_folder.h"
+#include "training/model/script_file.h"
 #include "training/model/weights.h"
 #include "training/settings/plan_training.h"
 #include "training/settings/schedule.h"
@@ -119,7 +120,10 @@ void look_on_the_way(Look& look,
 
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup)
     : setup_(std::move(setup)),
-      costs_(*setup_.space, setup_.configuration.patch, setup_.configuration.batch) {}
+      costs_(*setup_.space,
+             setup_.configuration.patch,
+             setup_.configuration.batch,
+             [](Phenotype& built) { probe_script(built.graph, built.patch); }) {}
 
 TrialCost TrainEvaluator::describe(const Genotype& genotype) { return costs_.of(genotype); }
 

@@ -11,7 +11,7 @@
 #include "nas/core/error.h"
 #include "nas/core/log.h"
 #include "nas/core/quantity.h"
-#include "nas/jobs/leading/described_search.h"
+#include "nas/jobs/described_search.h"
 #include "nas/jobs/leading/run_clock.h"
 #include "nas/jobs/search_job.h"
 #include "nas/jobs/strategies/strategies.h"

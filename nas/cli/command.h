@@ -37,8 +37,8 @@ void add_device(CLI::App& app, std::string& device, std::string& precision);
 /// --resume, as CLI11 calls them ("DATA", "--output"). \throws Error(Usage) naming the others that were given.
 void check_resume_options(const CLI::App& app, const std::vector<std::string>& taken);
 
-// One function per command file. main.cpp holds those that need no LibTorch, torch_main.cpp the
-// others.
+// One function per command file. light_commands.cpp lists those that need no LibTorch,
+// torch_commands.cpp the others.
 Command doctor_command();
 Command plan_command();
 Command evaluate_command();

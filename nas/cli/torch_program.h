@@ -12,7 +12,8 @@ std::vector<std::filesystem::path> torch_program_places(const std::filesystem::p
 
 /// Sets what OpenMP reads when its library is loaded, each unless the user has set it: waiting
 /// threads soon sleep, and there are as many as processor_count().
-void set_openmp_environment();
+/// \returns whether anything was not set yet.
+bool set_openmp_environment();
 
 /// Replaces this program by voxnas-torch with the same arguments: process id, age and standard
 /// streams stay. \throws Error(Io) naming the places that were looked at.

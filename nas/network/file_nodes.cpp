@@ -45,7 +45,10 @@ void refuse_file_nodes(const Graph& graph, std::string_view form) {
                  ", only as torchscript or safetensors");
 }
 
-Graph torchscript_network(const std::string& file, std::int64_t channels, std::int64_t classes) {
+Graph torchscript_network(const std::string& file,
+                          std::int64_t channels,
+                          std::int64_t classes,
+                          const std::string& settings) {
   const fs::path path = fs::absolute(file).lexically_normal();
   Graph graph;
   graph.name = path.stem().string();
@@ -55,6 +58,9 @@ Graph torchscript_network(const std::string& file, std::int64_t channels, std::i
       "network",
       {image},
       {{kScriptFile, path.string()}, {"hash", hash_file(path)}, {"out_channels", classes}});
+  if (!settings.empty()) {
+    graph.nodes[static_cast<std::size_t>(network)].attributes["settings"] = settings;
+  }
   graph.add("output", "seg0", {network});
   return graph;
 }

@@ -10,7 +10,8 @@ namespace nas {
 
 // A node "torchscript" stands for a module of the user's own: a file that torch.jit.script wrote,
 // from the input to logits of its size. Attributes: `file` (where it lies: not part of what the
-// graph is), `hash` of the file, `out_channels`, `multiple` (sizes that it takes).
+// graph is), `hash` of the file, `out_channels`, `settings` (what of the module's own attributes is
+// set, a JSON object as text; ""), `multiple` (sizes that it takes).
 inline constexpr const char* kScriptOp = "torchscript";
 inline constexpr const char* kScriptFile = "file";
 
@@ -20,7 +21,10 @@ const Node* file_node(const Graph& graph);
 void refuse_file_nodes(const Graph& graph, std::string_view form);
 
 /// A network that is one file. \throws Error(Io).
-Graph torchscript_network(const std::string& file, std::int64_t channels, std::int64_t classes);
+Graph torchscript_network(const std::string& file,
+                          std::int64_t channels,
+                          std::int64_t classes,
+                          const std::string& settings = {});
 
 /// Files whose names are relative: of `folder`. read_graph does it.
 void resolve_files(Graph& graph, const std::string& folder);

@@ -104,10 +104,10 @@ class OnnxWriter {
 
   onnx::GraphProto& graph() { return onnx_; }
 
- private:
   using Writer = void (OnnxWriter::*)();
   static const std::map<std::string_view, Writer>& writers();
 
+ private:
   const Node& node() const { return graph_.nodes[node_]; }
   const std::string& input(std::size_t i) const {
     return values_[static_cast<std::size_t>(node().inputs[i])];
@@ -554,6 +554,11 @@ void move_weights_out(onnx::GraphProto& graph, const fs::path& data) {
 }
 
 }  // namespace
+
+bool has_onnx_form(const Graph& graph) {
+  return std::ranges::all_of(
+      graph.nodes, [](const Node& node) { return OnnxWriter::writers().contains(node.op); });
+}
 
 void write_onnx(const fs::path& file,
                 const Graph& graph,

@@ -23,6 +23,9 @@ struct OnnxOptions {
   std::int64_t inline_bytes = 1'900'000'000;
 };
 
+/// Whether every node has a form in ONNX: not those of files, nor operations of a program outside.
+bool has_onnx_form(const Graph& graph);
+
 /// Writes a closed graph with one input for inference: opset 17, IR 8. Input `image`
 /// [N, C, D, H, W] and output `pred` [N, K, D_pred, H_pred, W_pred], float32 logits of the finest
 /// output; all sizes but C and K are free. Initialisers are named as in the state dict. Dropout is

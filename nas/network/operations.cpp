@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "nas/core/error.h"
+#include "nas/core/open_table.h"
 #include "nas/core/text.h"
 
 namespace nas {
@@ -98,6 +99,14 @@ AttributeSpec required_text(std::string name) {
   spec.name = std::move(name);
   spec.type = AttributeType::Text;
   spec.required = true;
+  return spec;
+}
+
+AttributeSpec any_text(std::string name) {
+  AttributeSpec spec;
+  spec.name = std::move(name);
+  spec.type = AttributeType::Text;
+  spec.fallback = std::string();
   return spec;
 }
 
@@ -472,7 +481,7 @@ std::vector<Operation> make_table() {
                    .examples = {{{"begin", 1}, {"end", 3}}, {{"end", 2}}}});
   table.push_back({.name = "torchscript", .kind = OperationKind::Other,
                    .attributes = {required_text("file"), required_text("hash"), required_count("out_channels"),
-                                  triple("multiple", 1, 1)},
+                                  any_text("settings"), triple("multiple", 1, 1)},
                    .shape = torchscript_shape, .channels = conv_channels, .keeps = Keeps::Inputs, .examples = {}});
   table.push_back({.name = "output", .kind = OperationKind::Output, .shape = same_shape, .keeps = Keeps::Result,
                    .examples = {{}}});
@@ -598,11 +607,20 @@ T typed(const Node& node, std::string_view name) {
       ErrorKind::Internal, node_label(node), ": attribute ", name, " is asked for as another type");
 }
 
+OpenTable<Operation>& table() {
+  static OpenTable<Operation> rows(
+      "operation", [](const Operation& row) { return row.name; }, make_table());
+  return rows;
+}
+
 }  // namespace
 
-const std::vector<Operation>& operations() {
-  static const std::vector<Operation> table = make_table();
-  return table;
+const std::vector<Operation>& operations() { return table().rows(); }
+
+void add_operation(Operation row) {
+  NAS_CHECK_KIND(Usage, row.shape != nullptr, "operation '", row.name, "': has no shape rule");
+  NAS_CHECK_KIND(Usage, row.name != "choice", "operation 'choice': stands for open choices");
+  table().add(std::move(row));
 }
 
 const Operation* find_operation(std::string_view name) {

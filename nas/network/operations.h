@@ -83,6 +83,9 @@ struct Operation {
 
 /// The table, in a fixed order. "choice" is not in it: it is structure, not an operation.
 const std::vector<Operation>& operations();
+/// Of a program of the user's own, which also says what it runs (add_lowering). \throws Error(Usage)
+/// after the table was first read, or if there is a row of this name.
+void add_operation(Operation row);
 const Operation* find_operation(std::string_view name);  // nullptr if there is none
 /// \throws Error(Input) with the nearest known name.
 const Operation& operation(const Node& node);

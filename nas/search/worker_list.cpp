@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/search/worker_list.h"
 
+#include <algorithm>
+
 #include <charconv>
 
 #include "nas/core/error.h"
@@ -55,6 +57,16 @@ std::vector<std::string> parse_workers(const std::string& text, int gpus) {
     begin = end + 1;
   }
   return devices;
+}
+
+std::string allocator_setting(const std::vector<std::string>& devices,
+                              const std::string& device,
+                              const std::string& given) {
+  constexpr const char* kFraction = "per_process_memory_fraction";
+  const auto sharers = std::ranges::count(devices, device);
+  if (sharers < 2 || device == "cpu" || given.find(kFraction) != std::string::npos) return given;
+  return concat_text(
+      given, given.empty() ? "" : ",", kFraction, ":", 1.0 / static_cast<double>(sharers));
 }
 
 }  // namespace nas

@@ -14,4 +14,12 @@ namespace nas {
 /// what exists.
 std::vector<std::string> parse_workers(const std::string& text, int gpus);
 
+/// What LibTorch's allocator is told of a worker on `device` (PYTORCH_CUDA_ALLOC_CONF): workers that
+/// share a GPU get an equal part of its memory each, so that one that wants too much runs out itself
+/// and not its neighbour. \param given what it is told already; a fraction in it stays. \returns
+/// `given` where nothing is shared.
+std::string allocator_setting(const std::vector<std::string>& devices,
+                              const std::string& device,
+                              const std::string& given);
+
 }  // namespace nas

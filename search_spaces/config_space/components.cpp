@@ -6,6 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "search_spaces/config_space/component_file.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/reference_networks/reference_networks.h"
 
@@ -47,7 +48,7 @@ const std::vector<OptionArg> kScheduleArgs{{"power", "schedule_power"},
 
 JsonReader args_of(const JsonReader& component) {
   static const Json none = Json::object();
-  component.check_keys({"name", "args", "alias"});
+  component.check_keys({"name", "args", "alias", "path"});
   return component.has("args") ? component.at("args") : JsonReader(none, component.where());
 }
 
@@ -229,7 +230,8 @@ Graph described_network(const Json& network,
                         std::unique_ptr<SearchSpace> (*make_space)(const Json&),
                         const std::string& where) {
   const JsonReader reader(network, where + ": network");
-  const std::string name = reader.at("name").text();
+  const bool own = has_component_file(reader);
+  const std::string name = own ? "" : reader.at("name").text();
   const UnetArchitecture& a = planned.architecture;
   const NetworkIo io{a.in_channels, a.classes, volume(patch) > 0 ? patch : planned.patch};
   Json rest = network.value("args", Json::object());
@@ -248,6 +250,7 @@ Graph described_network(const Json& network,
   agree("in_channels", io.in_channels);
   agree("out_channels", io.classes);
   const JsonReader args(rest, where + ": network.args");
+  if (own) return network_of_file(reader.at("path").text(), args, io.in_channels, io.classes);
   const std::vector<std::string> spaces{"unet", "c2fnas", "vnas", "mixed-unet"};
   if (name == "planned") {
     args.check_keys({});
@@ -382,7 +385,11 @@ ConcreteTraining read_concrete(const Json& tree,
       static_cast<double>(std::max<std::int64_t>(training_cases, 1)) / result.cases_per_step);
   if (result.epochs > 0) result.steps = steps_of_epochs(result.epochs, per_epoch);
 
-  if (reader.has("loss")) {
+  if (reader.has("loss") && has_component_file(reader.at("loss"))) {
+    options["loss"] = reader.at("loss").at("path").text();
+    const std::string settings = script_settings(args_of(reader.at("loss")));
+    if (!settings.empty()) options["loss_settings"] = Json::parse(settings);
+  } else if (reader.has("loss")) {
     options["loss"] = reader.at("loss").at("name").text();
     take_options(args_of(reader.at("loss")), kLossArgs, {}, options);
   }

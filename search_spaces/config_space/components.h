@@ -31,7 +31,7 @@ void apply_data_setup(const DataSetup& setup, Plan& plan, const std::string& con
 
 /// A concrete description in our own form, read.
 struct ConcreteTraining {
-  Json network;            // {"name", "args"}
+  Json network;            // {"name", "args"}, or {"path", "args"}
   Json options;            // changes of training options (adjust_train_options)
   Extent3 patch{0, 0, 0};  // voxels, D H W; 0: planned
   std::int64_t batch = 0;  // 0: planned

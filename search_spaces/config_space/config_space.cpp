@@ -5,8 +5,11 @@
 #include <utility>
 
 #include "nas/core/error.h"
+#include "nas/core/hash.h"
 #include "nas/core/quantity.h"
 #include "nas/core/text.h"
+#include "nas/network/operations.h"
+#include "search_spaces/config_space/component_file.h"
 #include "search_spaces/config_space/resolve.h"
 
 namespace nas {
@@ -126,6 +129,7 @@ void ConfigSpace::check_choices() {
   for (const Genotype& probe : probes()) {
     if (!invalid_reason(probe).empty()) continue;
     const Phenotype built = build(probe);  // throws with the path
+    note_files(probe);
     NAS_CHECK(read(probe).data == data,
               description_.where,
               ": ",
@@ -171,6 +175,15 @@ void ConfigSpace::check_choices() {
                     *combinations,
                     " combinations differ in conditional values only; they are trained "
                     "once"));
+}
+
+void ConfigSpace::note_files(const Genotype& genotype) {
+  const Json tree = concrete(genotype);
+  for (const char* block : {"network", "loss"}) {
+    if (!tree.contains(block) || !tree[block].contains("path")) continue;
+    const std::string file = tree[block]["path"].get<std::string>();
+    files_[file] = hash_file(file);
+  }
 }
 
 std::vector<std::optional<Json>> ConfigSpace::values(const Genotype& genotype) const {
@@ -284,6 +297,8 @@ Json ConfigSpace::describe() const {
           {"configuration", to_json(planned_)},
           {"training_cases", training_cases_},
           {"file", description_.where},
+          {"folder", description_.folder.string()},
+          {"files", files_},
           {"description", description_.root},
           {"environment", description_.environment}};
 }
@@ -291,19 +306,40 @@ Json ConfigSpace::describe() const {
 std::unique_ptr<SearchSpace> ConfigSpace::make(const Json& description, MakeSpace make_space) {
   const std::string where = "search space config";
   const JsonReader reader(description, where);
-  reader.check_keys(
-      {"space", "configuration", "training_cases", "file", "description", "environment"});
+  reader.check_keys({"space",
+                     "configuration",
+                     "training_cases",
+                     "file",
+                     "folder",
+                     "files",
+                     "description",
+                     "environment"});
   NAS_CHECK_KIND(Usage,
                  reader.has("description"),
                  where,
                  ": needs a training description; give one to `voxnas automl`");
-  return std::make_unique<ConfigSpace>(
+  TrainingDescription read =
       make_description(reader.at("description").json(),
                        reader.has("environment") ? reader.at("environment").json() : Json::object(),
-                       reader.has("file") ? reader.at("file").text() : where),
+                       reader.has("file") ? reader.at("file").text() : where);
+  if (reader.has("folder")) read.folder = reader.at("folder").text();
+  auto space = std::make_unique<ConfigSpace>(
+      std::move(read),
       configuration_from_json(reader.at("configuration").json(), where),
       reader.has("training_cases") ? reader.at("training_cases").integer(1, INT64_MAX) : 1,
       make_space);
+  if (!reader.has("files")) return space;
+  for (const std::string& file : reader.at("files").keys()) {
+    const std::string begun = reader.at("files").at(file).text();
+    const auto found = space->files_.find(file);
+    NAS_CHECK(found != space->files_.end() && found->second == begun,
+              file,
+              ": is another file than the search began with: expected hash ",
+              begun,
+              ", found ",
+              found == space->files_.end() ? "none" : found->second);
+  }
+  return space;
 }
 
 Json ConfigSpace::example() {
@@ -398,6 +434,14 @@ Configuration stand_in_configuration(const TrainingDescription& description) {
   for (const char* pointer : {"/train/model", "/network"}) {
     look(pointer, "in_channels", planned.architecture.in_channels);
     look(pointer, "out_channels", planned.architecture.classes);
+    const Json::json_pointer path = Json::json_pointer(pointer) / "path";
+    if (!description.root.contains(path) || !description.root[path].is_string()) continue;
+    const std::string file =
+        (description.folder / description.root[path].get<std::string>()).string();
+    if (!is_graph_path(file) || !std::filesystem::is_regular_file(file)) continue;
+    const NetworkEnds ends = network_ends(read_graph(file));  // a graph says it itself
+    planned.architecture.in_channels = ends.channels;
+    planned.architecture.classes = ends.classes;
   }
   planned.normalization.assign(static_cast<std::size_t>(planned.architecture.in_channels),
                                "ZScoreNormalization");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,7 @@ class ConfigSpace : public SearchSpace {
   void make_genes();
   void choose_baseline();
   void check_choices();
+  void note_files(const Genotype& genotype);
   std::size_t gene_of(std::size_t dimension) const { return dimension + (written_gene_ ? 1 : 0); }
   ConcreteTraining read(const Genotype& genotype) const;
 
@@ -75,6 +77,7 @@ class ConfigSpace : public SearchSpace {
   bool written_gene_ = false;
   std::vector<char> written_;  // per dimension: its values as written are those of planned
   std::vector<Gene> genes_;
+  std::map<std::string, std::string> files_;  // of the user's own components -> hash
   Genotype baseline_, start_;
   std::vector<std::string> notes_;
 };

@@ -6,6 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "search_spaces/config_space/component_file.h"
 #include "search_spaces/config_space/mmar.h"
 #include "search_spaces/config_space/resolve.h"
 
@@ -64,18 +65,22 @@ TrainingDescription make_description(Json root, Json environment, std::string wh
   result.rules = find_search_rules(root, where);
   result.root = std::move(root);
   result.environment = std::move(environment);
+  result.folder = fs::absolute(where).parent_path();
   result.where = std::move(where);
   return result;
 }
 
 Json TrainingDescription::resolved(const std::vector<std::optional<Json>>& values) const {
-  return resolve_description(
+  Json tree = resolve_description(
       root, environment, rules, values, mmar ? mmar_singles() : own_singles(), where);
+  resolve_component_files(tree, mmar ? mmar_file_places() : own_file_places(), folder);
+  return tree;
 }
 
 Json TrainingDescription::concrete(const std::vector<std::optional<Json>>& values,
                                    std::vector<std::string>* notes) const {
   Json tree = resolved(values);
+  check_component_files(tree, mmar ? mmar_file_places() : own_file_places(), where);
   if (!mmar) {
     for (auto item = tree.begin(); item != tree.end();) {
       const bool own = std::ranges::find(own_keys(), item.key()) != own_keys().end();

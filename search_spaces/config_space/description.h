@@ -21,6 +21,7 @@ struct TrainingDescription {
   Json root;
   Json environment = Json::object();  // environment.json of an MMAR
   std::string where;                  // file, for messages
+  std::filesystem::path folder;       // absolute; files that it names relatively lie there
   bool mmar = false;
   SearchRules rules;
 
@@ -32,7 +33,7 @@ struct TrainingDescription {
   Json resolved(const std::vector<std::optional<Json>>& values) const;
 };
 
-/// Checks form and search rules. \throws Error(Input|Usage) with the path.
+/// Checks form and search rules. \param where the file. \throws Error(Input|Usage) with the path.
 TrainingDescription make_description(Json root, Json environment, std::string where);
 
 /// What an MMAR's config_automl.json asks for.

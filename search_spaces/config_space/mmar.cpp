@@ -12,26 +12,6 @@ namespace {
 
 using Pointer = Json::json_pointer;
 
-/// Python code is never run: no enabled component may bring some.
-void refuse_python(const Json& value, const Pointer& at, const std::string& where) {
-  if (value.is_array()) {
-    for (std::size_t i = 0; i < value.size(); ++i) refuse_python(value[i], at / i, where);
-  } else if (value.is_object()) {
-    if (value.contains("path") && value["path"].is_string())
-      fail(ErrorKind::Input,
-           where,
-           ": ",
-           path_text(at / "path"),
-           ": '",
-           value["path"].get<std::string>(),
-           "' brings Python code, which is not run; a program of your own takes part as a process "
-           "that speaks JSON lines (docs/extending.md)");
-    for (const auto& item : value.items()) {
-      if (item.key() != "args") refuse_python(item.value(), at / item.key(), where);
-    }
-  }
-}
-
 class Translation {
  public:
   Translation(const Json& tree, std::string where, std::vector<std::string>& notes)
@@ -40,7 +20,6 @@ class Translation {
   }
 
   Json run() {
-    refuse_python(tree_, Pointer(), where_);
     first_level();
     map("model", Pointer("/train/model"));
     map("loss", Pointer("/train/loss"));
@@ -97,6 +76,7 @@ class Translation {
     const std::string here = where_ + ": " + path_text(at);
     const Json& component = tree_[at];
     if (component.is_null()) return;  // disabled
+    if (component.is_object() && component.contains("path")) return map_file(block, at);
     if (!component.is_object() || !component.contains("name") || !component["name"].is_string())
       fail(ErrorKind::Input,
            here,
@@ -108,6 +88,27 @@ class Translation {
     ClaraArgs args(component, where_, path_text(at), notes_);
     row.map(args, own_);
     args.finish();
+  }
+
+  /// A network or loss that is a file: its args are those of ours.
+  void map_file(const std::string& block, const Pointer& at) {
+    Json own{{"path", tree_[at]["path"]}};
+    Json args = tree_[at].value("args", Json::object());
+    if (!args.is_object())
+      fail(ErrorKind::Input, where_, ": ", path_text(at / "args"), ": expected an object");
+    for (const char* key : {"dimensions", "spatial_dims"}) {
+      if (block != "model" || !args.contains(key)) continue;
+      if (args[key] != 3)
+        fail(ErrorKind::Input,
+             where_,
+             ": ",
+             path_text(at / "args" / key),
+             ": expected 3, found ",
+             args[key].dump());
+      args.erase(key);
+    }
+    if (!args.empty()) own["args"] = std::move(args);
+    own_.root[block == "model" ? "network" : block] = std::move(own);
   }
 
   /// LrScheduleHandler says whether the scheduler counts epochs (its default) or steps.

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 
-from support import HERE, VerbTest, data_set, fresh
+from support import HERE, Done, VerbTest, data_set, fresh, trials
 
 MMAR = HERE.parent / "search_spaces" / "mmar"
 
@@ -29,12 +33,15 @@ class Automl(VerbTest):
         self.assertIn("net.enum.train.model$1:norm  batch, INSTANCE", text)
         self.assertIn("product: 8 points", text)
 
-    def test_every_combination_is_trained_once(self):
-        run = fresh("automl")
-        done = self.good(MMAR, "--config", "enum.json", "--data", data_set(), "--controller", "random", "--trials", 8,
-                         "--steps", 4, "--threads", 1, "--device", "cpu", "-o", run, timeout=280)
-        trials = sorted(run.glob("trials/*/training.json"), key=lambda file: int(file.parent.name))
-        concrete = [json.loads(file.with_name("config_train.json").read_text()) for file in trials]
+    def test_every_combination_is_trained_once_by_two_workers_as_by_one(self):
+        run, alone = fresh("automl"), fresh("automl_alone")
+        words = (MMAR, "--config", "enum.json", "--data", data_set(), "--controller", "enum", "--steps", 3, "--threads", 1,
+                 "--device", "cpu")
+        done = self.good(*words, "--workers", "cpu:cpu", "-o", run)
+        self.good(*words, "-o", alone)
+        self.assertEqual(trials(run), trials(alone))
+        files = sorted(run.glob("trials/*/training.json"), key=lambda file: int(file.parent.name))
+        concrete = [json.loads(file.with_name("config_train.json").read_text()) for file in files]
         written = json.loads((MMAR / "config" / "enum.json").read_text())
         seen = set()
         searched = {"/train/lr_scheduler/args/step_size", "/train/model/args/channels", "/train/model/args/norm"}
@@ -47,13 +54,70 @@ class Automl(VerbTest):
         first = concrete[0]["train"]["model"]["args"]
         self.assertEqual(first["channels"], written["train"]["model"]["args"]["channels"], "as written comes first")
         links = {link.name: link.resolve().name for link in (run / "automl").iterdir()}
-        self.assertEqual(links["W1_1_J1"], "1")
-        own = json.loads(trials[0].read_text())
+        ran = {str(row["id"]): row["worker"] for row in json.loads(Done(["ctl", run, "trials", "--json"]).out)}
+        self.assertEqual(set(ran.values()), {"W1", "W2"}, "both had work")
+        numbers = {}  # of each worker's trials, from 1 on
+        for name, trial in sorted(links.items(), key=lambda item: int(item[1])):
+            worker, number, job = name.split("_")
+            self.assertEqual((worker, job), (ran[trial], f"J{trial}"))
+            numbers.setdefault(worker, []).append(int(number))
+        self.assertEqual(set(links.values()), set(ran))
+        for worker, given in numbers.items():
+            self.assertEqual(sorted(given), list(range(1, len(given) + 1)), worker)
+        self.assertEqual({link.name for link in (alone / "automl").iterdir()},
+                         {f"W1_{number}_J{number}" for number in range(1, len(ran) + 1)})
+        own = json.loads(files[0].read_text())
         self.assertEqual(own["format"], "voxnas.training")
         again = fresh("automl_again.json")
-        shutil.copy(trials[0], again)  # what was trained is a description itself
+        shutil.copy(files[0], again)  # what was trained is a description itself
         self.assertEqual(self.json(again, "--dry-run")["training"]["network"], own["network"])
         self.assertIn("--seed 7", done.err + (run / "report.html").read_text(), "the configuration's seed")
+
+    def test_a_network_and_a_loss_written_in_pytorch_are_named_by_path(self):
+        """A U-Net class and a Dice loss class, scripted by PyTorch, in an MMAR."""
+        if importlib.util.find_spec("torch") is None:
+            self.assertNotEqual(os.environ.get("VOXNAS_ORACLES"), "required", "PyTorch is missing")
+            self.skipTest("needs PyTorch in the Python environment of scripts/setup.sh")
+        mmar, run, bad = fresh("automl_mmar"), fresh("automl_scripts"), fresh("automl_bad_scripts")
+        shutil.copytree(MMAR, mmar)
+        subprocess.run([sys.executable, HERE.parent / "interop" / "write_scripts.py", mmar / "config"], check=True)
+        config = json.loads((MMAR / "config" / "enum.json").read_text())
+        config["train"]["lr_scheduler"].pop("search")
+        config["train"]["model"] = {"path": "unet.ts", "args": {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}}
+        config["train"]["loss"] = {"path": "dice.ts", "args": {"smooth": 0.001}, "search": [
+            {"type": "enum", "args": ["smooth"], "targets": [[0.001], [10.0]], "domain": "net"}]}
+
+        def search(folder, **how):
+            (mmar / "config" / "scripts.json").write_text(json.dumps(config))
+            words = (mmar, "--config", "scripts.json", "--data", data_set(), "--controller", "enum", "--steps", 3,
+                     "--threads", 1, "--device", "cpu", "-o", folder)
+            return self.failed(*words, **how) if how else self.good(*words)
+
+        done = search(run)
+        self.assertIn("gives 1x3x", done.err, "shapes are probed and said")
+        trained = [json.loads((run / "trials" / f"{n}" / "training.json").read_text()) for n in (1, 2)]
+        self.assertEqual([one["loss"]["args"]["smooth"] for one in trained], [0.001, 10.0])
+        rows = Done(["report", run, "--json"])
+        trials = {t["id"]: t for t in json.loads(rows.out)["trials"]}
+        self.assertNotEqual(trials[1]["metrics"]["loss"], trials[2]["metrics"]["loss"], "the setting reaches the module")
+        self.assertTrue((run / "model" / "network.ts").exists())
+        out = fresh("automl_prediction")
+        predicted = Done(["predict", run / "model", data_set() / "imagesTr", out, "--device", "cpu"])
+        self.assertEqual(predicted.code, 0, predicted)
+        self.assertEqual(len(list(out.glob("*.nii.gz"))), len(list((data_set() / "imagesTr").glob("*.nii.gz"))))
+        exported = fresh("automl_exported.ts")
+        self.assertEqual(Done(["export", run / "model", "--to", "torchscript", "-o", exported]).code, 0)
+        self.assertTrue(exported.exists())
+
+        config["train"]["loss"]["args"]["smoth"] = 1
+        search(bad, says=["dice.ts", "'smoth'", "smooth (float)", "did you mean 'smooth'"])
+        config["train"]["loss"]["args"].pop("smoth")
+        config["train"]["model"]["path"] = "small.ts"
+        search(bad, says=["small.ts: input 1x1x", "gives 1x3x", "input's size"])
+        config["train"]["model"]["path"] = "missing.ts"
+        search(bad, says=["missing.ts", "there is no file"])
+        config["train"]["model"]["path"] = "my_network.MyUnet"
+        search(bad, says=["train.model.path: 'my_network.MyUnet' brings Python code", "torch.jit.script"])
 
     def test_wrong_use(self):
         run = fresh("automl_wrong")

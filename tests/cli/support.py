@@ -150,5 +150,11 @@ def small_options():
     return file
 
 
+def trials(run):
+    """What a run found, without what may differ between two equal runs."""
+    rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+    return [{key: row[key] for key in ("id", "stage", "status", "score", "genotype", "steps_done", "label")} for row in rows]
+
+
 MODEL = WORK / "train" / "model"  # of train_test.py
 SEARCH = WORK / "search"  # of search_test.py

@@ -5,13 +5,7 @@ import signal
 import subprocess
 import time
 
-from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh
-
-
-def trials(run):
-    """What a run found, without what may differ between two equal runs."""
-    rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
-    return [{key: row[key] for key in ("id", "stage", "status", "score", "genotype", "steps_done", "label")} for row in rows]
+from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh, trials
 
 
 def wait_for_a_running_trial(run):

@@ -228,7 +228,8 @@ TEST(Enqueue, ADatabaseOfTheVersionBeforeIsShownAndTakenOver) {
   {
     auto c = sqlite::Connection::open_to_write(file, false);
     c.execute(
-        "DROP TABLE enqueued; DROP TABLE annotations; DROP INDEX trials_enqueued; "
+        "DROP TABLE enqueued; DROP TABLE annotations; DROP INDEX trials_enqueued; DROP TABLE "
+        "strategy_steps; DROP INDEX trials_told; "
         "ALTER TABLE trials DROP COLUMN asked_by; ALTER TABLE trials DROP COLUMN folder_state; "
         "PRAGMA user_version = 4");
   }

@@ -542,11 +542,12 @@ at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size) {
   return result;
 }
 
-at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
-                             const at::Tensor& target,
-                             bool deep_supervision,
-                             const DiceCeOptions& options) {
-  NAS_CHECK_KIND(Shape, !outputs.empty(), "segmentation_loss: the network has no output");
+at::Tensor sum_over_outputs(
+    const std::vector<at::Tensor>& outputs,
+    const at::Tensor& target,
+    bool deep_supervision,
+    const std::function<at::Tensor(const at::Tensor& logits, const at::Tensor& target)>& term) {
+  NAS_CHECK_KIND(Shape, !outputs.empty(), "loss: the network has no output");
   const std::vector<double> weights =
       deep_supervision_weights(deep_supervision ? outputs.size() : 1);
   const at::Tensor described = crop_target(target, outputs.front().sizes().slice(2));
@@ -554,12 +555,21 @@ at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] == 0) continue;
     const at::Tensor here = resize_target(described, outputs[i].sizes().slice(2));
-    const at::Tensor term = (here.dim() == 5 ? dice_bce_loss(outputs[i], here, options)
-                                             : dice_ce_loss(outputs[i], here, options)) *
-                            weights[i];
-    loss = loss.defined() ? loss + term : term;
+    const at::Tensor weighted = term(outputs[i], here) * weights[i];
+    loss = loss.defined() ? loss + weighted : weighted;
   }
   return loss;
+}
+
+at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
+                             const at::Tensor& target,
+                             bool deep_supervision,
+                             const DiceCeOptions& options) {
+  return sum_over_outputs(
+      outputs, target, deep_supervision, [&](const at::Tensor& logits, const at::Tensor& here) {
+        return here.dim() == 5 ? dice_bce_loss(logits, here, options)
+                               : dice_ce_loss(logits, here, options);
+      });
 }
 
 }  // namespace nas

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include <torch/torch.h>
@@ -85,10 +86,16 @@ at::Tensor resize_target(const at::Tensor& target, at::IntArrayRef size);
 /// describes (OutputRegion).
 at::Tensor crop_target(const at::Tensor& target, at::IntArrayRef size);
 
-/// Sum of dice_ce_loss (dice_bce_loss for the target of regions) over the outputs (finest first)
-/// with deep_supervision_weights; one output, or `deep_supervision` false: the first only. The
-/// first output has the target's resolution; where it is smaller it describes the middle, and so do
-/// the others.
+/// Sum of term(output, target at its size) over the outputs (finest first) with
+/// deep_supervision_weights; `deep_supervision` false: the first only. The first output has the
+/// target's resolution; where it is smaller it describes the middle, and so do the others.
+at::Tensor sum_over_outputs(
+    const std::vector<at::Tensor>& outputs,
+    const at::Tensor& target,
+    bool deep_supervision,
+    const std::function<at::Tensor(const at::Tensor& logits, const at::Tensor& target)>& term);
+
+/// dice_ce_loss (dice_bce_loss for the target of regions), summed over the outputs.
 at::Tensor segmentation_loss(const std::vector<at::Tensor>& outputs,
                              const at::Tensor& target,
                              bool deep_supervision = true,

@@ -16,17 +16,20 @@ namespace {
 namespace fs = std::filesystem;
 
 /// The file, which stays open: every step asks for it. A loss has nothing that is trained.
-std::shared_ptr<const ScriptFile> opened(const std::string& file) {
+std::shared_ptr<const ScriptFile> opened(const TrainOptions& options) {
+  const std::string &file = options.loss, &settings = options.loss_settings.json;
   static std::mutex mutex;
-  static std::string last_file;
+  static std::string last_file, last_settings;
   static fs::file_time_type last_time;
   static std::shared_ptr<const ScriptFile> last;
   const std::lock_guard<std::mutex> lock(mutex);
   std::error_code missing;
   const fs::file_time_type time = fs::last_write_time(file, missing);
-  if (last == nullptr || file != last_file || time != last_time || missing) {
-    last = std::make_shared<const ScriptFile>(file);
+  if (last == nullptr || file != last_file || settings != last_settings || time != last_time ||
+      missing) {
+    last = std::make_shared<const ScriptFile>(file, "", settings);
     last_file = file;
+    last_settings = settings;
     last_time = time;
   }
   return last;
@@ -53,23 +56,18 @@ bool is_loss_file(const std::string& loss) { return loss.ends_with(".ts"); }
 at::Tensor script_loss(const std::vector<at::Tensor>& outputs,
                        const at::Tensor& target,
                        const TrainOptions& options) {
-  const std::shared_ptr<const ScriptFile> script = opened(options.loss);
-  const std::vector<double> weights =
-      deep_supervision_weights(options.deep_supervision ? outputs.size() : 1);
-  const at::Tensor described = crop_target(target, outputs.front().sizes().slice(2));
-  at::Tensor sum;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] == 0) continue;
-    const at::Tensor here = resize_target(described, outputs[i].sizes().slice(2));
-    const at::Tensor term = loss_of(*script, outputs[i], here) * weights[i];
-    sum = sum.defined() ? sum + term : term;
-  }
-  return sum;
+  const std::shared_ptr<const ScriptFile> script = opened(options);
+  return sum_over_outputs(outputs,
+                          target,
+                          options.deep_supervision,
+                          [&](const at::Tensor& logits, const at::Tensor& here) {
+                            return loss_of(*script, logits, here);
+                          });
 }
 
 std::string loss_file_hash(const TrainOptions& options) {
   if (!is_loss_file(options.loss)) return "";
-  opened(options.loss);  // says what is wrong with it
+  opened(options);  // says what is wrong with it
   return hash_file(options.loss);
 }
 

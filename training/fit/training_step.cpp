@@ -3,8 +3,10 @@
 
 #include <cmath>
 
+#include "nas/core/error.h"
 #include "nas/core/rng.h"
 #include "training/fit/losses.h"
+#include "training/fit/own_losses.h"
 #include "training/fit/script_loss.h"
 #include "training/model/device.h"
 #include "training/settings/schedule.h"
@@ -15,6 +17,20 @@ at::Tensor training_loss(const std::vector<at::Tensor>& outputs,
                          const at::Tensor& target,
                          const TrainOptions& options) {
   if (is_loss_file(options.loss)) return script_loss(outputs, target, options);
+  if (const OwnLoss* own = own_loss(options.loss)) {
+    return sum_over_outputs(outputs,
+                            target,
+                            options.deep_supervision,
+                            [&](const at::Tensor& logits, const at::Tensor& here) {
+                              const at::Tensor loss = own->loss(logits, here, options);
+                              NAS_CHECK(loss.numel() == 1,
+                                        "loss '",
+                                        own->name,
+                                        "': expected a scalar, found a tensor of sizes ",
+                                        loss.sizes());
+                              return loss.reshape({});
+                            });
+  }
   return segmentation_loss(outputs, target, options.deep_supervision, loss_options(options));
 }
 

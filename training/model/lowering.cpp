@@ -10,6 +10,7 @@
 #include "nas/network/operations.h"
 #include "training/model/convolution.h"
 #include "training/model/norm_act.h"
+#include "training/model/own_lowerings.h"
 #include "training/model/script_file.h"
 #include "training/model/stateless_step.h"
 
@@ -226,7 +227,10 @@ Program::Step Lowering::lower_node(const Graph& graph,
                       : norm_act_composed(in[0], weight, bias, eps, slope);
     };
   } else if (node.op != "input") {
-    step.run = stateful_step(node, name);
+    if (const OwnLowering* own = own_lowering(node.op))
+      step.run = own->make(
+          node, [&](const std::string& tensor) { return context.state_of(name + "." + tensor); });
+    if (!step.run) step.run = stateful_step(node, name);
     if (!step.run) step.run = stateless_step(node);
   }
   return step;

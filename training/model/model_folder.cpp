@@ -8,7 +8,6 @@
 #include "nas/core/hash.h"
 #include "nas/core/paths.h"
 #include "nas/imaging/case_names.h"
-#include "nas/network/file_nodes.h"
 #include "nas/network/onnx.h"
 #include "nas/network/operations.h"
 #include "nas/network/safetensors.h"
@@ -50,7 +49,7 @@ void save_model(const fs::path& folder, const Model& model) {
   check_model(graph, model.preprocessing, folder.string());
   write_graph((folder / kNetworkFile).string(), with_own_files(folder, graph));
   save_weights((folder / kWeightsFile).string(), *model.network);
-  if (file_node(graph) == nullptr) write_model_onnx(model, folder / kOnnxFile);
+  if (has_onnx_form(graph)) write_model_onnx(model, folder / kOnnxFile);
   Json json = to_json(model.preprocessing);
   // Written last: a kill in between leaves a folder whose parts are known not to belong together.
   json["model"] = Json{{"network", graph_id(graph)}, {"weights", hash_file(folder / kWeightsFile)}};

@@ -2,18 +2,15 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include <torch/torch.h>
 
 #include "nas/network/graph.h"
+#include "training/model/step_function.h"
 
 namespace nas {
-
-using Values = std::vector<at::Tensor>;
-using StepFunction = std::function<at::Tensor(const Values&)>;
 
 /// What a graph is lowered to: steps in order, fused where running fuses, over the parameters of
 /// the module that made it (which must outlive it).

@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -14,6 +16,7 @@
 #include "nas/core/exception_text.h"
 #include "nas/core/files.h"
 #include "nas/core/hash.h"
+#include "nas/core/json.h"
 #include "nas/core/log.h"
 #include "nas/core/quantity.h"
 #include "nas/core/text.h"
@@ -94,6 +97,75 @@ at::Tensor first_tensor(const c10::IValue& value, const fs::path& file) {
        "; expected a tensor, or a tuple or list that begins with one");
 }
 
+/// `value` as an attribute of this type; None: it is of another one.
+c10::IValue typed_value(const Json& value, const c10::TypePtr& type) {
+  switch (type->kind()) {
+    case c10::TypeKind::FloatType:
+      if (value.is_number()) return value.get<double>();
+      break;
+    case c10::TypeKind::IntType:
+      if (value.is_number_integer()) return value.get<std::int64_t>();
+      break;
+    case c10::TypeKind::BoolType:
+      if (value.is_boolean()) return value.get<bool>();
+      break;
+    case c10::TypeKind::StringType:
+      if (value.is_string()) return value.get<std::string>();
+      break;
+    default:
+      break;
+  }
+  return {};
+}
+
+bool is_setting(const c10::TypePtr& type) {
+  switch (type->kind()) {
+    case c10::TypeKind::FloatType:
+    case c10::TypeKind::IntType:
+    case c10::TypeKind::BoolType:
+    case c10::TypeKind::StringType:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// \param settings JSON object: attribute -> value.
+void set_attributes(torch::jit::Module& module, const std::string& settings, const fs::path& file) {
+  std::map<std::string, c10::TypePtr> known;
+  std::vector<std::string> names, shown;
+  const c10::ClassTypePtr type = module.type();
+  for (std::size_t i = 0; i < type->numAttributes(); ++i) {
+    const std::string& name = type->getAttributeName(i);
+    if (name == "training" || !is_setting(type->getAttribute(i))) continue;
+    known[name] = type->getAttribute(i);
+    names.push_back(name);
+    shown.push_back(name + " (" + type->getAttribute(i)->repr_str() + ")");
+  }
+  const Json given = parse_json(settings, file.string() + ": settings");
+  for (const auto& item : given.items()) {
+    const auto found = known.find(item.key());
+    NAS_CHECK(found != known.end(),
+              file.string(),
+              ": no attribute '",
+              item.key(),
+              "' can be set; the module has ",
+              shown.empty() ? "none" : joined(shown),
+              did_you_mean(item.key(), names),
+              ". What a module is built from is fixed when torch.jit.script writes it");
+    const c10::IValue value = typed_value(item.value(), found->second);
+    NAS_CHECK(!value.isNone(),
+              file.string(),
+              ": attribute ",
+              item.key(),
+              ": expected ",
+              found->second->repr_str(),
+              ", found ",
+              item.value().dump().substr(0, 60));
+    module.setattr(item.key(), value);
+  }
+}
+
 std::string shape_text(const at::Tensor& tensor) {
   std::vector<std::string> sizes;
   for (const std::int64_t size : tensor.sizes()) sizes.push_back(std::to_string(size));
@@ -106,7 +178,8 @@ struct ScriptFile::Module {
   torch::jit::Module module;
 };
 
-ScriptFile::ScriptFile(const fs::path& file, const std::string& hash) : file_(file) {
+ScriptFile::ScriptFile(const fs::path& file, const std::string& hash, const std::string& settings)
+    : file_(file) {
   NAS_CHECK_KIND(Io,
                  fs::is_regular_file(file),
                  file.string(),
@@ -133,6 +206,7 @@ ScriptFile::ScriptFile(const fs::path& file, const std::string& hash) : file_(fi
   NAS_CHECK(module_->module.find_method("forward").has_value(),
             file.string(),
             ": its module has no method forward");
+  if (!settings.empty()) set_attributes(module_->module, settings, file);
   const at::NoGradGuard no_grad;
   for (const auto& item : module_->module.named_parameters()) {
     // Our optimizers walk raw memory.
@@ -201,7 +275,9 @@ void ScriptFile::save(const fs::path& file,
 
 ScriptModule::ScriptModule(const Node& node)
     : torch::nn::Module("ScriptModule"),
-      script_(attribute_text(node, kScriptFile), attribute_text(node, "hash")),
+      script_(attribute_text(node, kScriptFile),
+              attribute_text(node, "hash"),
+              attribute_text(node, "settings")),
       classes_(attribute_int(node, "out_channels")) {
   // "encoder.0.weight" is the weight of part 0 of part encoder.
   const auto place = [&](const std::string& tensor, std::string& last) -> torch::nn::Module& {
@@ -268,58 +344,80 @@ Graph with_own_files(const fs::path& folder, Graph graph) {
   return graph;
 }
 
+namespace {
+
+/// The multiple of voxels that a node's network takes. \throws as probe_script.
+std::int64_t probed_multiple(const Node& node, std::int64_t channels, const Extent3& patch) {
+  const std::string name = attribute_text(node, kScriptFile);
+  const std::int64_t classes = attribute_int(node, "out_channels");
+  const ScriptFile script(name, attribute_text(node, "hash"), attribute_text(node, "settings"));
+  std::string reason;
+  for (std::int64_t multiple = 1; multiple <= kLargestMultiple; multiple *= 2) {
+    Extent3 size{};
+    for (std::size_t a = 0; a < 3; ++a) size[a] = (patch[a] + multiple - 1) / multiple * multiple;
+    const at::Tensor image = at::zeros({1, channels, size[0], size[1], size[2]});
+    at::Tensor logits;
+    try {
+      const at::NoGradGuard no_grad;
+      logits = script.run({image}, false, 0);
+    } catch (const Error& error) {
+      if (reason.empty()) reason = error.what();
+      continue;
+    }
+    const std::vector<std::int64_t> wanted{1, classes, size[0], size[1], size[2]};
+    if (logits.sizes() != at::IntArrayRef(wanted)) {
+      if (reason.empty())
+        reason = concat_text(name,
+                             ": input ",
+                             shape_text(image),
+                             " gives ",
+                             shape_text(logits),
+                             "; expected logits [N, K, D, H, W] of the input's size, K = ",
+                             classes,
+                             " classes");
+      if (logits.dim() != 5 || logits.size(1) != classes) break;  // no size mends that
+      continue;
+    }
+    std::int64_t parameters = 0;
+    for (const auto& item : script.parameters()) parameters += item.second.numel();
+    log_info(name,
+             ": input ",
+             shape_text(image),
+             " gives ",
+             shape_text(logits),
+             "; ",
+             format_count(static_cast<double>(parameters)),
+             " parameters, which start as they lie in the file");
+    return multiple;
+  }
+  fail(ErrorKind::Shape, reason);
+}
+
+}  // namespace
+
 void probe_script(Graph& graph, const Extent3& patch) {
+  static std::mutex mutex;
+  static std::map<std::string, std::int64_t> known;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     if (graph.nodes[i].op != kScriptOp) continue;
     const std::int64_t channels =
         channel_counts(graph)[static_cast<std::size_t>(graph.nodes[i].inputs.at(0))];
     Node& node = graph.nodes[i];
-    const std::string name = attribute_text(node, kScriptFile);
-    const std::int64_t classes = attribute_int(node, "out_channels");
-    const ScriptFile script(name, attribute_text(node, "hash"));
-    std::string reason;
-    bool found = false;
-    for (std::int64_t multiple = 1; multiple <= kLargestMultiple && !found; multiple *= 2) {
-      Extent3 size{};
-      for (std::size_t a = 0; a < 3; ++a) size[a] = (patch[a] + multiple - 1) / multiple * multiple;
-      const at::Tensor image = at::zeros({1, channels, size[0], size[1], size[2]});
-      at::Tensor logits;
-      try {
-        const at::NoGradGuard no_grad;
-        logits = script.run({image}, false, 0);
-      } catch (const Error& error) {
-        if (reason.empty()) reason = error.what();
-        continue;
-      }
-      const std::vector<std::int64_t> wanted{1, classes, size[0], size[1], size[2]};
-      if (logits.sizes() != at::IntArrayRef(wanted)) {
-        const std::string found_shapes =
-            concat_text(name,
-                        ": input ",
-                        shape_text(image),
-                        " gives ",
-                        shape_text(logits),
-                        "; expected logits [N, K, D, H, W] of the input's size, K = ",
-                        classes,
-                        " classes");
-        if (reason.empty()) reason = found_shapes;
-        if (logits.dim() != 5 || logits.size(1) != classes) break;  // no size mends that
-        continue;
-      }
-      found = true;
-      node.attributes["multiple"] = std::vector<std::int64_t>(3, multiple);
-      std::int64_t parameters = 0;
-      for (const auto& item : script.parameters()) parameters += item.second.numel();
-      log_info(name,
-               ": input ",
-               shape_text(image),
-               " gives ",
-               shape_text(logits),
-               "; ",
-               format_count(static_cast<double>(parameters)),
-               " parameters, which start as they lie in the file");
-    }
-    NAS_CHECK_KIND(Shape, found, reason);
+    const std::string key = concat_text(attribute_text(node, "hash"),
+                                        ' ',
+                                        channels,
+                                        ' ',
+                                        attribute_int(node, "out_channels"),
+                                        ' ',
+                                        to_text(patch),
+                                        ' ',
+                                        attribute_text(node, "settings"));
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = known.find(key);
+    const std::int64_t multiple =
+        found != known.end() ? found->second : probed_multiple(node, channels, patch);
+    known[key] = multiple;
+    node.attributes["multiple"] = std::vector<std::int64_t>(3, multiple);
     canonicalize_attributes(node);
   }
 }

@@ -21,9 +21,14 @@ namespace nas {
 /// the same whether it is the first of a process or not.
 class ScriptFile {
  public:
-  /// \param hash of the file (hash_file); "": not checked. \throws Error(Io|Input) naming the file:
-  /// it is missing, another one than `hash` says, or no TorchScript.
-  explicit ScriptFile(const std::filesystem::path& file, const std::string& hash = {});
+  /// \param hash of the file (hash_file); "": not checked. \param settings a JSON object: values
+  /// for attributes of the module, which are numbers, true or false, or text (`self.smooth = 1e-5`
+  /// in its __init__); "": as they lie in the file. \throws Error(Io|Input) naming the file: it is
+  /// missing, another one than `hash` says, or no TorchScript; or the attribute, its type and the
+  /// nearest one that there is.
+  explicit ScriptFile(const std::filesystem::path& file,
+                      const std::string& hash = {},
+                      const std::string& settings = {});
   ~ScriptFile();
   ScriptFile(const ScriptFile&) = delete;
   ScriptFile& operator=(const ScriptFile&) = delete;
@@ -71,7 +76,8 @@ std::shared_ptr<const ScriptModule> script_module(const torch::nn::Module& netwo
 Graph with_own_files(const std::filesystem::path& folder, Graph graph);
 
 /// Tries the network of a file on a dummy patch: that it gives `out_channels` at the input's size,
-/// and which multiple of voxels it takes (1, 2, 4, ... 32). Says shapes and parameters in the log.
+/// and which multiple of voxels it takes (1, 2, 4, ... 32). Says shapes and parameters in the log,
+/// once: what was tried is known to the process.
 /// \param graph with one such node; its `multiple` is filled in. Other graphs stay.
 /// \throws Error(Input|Shape) naming the file, what it was given and what it gave.
 void probe_script(Graph& graph, const Extent3& patch);

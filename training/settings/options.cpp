@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "training/settings/loss_names.h"
 
 namespace nas {
 namespace {
@@ -44,6 +45,7 @@ void visit_options(Visit&& visit) {
   visit("average_decay", &O::average_decay, true);
   visit("deep_supervision", &O::deep_supervision, true);
   visit("loss", &O::loss, true);
+  visit("loss_settings", &O::loss_settings, false);
   visit("batch_dice", &O::batch_dice, true);
   visit("dice_weight", &O::dice_weight, false);
   visit("ce_weight", &O::ce_weight, false);
@@ -87,9 +89,17 @@ void read_value(const JsonReader& reader, std::optional<std::vector<Augmentation
   if (!reader.json().is_null()) value = augmentations_from_json(reader);
 }
 
+void read_value(const JsonReader& reader, ObjectText& value) {
+  NAS_CHECK(reader.json().is_object(), reader.where(), ": expected an object");
+  value.json = reader.json().empty() ? "" : reader.json().dump();
+}
+
 template <class Value>
 Json written(const Value& value) {
   return value;
+}
+Json written(const ObjectText& value) {
+  return value.json.empty() ? Json::object() : Json::parse(value.json);
 }
 Json written(const std::optional<std::vector<Augmentation>>& value) {
   return value ? to_json(*value) : Json();
@@ -162,10 +172,14 @@ void check_values(const TrainOptions& options, const std::string& where) {
       "mirror: true, but augmentations do not mirror; add {\"name\": \"mirror\"} to the list");
   const bool file = options.loss.ends_with(".ts");  // training/fit/script_loss.h
   if (!file) {
-    check_word(where + "loss (or a file *.ts)",
-               options.loss,
-               {"dice_ce", "dice_focal", "ce", "dice", "focal"});
+    check_word(where + "loss (or a file *.ts)", options.loss, loss_names());
   }
+  NAS_CHECK_KIND(Usage,
+                 file || options.loss_settings.json.empty(),
+                 where,
+                 "loss_settings: are of a loss that is a file *.ts, found loss '",
+                 options.loss,
+                 "'");
   check_range(where + "dice_weight", options.dice_weight, 0, 1e6);
   check_range(where + "ce_weight", options.ce_weight, 0, 1e6);
   NAS_CHECK_KIND(Usage,

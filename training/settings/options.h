@@ -12,6 +12,12 @@
 
 namespace nas {
 
+/// A JSON object as text; "": none.
+struct ObjectText {
+  std::string json;
+  bool operator==(const ObjectText&) const = default;
+};
+
 /// Everything that decides what a training does, fixed before its first step and recorded.
 /// Torch-free, so that searches and reports can hold it.
 struct TrainOptions {
@@ -47,7 +53,8 @@ struct TrainOptions {
   double average_decay = 0;  // exponential weight averaging, 0: none
   bool deep_supervision = true;
   std::string loss = "dice_ce";  // "dice_ce", "dice_focal" (focal instead of cross-entropy), "ce",
-                                 // "dice", "focal"
+                                 // "dice", "focal", a TorchScript file "my_loss.ts"
+  ObjectText loss_settings;      // of such a file: what of its own attributes is set
   bool batch_dice = false;       // Dice of the whole batch, not the mean of the samples'
   double dice_weight = 1;        // of the Dice part, >= 0
   double ce_weight = 1;          // of cross-entropy or focal loss, >= 0

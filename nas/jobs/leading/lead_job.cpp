@@ -14,15 +14,17 @@
 #include "nas/core/run_folder.h"
 #include "nas/core/stop.h"
 #include "nas/jobs/leading/deliver.h"
-#include "nas/jobs/leading/described_search.h"
+#include "nas/jobs/leading/description_listener.h"
 #include "nas/jobs/leading/run_lock.h"
 #include "nas/jobs/leading/worker_pool.h"
 #include "nas/jobs/strategies/strategies.h"
+#include "nas/network/file_nodes.h"
 #include "nas/results/run_database.h"
 #include "nas/search/log_listener.h"
 #include "nas/search/prior.h"
 #include "nas/search/recipe.h"
 #include "nas/search/worker_list.h"
+#include "search_spaces/config_space/config_space.h"
 #include "search_spaces/network_costs.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "search_spaces/spaces.h"
@@ -82,6 +84,23 @@ void check_can_lead(const RunFolder& folder, const RunRecord& run, const Recipe&
   }
 }
 
+/// A network that is a file of the user's can only be looked into with LibTorch.
+void check_networks(const RunFolder& folder, const SearchSpace& space) {
+  std::vector<Genotype> genotypes{space.baseline(), space.start()};
+  if (const auto* described = dynamic_cast<const ConfigSpace*>(&space)) {
+    genotypes = described->probes();
+  }
+  for (const Genotype& genotype : genotypes) {
+    if (!space.invalid_reason(genotype).empty()) continue;
+    NAS_CHECK_KIND(Usage,
+                   file_node(space.build(genotype).graph) == nullptr,
+                   folder.text(),
+                   ": has networks that are TorchScript files; go on with `voxnas search --resume ",
+                   folder.text(),
+                   "`");
+  }
+}
+
 /// Without LibTorch: by the driver's device files.
 int nvidia_devices() {
   int count = 0;
@@ -123,6 +142,7 @@ SearchEnd lead_run(const LeadJob& job) {
   const Json setup_json = parse_json(run.setup_json, where);
   const JsonReader reader(setup_json, where);
   const std::unique_ptr<SearchSpace> space = make_space(parse_json(run.space_json, where));
+  check_networks(folder, *space);
   const Plan plan = plan_from_json(parse_json(run.plan_json, where), where);
   Costs costs(*space, plan.configurations.front());
   const auto recorded = [&](const char* key) {

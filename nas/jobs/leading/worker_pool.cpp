@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "nas/core/files.h"
 #include "nas/core/log.h"
 #include "nas/core/stopwatch.h"
+#include "nas/search/worker_list.h"
 
 extern char** environ;
 
@@ -28,6 +30,27 @@ namespace fs = std::filesystem;
 constexpr int kMostRestarts = 3;
 constexpr double kGraceSeconds = 60;  // for a step, a checkpoint and the way out
 constexpr std::size_t kShownOfLog = 2000;
+
+/// This process's environment, for a child.
+class Environment {
+ public:
+  Environment() {
+    for (char** each = environ; *each != nullptr; ++each) lines_.emplace_back(*each);
+  }
+  void set(const std::string& name, const std::string& value) {
+    std::erase_if(lines_, [&](const std::string& line) { return line.starts_with(name + "="); });
+    lines_.push_back(name + "=" + value);
+  }
+  std::vector<char*> pointers() {
+    std::vector<char*> result;
+    for (std::string& line : lines_) result.push_back(line.data());
+    result.push_back(nullptr);
+    return result;
+  }
+
+ private:
+  std::vector<std::string> lines_;
+};
 
 std::string end_of(const fs::path& log) {
   if (!fs::exists(log)) return "";
@@ -83,6 +106,16 @@ void WorkerPool::start(Process& process) {
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
+  std::vector<std::string> devices;
+  for (const Process& each : processes_) devices.push_back(each.device);
+  Environment environment;
+  // The newer name wins where the user set it.
+  const char* const variable =
+      std::getenv("PYTORCH_ALLOC_CONF") ? "PYTORCH_ALLOC_CONF" : "PYTORCH_CUDA_ALLOC_CONF";
+  const char* const given = std::getenv(variable);
+  const std::string setting =
+      allocator_setting(devices, process.device, given == nullptr ? "" : given);
+  if (!setting.empty()) environment.set(variable, setting);
   const std::string log = log_of(process).string();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -94,8 +127,12 @@ void WorkerPool::start(Process& process) {
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   posix_spawnattr_setpgroup(&attributes, 0);
-  const int error =
-      posix_spawn(&process.pid, program_.c_str(), &actions, &attributes, arguments.data(), environ);
+  const int error = posix_spawn(&process.pid,
+                                program_.c_str(),
+                                &actions,
+                                &attributes,
+                                arguments.data(),
+                                environment.pointers().data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   NAS_CHECK_KIND(

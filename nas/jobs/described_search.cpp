@@ -1,68 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/jobs/leading/described_search.h"
+#include "nas/jobs/described_search.h"
 
-#include <map>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
-#include "nas/core/run_folder.h"
 #include "nas/core/text.h"
 #include "nas/jobs/strategies/strategies.h"
+#include "nas/network/file_nodes.h"
+#include "nas/network/operations.h"
+#include "nas/network/output_region.h"
 #include "nas/search/strategy_kind.h"
 #include "search_spaces/spaces.h"
+#include "training/fit/script_loss.h"
+#include "training/model/script_file.h"
 #include "training/settings/plan_training.h"
 
 namespace nas {
 namespace {
 
-namespace fs = std::filesystem;
+/// Opens what of the user's own a training names: that the network of a file takes the patch, that
+/// the loss is one.
+void check_files(Phenotype built, const TrainOptions& options, const std::string& where) {
+  loss_file_hash(options);
+  if (file_node(built.graph) == nullptr) return;
+  probe_script(built.graph, built.patch);
+  const Extent3 fits = fitting_patch(built.graph, built.patch);
+  NAS_CHECK(fits == built.patch,
+            where,
+            ": sampling.args.patch: expected a size that ",
+            attribute_text(*file_node(built.graph), kScriptFile),
+            " takes, as ",
+            to_text(fits),
+            " (D H W), found ",
+            to_text(built.patch));
+}
 
 /// Whether the trainer knows what every choice asks for, before anything is trained.
 void check_trainings(const ConfigSpace& space) {
   for (const Genotype& genotype : space.probes()) {
     if (!space.invalid_reason(genotype).empty()) continue;
     const std::string where = space.description().where + " (" + space.short_text(genotype) + ")";
-    adjust_train_options(space.build(genotype).training, where, {});
+    const Phenotype built = space.build(genotype);
+    check_files(built, adjust_train_options(built.training, where, {}), where);
   }
 }
-
-class DescriptionListener : public SearchListener {
- public:
-  DescriptionListener(const ConfigSpace& space, fs::path run_folder)
-      : space_(space), folder_(std::move(run_folder)) {}
-  std::string name() const override { return "descriptions of trials"; }
-
-  void trial_started(const Trial& trial) override {
-    if (trial.purpose == TrialPurpose::SuperNet || trial.genotype.values.empty()) return;
-    const fs::path folder = folder_.trial(trial.id);
-    fs::create_directories(folder);
-    write_json(folder / "training.json", space_.concrete(trial.genotype));
-    if (!space_.description().mmar) return;
-    write_json(folder / "config_train.json", space_.resolved(trial.genotype));
-    const fs::path names = folder_.path() / "automl";
-    fs::create_directories(names);
-    const std::string worker = worker_of(trial);
-    const fs::path link = names / concat_text(worker, "_", ++numbers_[worker], "_J", trial.id);
-    std::error_code exists;  // a trial that is repeated after a kill keeps its name
-    fs::create_directory_symlink(fs::path("..") / RunFolder::trial_name(trial.id), link, exists);
-  }
-
- private:
-  /// Clara's names alone become names of files.
-  static std::string worker_of(const Trial& trial) {
-    const std::string& owner = trial.owner;
-    const bool named = owner.size() > 1 && owner[0] == 'W' &&
-                       owner.find_first_not_of("0123456789", 1) == std::string::npos;
-    return named ? owner : "W1";
-  }
-
-  const ConfigSpace& space_;
-  RunFolder folder_;
-  std::map<std::string, std::int64_t> numbers_;  // trials by worker
-};
 
 }  // namespace
 
@@ -106,13 +90,6 @@ Recipe described_recipe(const std::string& controller, const TrainingDescription
     recipe.validation = *share;
   }
   return recipe;
-}
-
-std::unique_ptr<SearchListener> make_description_listener(const SearchSpace& space,
-                                                          const fs::path& run_folder) {
-  const auto* described = dynamic_cast<const ConfigSpace*>(&space);
-  if (described == nullptr) return nullptr;
-  return std::make_unique<DescriptionListener>(*described, run_folder);
 }
 
 }  // namespace nas
