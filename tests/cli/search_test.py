@@ -29,7 +29,9 @@ class Search(VerbTest):
         self.assertFalse((second / "best").is_symlink(), "the model of the final training lies there")
         report = json.loads(Done(["report", second, "--json"]).out)
         self.assertEqual((report["from"]["run"], report["from"]["differences"]), (str(first), []))
-        self.assertIn("Learned from an earlier run", Done(["report", second, "--markdown"]).out)
+        self.assertEqual(Done(["report", second, "--markdown"]).code, 0)
+        self.assertIn("Learned from an earlier run", (second / "report.md").read_text())
+        self.assertIn("Tried because somebody asked for it", (second / "report.md").read_text())
 
     def test_wrong_use(self):
         run = fresh("search_wrong")

@@ -24,6 +24,7 @@
 #include "nas/core/hash.h"
 #include "nas/core/json.h"
 #include "nas/core/log.h"
+#include "nas/core/open_table.h"
 #include "nas/core/philox.h"
 #include "nas/core/progress.h"
 #include "nas/core/quantity.h"
@@ -648,6 +649,19 @@ TEST(Threads, TheFirstSignalAsksToStopTheSecondEndsTheProcess) {
   EXPECT_TRUE(stop_requested());
   request_stop(false);
   EXPECT_FALSE(stop_requested());
+}
+
+TEST(OpenTable, TakesRowsUntilItIsReadAndEachNameOnce) {
+  const auto message = [](const std::function<void()>& what) { return test::error_of(what); };
+  OpenTable<std::string> table("word", [](const std::string& row) { return row; }, {"one"});
+  table.add("two");
+  EXPECT_THAT(message([&] { table.add("one"); }), HasSubstr("word 'one': is there already"));
+  EXPECT_THAT(message([&] { table.add(""); }), HasSubstr("with a name"));
+  EXPECT_EQ(table.rows(), (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(*table.find("two"), "two");
+  EXPECT_EQ(table.find("three"), nullptr);
+  EXPECT_THAT(message([&] { table.add("three"); }),
+              AllOf(HasSubstr("word 'three'"), HasSubstr("before the table is first read")));
 }
 
 }  // namespace

@@ -568,6 +568,18 @@ TEST(Runs, ADatabaseOnANetworkIsRefused) {
   EXPECT_EQ(network_file_system(0xef53), "") << "ext4";
 }
 
+TEST(WorkerList, ThoseThatShareAGpuGetAnEqualPartOfItsMemory) {
+  const std::vector<std::string> devices{
+      "cuda:0", "cuda:1", "cuda:0", "cuda:0", "cuda:0", "cpu", "cpu"};
+  EXPECT_EQ(allocator_setting(devices, "cuda:0", ""), "per_process_memory_fraction:0.25");
+  EXPECT_EQ(allocator_setting(devices, "cuda:0", "expandable_segments:True"),
+            "expandable_segments:True,per_process_memory_fraction:0.25");
+  EXPECT_EQ(allocator_setting(devices, "cuda:0", "per_process_memory_fraction:0.1"),
+            "per_process_memory_fraction:0.1");
+  EXPECT_EQ(allocator_setting(devices, "cuda:1", "a:b"), "a:b");
+  EXPECT_EQ(allocator_setting(devices, "cpu", ""), "");
+}
+
 TEST(WorkerList, ReadsClarasFormAndNamesWhatIsWrong) {
   EXPECT_THAT(parse_workers("0:0:1:cpu", 2), ElementsAre("cuda:0", "cuda:0", "cuda:1", "cpu"));
   EXPECT_THAT(parse_workers("auto", 2), ElementsAre("cuda:0", "cuda:1"));

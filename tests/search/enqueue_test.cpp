@@ -129,7 +129,7 @@ TEST_P(AdoptingKind, GoesOnExactlyWhereverItWasStopped) {
   Search straight{.folder = one.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
   ASSERT_EQ(straight.run(), SearchEnd::Finished);
   const std::string expected = results_table(straight.open().trials());
-  for (const std::int64_t steps : {0, 20, 45, 90}) {
+  for (const std::int64_t steps : {20, 60}) {
     TempFolder folder;
     Search stopped{.folder = folder.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
     stopped.evaluator.stop_after = steps;

@@ -10,6 +10,8 @@
 
 #include "nas/core/error.h"
 #include "nas/core/rng.h"
+#include "nas/network/file_nodes.h"
+#include "nas/network/operations.h"
 #include "search_spaces/config_space/mmar_mapping.h"
 #include "search_spaces/reference_networks/networks.h"
 #include "search_spaces/spaces.h"
@@ -356,6 +358,109 @@ TEST(OwnDescription, ANetworkMayBeAPointOfASpaceOrAPublishedOne) {
   EXPECT_EQ(space.product(), 2);
   const std::vector<Genotype> both = all(space);
   EXPECT_NE(space.build(both[0]).graph.name, space.build(both[1]).graph.name);
+}
+
+/// A description in a folder, with files of the user's own beside it.
+class OwnFiles : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::ofstream(temp_ / "mine.ts") << "not opened here";
+    std::ofstream(temp_ / "dice.ts") << "nor this";
+    write_graph((temp_ / "mine.json").string(),
+                make_basic_unet({1, 2, {32, 32, 32}}, {4, 4, 8, 8, 8, 4}));
+  }
+  ConfigSpace space(const std::string& text) const {
+    return space_of(make_description(own(text), {}, (temp_ / "d.json").string()));
+  }
+  std::string error(const std::string& text) const {
+    return test::error_of([&] { space(text); });
+  }
+  test::TempFolder temp_;
+};
+
+TEST_F(OwnFiles, AreFoundBesideTheDescriptionAndTheirArgsAreSettings) {
+  const ConfigSpace space = this->space(
+      R"("network": {"path": "mine.ts", "args": {"in_channels": 1, "slope": 0.2}},
+         "loss": {"name": "my Dice", "path": "dice.ts", "args": {"smooth": 0.5, "hard": true},
+                  "search": [{"type": "float", "args": ["smooth"], "targets": [0, 1]}]})");
+  const Phenotype built = space.build(space.baseline());
+  const Node& node = *file_node(built.graph);
+  EXPECT_EQ(attribute_text(node, kScriptFile), (temp_ / "mine.ts").string());
+  EXPECT_EQ(attribute_text(node, "settings"), R"({"slope":0.2})");
+  EXPECT_EQ(built.training.at("loss"), (temp_ / "dice.ts").string());
+  EXPECT_EQ(built.training.at("loss_settings"), (Json{{"smooth", 0.5}, {"hard", true}}));
+  // What was trained is a description itself, wherever it lies.
+  const ConfigSpace again =
+      space_of(make_description(space.concrete(space.baseline()), {}, "/elsewhere/training.json"));
+  EXPECT_EQ(graph_id(again.build(again.baseline()).graph), graph_id(built.graph));
+}
+
+TEST_F(OwnFiles, AnotherFileThanTheSearchBeganWithIsRefused) {
+  const Json begun =
+      space(R"("network": {"path": "mine.ts"}, "loss": {"path": "dice.ts"})").describe();
+  EXPECT_EQ(make_space(begun)->describe(), begun);
+  std::ofstream(temp_ / "dice.ts") << "changed";
+  EXPECT_THAT(test::error_of([&] { make_space(begun); }),
+              AllOf(HasSubstr("dice.ts"), HasSubstr("another file than the search began with")));
+}
+
+TEST_F(OwnFiles, ANetworkMayBeAGraph) {
+  const ConfigSpace space = this->space(R"("network": {"path": "mine.json"})");
+  EXPECT_EQ(graph_id(space.build(space.baseline()).graph),
+            graph_id(read_graph((temp_ / "mine.json").string())));
+  write_graph((temp_ / "mine.json").string(),
+              make_basic_unet({2, 5, {32, 32, 32}}, {4, 4, 8, 8, 8, 4}));
+  EXPECT_EQ(error(R"("network": {"path": "mine.json"})"), "")
+      << "the stand-in is as the graph says";
+  EXPECT_THAT(test::error_of([&] {
+                ConfigSpace(make_description(own(R"("network": {"path": "mine.json"})"),
+                                             {},
+                                             (temp_ / "d.json").string()),
+                            stand_in_configuration(make_description(own(""), {}, "d.json")),
+                            kCases,
+                            make_space);
+              }),
+              AllOf(HasSubstr("reads 2 channels and gives 5 classes"), HasSubstr("has 1 and 2")));
+}
+
+TEST_F(OwnFiles, ErrorsNameThePathAndTheFile) {
+  EXPECT_THAT(error(R"("network": {"path": "none.ts"})"),
+              AllOf(HasSubstr("network: path: there is no file"), HasSubstr("none.ts")));
+  EXPECT_THAT(error(R"("loss": {"path": "none.ts"})"), HasSubstr("loss.path: there is no file"));
+  EXPECT_THAT(error(R"("network": {"path": "code.Net"})"),
+              AllOf(HasSubstr("network.path: 'code.Net' brings Python code, which is not run"),
+                    HasSubstr("my_network.ts")));
+  EXPECT_THAT(error(R"("optimizer": {"path": "mine.ts"})"),
+              AllOf(HasSubstr("optimizer.path"), HasSubstr("as network (network) and loss")));
+  EXPECT_THAT(error(R"("loss": {"path": "mine.json"})"), HasSubstr("expected a TorchScript file"));
+  EXPECT_THAT(error(R"("network": {"path": "mine.ts", "args": {"out_channels": 7}})"), "");
+  EXPECT_THAT(error(R"("network": {"path": "mine.ts", "args": {"channels": [4, 8]}})"),
+              AllOf(HasSubstr("network.args: channels"), HasSubstr("attribute of its module")));
+  EXPECT_THAT(error(R"("network": {"path": "mine.json", "args": {"width": 4}})"),
+              HasSubstr("width"));
+  // Of two alternatives only the enabled one has to be there.
+  EXPECT_EQ(error(R"("network": [{"path": "mine.ts"}, {"path": "none.ts", "disabled": true}])"),
+            "");
+}
+
+TEST_F(OwnFiles, AnMmarNamesThemByPath) {
+  Json root = clara("config_train").root;
+  root["train"]["model"] = {{"path", "mine.ts"}, {"args", {{"spatial_dims", 3}, {"slope", 1}}}};
+  root["train"]["loss"] = {{"path", "dice.ts"}};
+  const auto described = [&] {
+    return space_of(
+        make_description(root, clara("enum").environment, (temp_ / "config_train.json").string()));
+  };
+  const ConfigSpace space = described();
+  const Json own = space.concrete(space.baseline());
+  EXPECT_EQ(own.at("network"),
+            (Json{{"path", (temp_ / "mine.ts").string()}, {"args", {{"slope", 1}}}}));
+  EXPECT_EQ(own.at("loss"), (Json{{"path", (temp_ / "dice.ts").string()}}));
+  root["train"]["model"]["args"]["spatial_dims"] = 2;
+  EXPECT_THAT(test::error_of(described), HasSubstr("train.model.args.spatial_dims: expected 3"));
+  root["train"]["optimizer"] = {{"path", "mine.ts"}};
+  EXPECT_THAT(test::error_of(described),
+              HasSubstr("train.optimizer.path: 'mine.ts': files take part as network"));
 }
 
 TEST(OwnDescription, CombinationsThatLeaveNothingAreListedBefore) {
