@@ -4,8 +4,12 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <memory>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "nas/core/error.h"
@@ -106,6 +110,25 @@ std::unique_ptr<Connection> connect(const std::filesystem::path& file) {
   return c;
 }
 
+/// Opens to read. The files beside a database come and go with its writers, also between two looks
+/// of ours: then once more.
+template <class Look>
+auto look_at(const std::filesystem::path& file, Look&& look) {
+  check_is_sqlite(file);
+  for (int tries = 40;; --tries) {
+    try {
+      auto c = std::make_unique<Connection>(Connection::open_to_read(file));
+      check_is_ours(*c, false);
+      return look(std::move(c));
+    } catch (const std::filesystem::filesystem_error&) {
+      if (tries == 0) throw;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Io || tries == 0) throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
 }  // namespace
 
 std::string network_file_system(std::int64_t type) {
@@ -167,17 +190,15 @@ ResultsDb ResultsDb::open(const std::filesystem::path& file, std::int64_t run) {
 }
 
 ResultsDb ResultsDb::open_read_only(const std::filesystem::path& file, std::int64_t run) {
-  check_is_sqlite(file);
-  auto c = std::make_unique<Connection>(Connection::open_to_read(file));
-  check_is_ours(*c, false);
-  const std::int64_t id = choose_run(*c, run);
-  return {std::move(c), id};
+  return look_at(file, [&](std::unique_ptr<Connection> c) {
+    const std::int64_t id = choose_run(*c, run);
+    return ResultsDb(std::move(c), id);
+  });
 }
 
 std::vector<RunEntry> ResultsDb::runs(const std::filesystem::path& file) {
-  check_is_sqlite(file);
-  const auto c = std::make_shared<Connection>(Connection::open_to_read(file));
-  check_is_ours(*c, false);
+  const std::shared_ptr<Connection> c =
+      look_at(file, [](std::unique_ptr<Connection> opened) { return opened; });
   std::vector<RunEntry> entries;
   {
     Statement row(

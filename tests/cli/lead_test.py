@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import pathlib
 import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 
 from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh
 from worker_test import trials, wait_for_a_running_trial
 
 
-def copy_of_search(name):
-    run = fresh(name)
-    shutil.copytree(SEARCH, run)
-    return run
+def copy_of_search(test):
+    """Not beside the others, where `voxnas runs` would list it."""
+    place = tempfile.mkdtemp(prefix="voxnas-lead-")
+    test.addCleanup(shutil.rmtree, place)
+    return pathlib.Path(shutil.copytree(SEARCH, pathlib.Path(place) / "run"))
 
 
 class Lead(VerbTest):
@@ -42,7 +45,7 @@ class Lead(VerbTest):
         self.assertIn("held-out cases", said)
 
     def test_ctrl_c_leaves_a_run_that_goes_on(self):
-        run = copy_of_search("lead_stopped")
+        run = copy_of_search(self)
         with sqlite3.connect(run / "results.sqlite") as rows:  # as if its last training had not been done
             last = rows.execute("SELECT MAX(id) FROM trials").fetchone()[0]
             rows.execute("UPDATE trials SET status = 'queued', told = 0, told_order = 0, score = NULL WHERE id = ?", (last,))
@@ -61,18 +64,18 @@ class Lead(VerbTest):
         self.assertEqual(json.loads(Done(["ctl", run, "summary", "--json"]).out)["state"], "stopped")
 
     def test_a_run_that_is_over_is_delivered_again(self):
-        run = copy_of_search("lead_over")
+        run = copy_of_search(self)
         shutil.rmtree(run / "model")
         done = self.good(run)
         self.assertIn("report", done.err)
         self.assertTrue((run / "model").is_dir())
 
     def test_what_a_leader_without_libtorch_cannot_do_is_refused(self):
-        timed = copy_of_search("lead_timed")
+        timed = copy_of_search(self)
         with sqlite3.connect(timed / "results.sqlite") as rows:
             rows.execute("UPDATE runs SET budget_seconds = 60, budget_steps = 0")
         self.wrong(timed, says=["budget in time", "search --resume"])
-        own = copy_of_search("lead_executor")
+        own = copy_of_search(self)
         with sqlite3.connect(own / "results.sqlite") as rows:
             setup = json.loads(rows.execute("SELECT setup FROM runs").fetchone()[0])
             setup["executor"] = "./mine"

@@ -563,6 +563,22 @@ TEST(Runs, ThatBeginAtOnceAllFindTheirPlace) {
   EXPECT_EQ(ResultsDb::runs(folder / "lab.sqlite").size(), std::size_t{kRuns});
 }
 
+TEST(Runs, AreReadWhileWritersComeAndGo) {
+  TempFolder folder;
+  const fs::path file = folder / "lab.sqlite";
+  ResultsDb::create(file, test::small_record(kSteps, 7));
+  // Each leaves, and with it the files beside the database.
+  const pid_t writers = in_child([&] {
+    for (int i = 0; i < 300; ++i) ResultsDb::open(file).set_clock(i);
+    return 0;
+  });
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_EQ(ResultsDb::open_read_only(file).run().seed, 7u);
+    EXPECT_EQ(ResultsDb::runs(file).size(), 1u);
+  }
+  EXPECT_EQ(end_of(writers), 0);
+}
+
 TEST(Runs, ADatabaseOnANetworkIsRefused) {
   EXPECT_EQ(network_file_system(0x6969), "NFS");
   EXPECT_EQ(network_file_system(0xef53), "") << "ext4";
