@@ -142,8 +142,9 @@ std::optional<Trial> ResultsDb::claim(const std::string& stage,
                   select(kTrialColumns,
                          "FROM trials WHERE run = ?1 AND stage = ?2 AND status = 'queued' AND "
                          "(?3 = '' OR (purpose = ?3 AND source = ?4)) AND id >= COALESCE((SELECT "
-                         "MIN(id) FROM trials WHERE run = ?1 AND stage = ?2 AND asked_by <> '' AND "
-                         "status = 'queued' AND ?3 = ''), 0) ORDER BY id LIMIT 1"));
+                         "MIN(id) FROM trials INDEXED BY trials_enqueued WHERE run = ?1 AND stage "
+                         "= ?2 AND asked_by "
+                         "<> '' AND status = 'queued' AND ?3 = ''), 0) ORDER BY id LIMIT 1"));
     row.bind(run_)
         .bind(stage)
         .bind(like == nullptr ? std::string() : to_text(like->purpose))
