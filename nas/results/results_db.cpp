@@ -256,8 +256,14 @@ const std::filesystem::path& ResultsDb::file() const { return connection_->file(
 
 void ResultsDb::forget_run() {
   Transaction transaction(*connection_);
-  for (const char* table :
-       {"trials", "stages", "reports", "workers", "events", "enqueued", "annotations"}) {
+  std::vector<std::string> tables;  // with a run in every row
+  {
+    Statement of_runs(*connection_,
+                      "SELECT t.name FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
+                      "WHERE t.type = 'table' AND c.name = 'run'");
+    while (of_runs.step()) tables.push_back(of_runs.text());
+  }
+  for (const std::string& table : tables) {
     Statement(*connection_, concat_text("DELETE FROM ", table, " WHERE run = ?")).bind(run_).run();
   }
   Statement(*connection_, "DELETE FROM runs WHERE id = ?").bind(run_).run();

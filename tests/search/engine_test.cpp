@@ -549,6 +549,27 @@ TEST(Runs, OfOneDatabaseDoNotSeeEachOther) {
   EXPECT_THAT(error_of([&] { open_to_read(RunFolder(folder / "a")); }), HasSubstr("no such file"));
 }
 
+TEST(Runs, AForgottenOneLeavesNothingToTheNextOfItsNumber) {
+  TempFolder folder;
+  const fs::path file = folder / "lab.sqlite";
+  ResultsDb::create(file, test::small_record(kSteps, 7));
+  ResultsDb second = ResultsDb::add_run(file, test::small_record(kSteps, 7));
+  second.start_stage({"search", "running", {}, 0, 0});
+  Trial trial;
+  trial.genotype = {{0, 0, 0}};
+  second.add_trials("search", {trial}, {.state = "{}"});
+  second.mark_told("search", {}, {.step = "{}"});
+  second.enqueue({"width=1 depth=0 kind=a"}, kAskedByUser);
+  second.annotate({1, "a", "b", "me"});
+  second.forget_run();
+  ResultsDb next = ResultsDb::add_run(file, test::small_record(kSteps, 7));
+  next.start_stage({"search", "running", {}, 0, 0});
+  EXPECT_EQ(next.strategy("search"), StoredStrategy{});
+  EXPECT_TRUE(next.trials().empty());
+  EXPECT_TRUE(next.enqueued(false).empty());
+  EXPECT_TRUE(next.annotations().empty());
+}
+
 TEST(Runs, ThatBeginAtOnceAllFindTheirPlace) {
   TempFolder folder;
   constexpr int kRuns = 8;
