@@ -9,7 +9,6 @@
 #include "nas/core/log.h"
 #include "nas/core/threads.h"
 #include "nas/jobs/strategies/strategies.h"
-#include "nas/search/prior.h"
 #include "search_spaces/spaces.h"
 #include "training/model/device.h"
 
@@ -43,10 +42,6 @@ void Reopened::open(ResultsDb& database, const RunFolder& folder, const ReopenOp
   const JsonReader reader(setup, where);
   bench.cases = case_selection_from_json(reader.at("cases").json(), where);
   bench.space = make_space(parse_json(run.space_json, where));
-  if (reader.has("portfolio")) {
-    bench.portfolio =
-        portfolio_from_json(reader.at("portfolio").json(), *bench.space, where + ": portfolio");
-  }
   base =
       base_options(options.device.empty() ? reader.at("device").text() : options.device,
                    reader.at("precision").text(),

@@ -16,29 +16,24 @@
 #include "nas/core/threads.h"
 #include "nas/imaging/data_features.h"
 #include "nas/jobs/described_search.h"
-#include "nas/jobs/leading/deliver.h"
-#include "nas/jobs/leading/description_listener.h"
+#include "nas/jobs/leading/lead_search.h"
 #include "nas/jobs/leading/run_clock.h"
 #include "nas/jobs/leading/run_lock.h"
-#include "nas/jobs/leading/worker_pool.h"
 #include "nas/jobs/reopen.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
 #include "nas/listeners/event_listeners.h"
 #include "nas/listeners/http_client.h"
-#include "nas/listeners/keep_listener.h"
 #include "nas/plugins/external_controller.h"
 #include "nas/plugins/external_executor.h"
 #include "nas/plugins/external_listener.h"
 #include "nas/report/report.h"
 #include "nas/results/prior_runs.h"
 #include "nas/results/run_database.h"
-#include "nas/search/log_listener.h"
 #include "nas/search/warm_start.h"
 #include "nas/search/worker_list.h"
 #include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
-#include "training/data/tensorboard_listener.h"
 #include "training/model/device.h"
 
 namespace nas {
@@ -54,16 +49,11 @@ struct Hands {
   SearchAudience audience;
 };
 
-/// Everybody who hears of the search, beside the log.
-std::vector<std::unique_ptr<SearchListener>> make_listeners(const SearchSpace& space,
-                                                            const RunFolder& folder,
-                                                            const SearchAudience& audience,
-                                                            std::int64_t keep) {
+/// Who hears of the search beside those that every run has.
+std::vector<std::unique_ptr<SearchListener>> make_audience(const SearchSpace& space,
+                                                           const RunFolder& folder,
+                                                           const SearchAudience& audience) {
   std::vector<std::unique_ptr<SearchListener>> all;
-  if (auto describing = make_description_listener(space, folder.path())) {
-    all.push_back(std::move(describing));
-  }
-  all.push_back(make_tensorboard_listener(space, folder.path()));
   for (const std::string& handler : audience.handlers) {
     all.push_back(make_external_listener(
         space, {.command = shell_words(handler), .name = "handler " + handler}));
@@ -74,7 +64,6 @@ std::vector<std::unique_ptr<SearchListener>> make_listeners(const SearchSpace& s
   if (!audience.mlflow.empty()) {
     all.push_back(make_mlflow_listener(space, folder.path(), audience.mlflow));
   }
-  all.push_back(make_keep_listener(folder.path(), keep));  // last: others may look into folders
   return all;
 }
 
@@ -83,50 +72,19 @@ SearchEnd run_and_report(Workbench& bench,
                          const RunFolder& folder,
                          const std::function<double()>& clock,
                          const Hands& hands) {
-  const RunRecord run = db.run();
-  const auto listener = make_log_listener(*bench.space, clock);
-  SearchSetup setup;
-  setup.database = &db;
-  setup.space = bench.space.get();
-  setup.evaluator = bench.evaluator.get();
-  setup.recipe = bench.recipe;
-  setup.budget = run.budget;
-  if (!hands.workers.empty()) {
-    setup.budget.workers = std::ssize(parse_workers(hands.workers, cuda_devices()));
-  }
-  setup.seed = run.seed;
-  setup.clock = clock;
-  setup.should_stop = stop_requested;
-  setup.folder = folder.path();
-  setup.portfolio = bench.portfolio;
-  setup.listeners = {listener.get()};
-  const Json recorded = parse_json(run.setup_json, db.file().string());
-  std::vector<std::unique_ptr<SearchListener>> heard = make_listeners(
-      *bench.space, folder, hands.audience, recorded.value("keep", SearchJobOptions{}.keep));
-  for (const auto& one : heard) setup.listeners.push_back(one.get());
-  if (recorded.contains("from")) enqueue_warm_start(db, recorded.at("from"));
   const std::unique_ptr<Evaluator> executor =
       own_executor(hands.executor, *bench.space, *bench.evaluator);
-  if (executor) setup.evaluator = executor.get();
-  std::unique_ptr<WorkerPool> pool;
-  if (!hands.workers.empty()) {
-    setup.workers = [&, devices = parse_workers(hands.workers, cuda_devices())]() -> std::int64_t {
-      // Not before the first stage has begun: a search that is refused starts nobody.
-      if (!pool)
-        pool = std::make_unique<WorkerPool>(folder, devices, hands.threads, hands.executor);
-      return pool->tend();
-    };
-  }
-  const SearchEnd end = run_search(setup);
-  pool.reset();
-  while (!heard.empty()) heard.pop_back();  // in reverse; servers get their last letters
-  if (end == SearchEnd::Stopped) {
-    if (run.budget.has_clock()) db.set_clock(clock());
-    log_info("stopped; go on with\n  voxnas search --resume ", folder.text());
-    return end;
-  }
-  deliver(folder, db, clock);
-  return end;
+  LedSearch led;
+  led.space = bench.space.get();
+  led.evaluator = executor ? executor.get() : bench.evaluator.get();
+  led.recipe = bench.recipe;
+  led.clock = clock;
+  led.audience = make_audience(*bench.space, folder, hands.audience);
+  if (!hands.workers.empty()) led.devices = parse_workers(hands.workers, cuda_devices());
+  led.threads = hands.threads;
+  led.executor = hands.executor;
+  led.go_on = "voxnas search --resume " + folder.text();
+  return lead_search(std::move(led), db, folder);
 }
 
 /// Workers on the processor divide its cores, unless the user said how many threads each has: more

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nas/core/json.h"
+#include "nas/jobs/leading/lead_search.h"
 #include "nas/search/budget.h"
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
@@ -52,10 +53,10 @@ struct SearchJobOptions {
   SearchAudience audience;     // hears what happens
   std::filesystem::path from;  // run folder that this one begins from (warm_start.h); empty: none
   std::int64_t from_best = 3;  // how many of its genotypes are tried first
-  std::int64_t keep = 30;      // trials of a stage whose folders are kept whole
-  std::optional<double> stop_at;  // score that is enough: a search stage ends with it
-  bool random_control = false;    // add_random_control
-  bool search_training = false;   // add_training_search
+  std::int64_t keep = kKeptFolders;  // trials of a stage whose folders are kept whole
+  std::optional<double> stop_at;     // score that is enough: a search stage ends with it
+  bool random_control = false;       // add_random_control
+  bool search_training = false;      // add_training_search
   std::uint64_t seed = 1;
   DataOptions how;
   std::string device = "auto", precision = "auto";

@@ -17,10 +17,10 @@
 
 #include "nas/core/files.h"
 #include "nas/core/stopwatch.h"
+#include "nas/jobs/leading/keep_listener.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/listeners/event_listeners.h"
 #include "nas/listeners/http_client.h"
-#include "nas/listeners/keep_listener.h"
 #include "nas/results/results_db.h"
 #include "nas/search/recipe.h"
 #include "tests/support/support.h"

@@ -12,16 +12,11 @@
 #include "nas/core/json.h"
 #include "nas/core/log.h"
 #include "nas/core/run_folder.h"
-#include "nas/core/stop.h"
-#include "nas/jobs/leading/deliver.h"
-#include "nas/jobs/leading/description_listener.h"
+#include "nas/jobs/leading/lead_search.h"
 #include "nas/jobs/leading/run_lock.h"
-#include "nas/jobs/leading/worker_pool.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/network/file_nodes.h"
 #include "nas/results/run_database.h"
-#include "nas/search/log_listener.h"
-#include "nas/search/prior.h"
 #include "nas/search/recipe.h"
 #include "nas/search/worker_list.h"
 #include "search_spaces/config_space/config_space.h"
@@ -159,44 +154,19 @@ SearchEnd lead_run(const LeadJob& job) {
                  " --executor ...`");
   const std::string devices = job.workers.empty() ? recorded("workers") : job.workers;
 
-  const auto listener = make_log_listener(*space, [] { return 0.0; });
-  const auto describing = make_description_listener(*space, folder.path());
-  SearchSetup setup;
-  setup.database = &db;
-  setup.space = space.get();
-  setup.evaluator = &costs;
-  setup.recipe = recipe;
-  setup.budget = run.budget;
-  setup.seed = run.seed;
-  setup.clock = [] { return 0.0; };
-  setup.should_stop = stop_requested;
-  setup.folder = folder.path();
-  setup.listeners = {listener.get()};
-  if (describing) setup.listeners.push_back(describing.get());
-  if (reader.has("portfolio")) {
-    setup.portfolio =
-        portfolio_from_json(reader.at("portfolio").json(), *space, where + ": portfolio");
-  }
-  std::unique_ptr<WorkerPool> pool;
-  if (!devices.empty()) {
-    const std::vector<std::string> words = parse_workers(devices, nvidia_devices());
-    const auto threads = static_cast<int>(reader.at("threads").integer(0, 4096));
-    pool = std::make_unique<WorkerPool>(folder, words, threads);
-  } else if (living(db) == 0) {
+  LedSearch led;
+  led.space = space.get();
+  led.evaluator = &costs;
+  led.recipe = recipe;
+  led.clock = [] { return 0.0; };
+  if (!devices.empty()) led.devices = parse_workers(devices, nvidia_devices());
+  led.threads = static_cast<int>(reader.at("threads").integer(0, 4096));
+  led.others = [&] { return std::max<std::int64_t>(1, living(db)); };
+  led.go_on = "voxnas lead " + folder.text();
+  if (devices.empty() && living(db) == 0) {
     log_info("waiting for workers: voxnas worker --run ", folder.text());
   }
-  setup.workers = [&]() -> std::int64_t {
-    if (pool) return pool->tend();
-    return std::max<std::int64_t>(1, living(db));
-  };
-  const SearchEnd end = run_search(setup);
-  pool.reset();
-  if (end == SearchEnd::Stopped) {
-    log_info("stopped; go on with\n  voxnas lead ", folder.text());
-    return end;
-  }
-  deliver(folder, db, setup.clock);
-  return end;
+  return lead_search(std::move(led), db, folder);
 }
 
 }  // namespace nas

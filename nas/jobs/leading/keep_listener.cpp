@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/listeners/keep_listener.h"
+#include "nas/jobs/leading/keep_listener.h"
 
 #include <algorithm>
 #include <array>
