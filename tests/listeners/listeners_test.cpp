@@ -24,7 +24,7 @@
 #include "nas/results/results_db.h"
 #include "nas/search/recipe.h"
 #include "tests/support/support.h"
-#include "tests/support/toy_search.h"
+#include "tests/support/toy_run.h"
 #include "training/data/tensorboard_listener.h"
 
 namespace nas {
@@ -32,55 +32,27 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::error_of;
-using test::FakeEvaluator;
 using test::TempFolder;
+using test::ToyRun;
 using test::ToySpace;
 using testing::Each;
 using testing::HasSubstr;
 
 constexpr Budget kSteps{.steps = 20};
 
-/// A search over nothing much with one listener, whose evaluator leaves a model in each folder.
-struct Search {
-  fs::path folder;
-  std::vector<SearchListener*> listeners;
-  std::int64_t trials = 6;
-  ToySpace space = {};
-  Recipe recipe = load_recipe("random", strategy_kinds());
-
-  class LeavesAModel : public FakeEvaluator {
-   public:
-    Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
-      const Evaluation e = FakeEvaluator::evaluate(trial, context);
-      fs::create_directories(context.folder / "model");
-      for (const char* name : {"model/weights", "log.txt", "events.out.tfevents.1.x.0"}) {
-        std::ofstream(context.folder / name) << "content";
-      }
-      return e;
-    }
-  } evaluator = {};
-
-  ResultsDb open() const { return ResultsDb::open(folder / "results.sqlite"); }
-  SearchEnd run() {
-    recipe.stages[0].set("trials", trials);
-    recipe.stages[0].set("rungs", 1);
-    const fs::path file = folder / "results.sqlite";
-    ResultsDb db = fs::exists(file) ? ResultsDb::open(file)
-                                    : ResultsDb::create(file, test::small_record(kSteps, 7));
-    SearchSetup setup;
-    setup.database = &db;
-    setup.space = &space;
-    setup.evaluator = &evaluator;
-    setup.recipe = recipe;
-    setup.budget = kSteps;
-    setup.seed = 7;
-    setup.clock = [] { return 0.0; };
-    setup.should_stop = [this] { return evaluator.stop_after == 0; };
-    setup.folder = folder;
-    setup.listeners = listeners;
-    return run_search(setup);
-  }
-};
+/// A search over nothing much with listeners, whose evaluator leaves a model in each folder.
+ToyRun search_of(const fs::path& folder,
+                 std::vector<SearchListener*> listeners = {},
+                 std::int64_t trials = 6) {
+  ToyRun search{.folder = folder,
+                .recipe = load_recipe("random", strategy_kinds()),
+                .listeners = std::move(listeners)};
+  search.budget = kSteps;
+  search.recipe.stages[0].set("trials", trials);
+  search.recipe.stages[0].set("rungs", 1);
+  search.evaluator.leaves = {"model/weights", "log.txt", "events.out.tfevents.1.x.0"};
+  return search;
+}
 
 /// Remembers where RUN/best led when a trial of the search had ended.
 class LooksAtBest : public SearchListener {
@@ -103,7 +75,7 @@ TEST(Keep, TheBestKeepEverythingOthersSettingsLogAndCurves) {
   TempFolder folder;
   const auto keep = make_keep_listener(folder.path(), 2);
   LooksAtBest looks(folder.path());
-  Search search{.folder = folder.path(), .listeners = {&looks, keep.get()}, .trials = 8};
+  ToyRun search = search_of(folder.path(), {&looks, keep.get()}, 8);
   ASSERT_EQ(search.run(), SearchEnd::Finished);
   const ResultsDb db = search.open();
   std::vector<double> kept, others;
@@ -136,7 +108,7 @@ TEST(Keep, TheBestKeepEverythingOthersSettingsLogAndCurves) {
 TEST(Keep, ASearchThatGoesOnKeepsTheSame) {
   TempFolder one, two;
   const auto run = [](const fs::path& folder, std::int64_t stop_after) {
-    Search search{.folder = folder, .listeners = {}, .trials = 8};
+    ToyRun search = search_of(folder, {}, 8);
     search.evaluator.stop_after = stop_after;
     SearchEnd end{};
     do {
@@ -158,7 +130,7 @@ TEST(Keep, LeavesTrainingsThatAreContinuedAndFoldersThatLeadElsewhere) {
   fs::create_directories(folder / "trials");
   fs::create_directory_symlink(elsewhere.path(), folder / "trials/2");
   const auto keep = make_keep_listener(folder.path(), 1);
-  Search search{.folder = folder.path(), .listeners = {keep.get()}, .trials = 4};
+  ToyRun search = search_of(folder.path(), {keep.get()}, 4);
   ASSERT_EQ(search.run(), SearchEnd::Finished);
   EXPECT_TRUE(fs::exists(elsewhere / "precious"));
 
@@ -252,7 +224,7 @@ server.serve_forever()
 TEST(Webhook, GetsEveryEventInOrder) {
   TempFolder folder;
   const Server server(folder.path());
-  Search search{.folder = folder.path(), .listeners = {}};
+  ToyRun search = search_of(folder.path());
   auto listener = make_webhook_listener(search.space, server.url() + "/hook?a=b");
   search.listeners = {listener.get()};
   ASSERT_EQ(search.run(), SearchEnd::Finished);
@@ -283,7 +255,7 @@ TEST(Webhook, AServerThatIsDeadAngryOrSilentIsNamedAndSlowsNobody) {
     Server server(folder.path(), how);
     const std::string url = server.url();
     if (how == "dead") server.stop();
-    Search search{.folder = folder.path(), .listeners = {}};
+    ToyRun search = search_of(folder.path());
     testing::internal::CaptureStderr();
     auto listener = make_webhook_listener(search.space, url);
     search.listeners = {listener.get()};
@@ -325,7 +297,7 @@ TEST(Webhook, AnAddressThatIsNoneIsRefused) {
 TEST(Mlflow, HasARunForTheSearchAndOneForEachTrialAndGoesOnInTheSame) {
   TempFolder folder;
   const Server server(folder.path());
-  Search search{.folder = folder.path(), .listeners = {}};
+  ToyRun search = search_of(folder.path());
   search.evaluator.stop_after = 3;
   const auto run = [&] {
     auto listener = make_mlflow_listener(search.space, folder.path(), server.url() + "/");
@@ -374,7 +346,7 @@ TEST(Mlflow, HasARunForTheSearchAndOneForEachTrialAndGoesOnInTheSame) {
 TEST(Tensorboard, ReadsGenesTextAndScoreOfEveryTrial) {
   NAS_PYTHON_OR_SKIP(python);
   TempFolder folder;
-  Search search{.folder = folder.path(), .listeners = {}, .trials = 3};
+  ToyRun search = search_of(folder.path(), {}, 3);
   const auto listener = make_tensorboard_listener(search.space, folder.path());
   search.listeners = {listener.get()};
   ASSERT_EQ(search.run(), SearchEnd::Finished);

@@ -23,7 +23,7 @@
 #include "nas/search/worker.h"
 #include "nas/search/worker_list.h"
 #include "tests/support/support.h"
-#include "tests/support/toy_search.h"
+#include "tests/support/toy_run.h"
 
 namespace nas {
 namespace {
@@ -32,6 +32,7 @@ namespace fs = std::filesystem;
 using test::error_of;
 using test::FakeEvaluator;
 using test::TempFolder;
+using test::ToyRun;
 using test::ToySpace;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -45,37 +46,6 @@ Recipe toy_recipe(std::int64_t trials, bool async) {
   recipe.stages[0].async = async;
   return recipe;
 }
-
-ResultsDb open_or_create(const fs::path& folder) {
-  const fs::path file = folder / "results.sqlite";
-  return fs::exists(file) ? ResultsDb::open(file)
-                          : ResultsDb::create(file, test::small_record(kSteps, 7));
-}
-
-struct Leading {
-  fs::path folder;
-  Recipe recipe;
-  ToySpace space = {};
-  FakeEvaluator evaluator = {};
-  std::function<std::int64_t()> workers = {};
-  std::vector<SearchListener*> listeners = {};
-
-  SearchEnd run() {
-    ResultsDb db = open_or_create(folder);
-    SearchSetup setup;
-    setup.database = &db;
-    setup.space = &space;
-    setup.evaluator = &evaluator;
-    setup.recipe = recipe;
-    setup.budget = kSteps;
-    setup.seed = 7;
-    setup.clock = [] { return 0.0; };
-    setup.folder = folder;
-    setup.workers = workers;
-    setup.listeners = listeners;
-    return run_search(setup);
-  }
-};
 
 /// A worker process: what `voxnas worker` does, with an evaluator that trains nothing.
 int work(const fs::path& folder, const Recipe& recipe, const std::string& name, int sleep_us) {
@@ -130,7 +100,7 @@ std::vector<Trial> trials_of(const fs::path& folder) {
 
 TEST(Engine, BatchesGiveTheSameTableForAnyNumberOfWorkers) {
   TempFolder one;
-  Leading alone{.folder = one.path(), .recipe = toy_recipe(12, false)};
+  ToyRun alone{.folder = one.path(), .recipe = toy_recipe(12, false)};
   ASSERT_EQ(alone.run(), SearchEnd::Finished);
   const std::string expected = results_table(trials_of(one.path()));
   for (const int count : {1, 3}) {
@@ -142,7 +112,7 @@ TEST(Engine, BatchesGiveTheSameTableForAnyNumberOfWorkers) {
           [&] { return work(folder.path(), recipe, "W" + std::to_string(i + 1), 100 + 300 * i); }));
     }
     test::Transcript heard;
-    Leading leading{.folder = folder.path(), .recipe = recipe};
+    ToyRun leading{.folder = folder.path(), .recipe = recipe};
     leading.workers = [count] { return std::int64_t{count}; };
     leading.listeners = {&heard};
     EXPECT_EQ(leading.run(), SearchEnd::Finished);
@@ -161,8 +131,8 @@ TEST(Engine, BatchesGiveTheSameTableForAnyNumberOfWorkers) {
 
 TEST(Engine, OneWorkerGivesTheSameTrialsInBothOrders) {
   TempFolder a, b;
-  Leading batch{.folder = a.path(), .recipe = toy_recipe(10, false)};
-  Leading async{.folder = b.path(), .recipe = toy_recipe(10, true)};
+  ToyRun batch{.folder = a.path(), .recipe = toy_recipe(10, false)};
+  ToyRun async{.folder = b.path(), .recipe = toy_recipe(10, true)};
   batch.run();
   async.run();
   EXPECT_EQ(results_table(trials_of(a.path())), results_table(trials_of(b.path())));
@@ -285,7 +255,7 @@ TEST(Engine, KillsOfLeaderAndWorkersLoseNothingAndDoNothingTwice) {
   TempFolder folder;
   const Recipe recipe = toy_recipe(24, true);
   const auto lead = [&] {
-    Leading leading{.folder = folder.path(), .recipe = recipe};
+    ToyRun leading{.folder = folder.path(), .recipe = recipe};
     leading.workers = [] { return std::int64_t{2}; };
     return leading.run() == SearchEnd::Finished ? 0 : 1;
   };
@@ -425,7 +395,7 @@ TEST(Engine, AWishEndsATrialAsAborted) {
     }
   };
   TempFolder folder;
-  ResultsDb db = open_or_create(folder.path());
+  ResultsDb db = ResultsDb::create(folder / "results.sqlite", test::small_record(kSteps, 7));
   ToySpace space;
   Impatient evaluator;
   evaluator.db = &db;
@@ -451,7 +421,7 @@ TEST(Engine, StopRulesEndAStageAndSayWhy) {
         std::tuple{StopRules{.score = 0.7}, 1, 20, "was reached"},
         std::tuple{StopRules{.patience = 3}, 4, 24, "nothing better"}}) {
     TempFolder folder;
-    Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
+    ToyRun leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
     leading.recipe.stages[0].stop = rules;
     EXPECT_EQ(leading.run(), SearchEnd::Finished);
     ResultsDb db = ResultsDb::open(folder / "results.sqlite");
@@ -468,7 +438,7 @@ TEST(Engine, StopRulesEndAStageAndSayWhy) {
 
 TEST(Engine, StopIsAWishOfAnyProcess) {
   TempFolder folder;
-  Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, false)};
+  ToyRun leading{.folder = folder.path(), .recipe = toy_recipe(25, false)};
   leading.evaluator.sleep_us = 20000;
   const pid_t child = in_child([&] { return leading.run() == SearchEnd::Stopped ? 0 : 1; });
   while (!fs::exists(folder / "results.sqlite")) ::usleep(1000);
@@ -494,7 +464,7 @@ TEST(Engine, AListenerThatThrowsIsNamedAndOneMayStop) {
   TempFolder folder;
   Loud loud;
   Enough enough;
-  Leading leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
+  ToyRun leading{.folder = folder.path(), .recipe = toy_recipe(25, true)};
   leading.listeners = {&loud, &enough};
   EXPECT_EQ(leading.run(), SearchEnd::Finished);
   const std::vector<EventRecord> events = ResultsDb::open(folder / "results.sqlite").events();

@@ -17,15 +17,15 @@
 #include "nas/search/run_search.h"
 #include "nas/search/warm_start.h"
 #include "tests/support/support.h"
-#include "tests/support/toy_search.h"
+#include "tests/support/toy_run.h"
 
 namespace nas {
 namespace {
 
 namespace fs = std::filesystem;
 using test::error_of;
-using test::FakeEvaluator;
 using test::TempFolder;
+using test::ToyRun;
 using test::ToySpace;
 using testing::HasSubstr;
 
@@ -47,36 +47,6 @@ Recipe recipe_of(const Case& c, std::int64_t trials) {
   return recipe;
 }
 
-struct Search {
-  fs::path folder;
-  Recipe recipe;
-  std::vector<SearchListener*> listeners = {};
-  std::vector<std::string> before = {};  // enqueued before the run begins
-  ToySpace space = {};
-  FakeEvaluator evaluator = {};
-
-  ResultsDb open() const { return ResultsDb::open(folder / "results.sqlite"); }
-  SearchEnd run() {
-    const fs::path file = folder / "results.sqlite";
-    const bool there = fs::exists(file);
-    ResultsDb db =
-        there ? ResultsDb::open(file) : ResultsDb::create(file, test::small_record(kSteps, 7));
-    if (!there) db.enqueue(before, kAskedByUser);
-    SearchSetup setup;
-    setup.database = &db;
-    setup.space = &space;
-    setup.evaluator = &evaluator;
-    setup.recipe = recipe;
-    setup.budget = kSteps;
-    setup.seed = 7;
-    setup.clock = [] { return 0.0; };
-    setup.should_stop = [this] { return evaluator.stop_after == 0; };
-    setup.folder = folder;
-    setup.listeners = listeners;
-    return run_search(setup);
-  }
-};
-
 /// Enqueues when a trial ends, and remembers in which order trials begin.
 class Wishing : public SearchListener {
  public:
@@ -95,7 +65,7 @@ class AdoptingKind : public testing::TestWithParam<Case> {};
 TEST_P(AdoptingKind, TriesNextWhatAListenerEnqueuesAndCountsItOnTop) {
   TempFolder folder;
   Wishing wishing;
-  Search search{
+  ToyRun search{
       .folder = folder.path(), .recipe = recipe_of(GetParam(), 10), .listeners = {&wishing}};
   ASSERT_EQ(search.run(), SearchEnd::Finished);
   const ResultsDb db = search.open();
@@ -126,12 +96,12 @@ TEST_P(AdoptingKind, TriesNextWhatAListenerEnqueuesAndCountsItOnTop) {
 TEST_P(AdoptingKind, GoesOnExactlyWhereverItWasStopped) {
   TempFolder one;
   const std::vector<std::string> before = {"width=3 depth=1 kind=c", "width=1 depth=3 kind=b"};
-  Search straight{.folder = one.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
+  ToyRun straight{.folder = one.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
   ASSERT_EQ(straight.run(), SearchEnd::Finished);
   const std::string expected = results_table(straight.open().trials());
   for (const std::int64_t steps : {20, 60}) {
     TempFolder folder;
-    Search stopped{.folder = folder.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
+    ToyRun stopped{.folder = folder.path(), .recipe = recipe_of(GetParam(), 6), .before = before};
     stopped.evaluator.stop_after = steps;
     SearchEnd end = stopped.run();
     stopped.evaluator.stop_after = -1;
@@ -157,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(Enqueue,
 
 TEST(Enqueue, WhatCannotBeTriedIsRefusedWithItsReason) {
   TempFolder folder;
-  Search search{.folder = folder.path(),
+  ToyRun search{.folder = folder.path(),
                 .recipe = recipe_of({"random", false}, 5),
                 .before = {"width=4 depth=4 kind=a", "widht=1", "width=0 depth=0 kind=a"}};
   ASSERT_EQ(search.run(), SearchEnd::Finished);
@@ -176,7 +146,7 @@ TEST(Enqueue, WhatCannotBeTriedIsRefusedWithItsReason) {
 
 TEST(Enqueue, WaitsForAStageThatTakesItAndIsRefusedWhereNoneIsLeft) {
   TempFolder folder;
-  Search search{.folder = folder.path(),
+  ToyRun search{.folder = folder.path(),
                 .recipe = recipe_of({"random", false}, 4),
                 .before = {"width=1 depth=3 kind=b"}};
   StageSpec all = make_stage(*find_kind(strategy_kinds(), "enum"), "first", 0.5);
@@ -187,7 +157,7 @@ TEST(Enqueue, WaitsForAStageThatTakesItAndIsRefusedWhereNoneIsLeft) {
   EXPECT_EQ(search.open().trial(taken.trial)->stage, "search");
 
   TempFolder other;
-  Search none{.folder = other.path(),
+  ToyRun none{.folder = other.path(),
               .recipe = recipe_of({"random", false}, 4),
               .before = {"width=3 depth=1 kind=c"}};
   none.recipe.stages[0] = make_stage(*find_kind(strategy_kinds(), "enum"), "search", 0.5);
@@ -210,7 +180,7 @@ TEST(Enqueue, AListenerThatEnqueuesOrNotesNonsenseIsToldSoAndTheSearchGoesOn) {
   };
   TempFolder folder;
   Wrong wrong;
-  Search search{
+  ToyRun search{
       .folder = folder.path(), .recipe = recipe_of({"random", false}, 3), .listeners = {&wrong}};
   ASSERT_EQ(search.run(), SearchEnd::Finished);
   EXPECT_THAT(wrong.said.at(0), HasSubstr("cannot both be largest"));
@@ -221,7 +191,7 @@ TEST(Enqueue, AListenerThatEnqueuesOrNotesNonsenseIsToldSoAndTheSearchGoesOn) {
 
 TEST(Enqueue, ADatabaseOfTheVersionBeforeIsShownAndTakenOver) {
   TempFolder folder;
-  Search search{.folder = folder.path(), .recipe = recipe_of({"random", false}, 3)};
+  ToyRun search{.folder = folder.path(), .recipe = recipe_of({"random", false}, 3)};
   ASSERT_EQ(search.run(), SearchEnd::Finished);
   const std::string table = results_table(search.open().trials());
   const fs::path file = folder / "results.sqlite";
@@ -254,7 +224,7 @@ ResultsDb earlier_run(const fs::path& folder, const std::string& space_json) {
   record.space_json = space_json;
   const fs::path file = folder / "results.sqlite";
   { const ResultsDb made = ResultsDb::create(file, record); }
-  Search search{.folder = folder, .recipe = recipe_of({"random", false}, 12)};
+  ToyRun search{.folder = folder, .recipe = recipe_of({"random", false}, 12)};
   EXPECT_EQ(search.run(), SearchEnd::Finished);
   return search.open();
 }
@@ -285,7 +255,7 @@ TEST(WarmStart, BeginsWithTheBestAndTeachesTheStrategyWhereTheSpacesAgree) {
   EXPECT_EQ(start.left_out, 0);
   EXPECT_GE(start.observations.size(), 8u);
 
-  Search search{.folder = fresh.path(), .recipe = recipe_of({"tpe", true}, 6)};
+  ToyRun search{.folder = fresh.path(), .recipe = recipe_of({"tpe", true}, 6)};
   add_observations(start, space, search.recipe);
   EXPECT_EQ(search.recipe.stages[0].options.at("earlier").at(0).at("trials").size(),
             start.observations.size());

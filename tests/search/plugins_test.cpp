@@ -18,7 +18,7 @@
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
 #include "tests/support/support.h"
-#include "tests/support/toy_search.h"
+#include "tests/support/toy_run.h"
 
 namespace nas {
 namespace {
@@ -59,14 +59,11 @@ for line in sys.stdin:
     print(json.dumps(a), flush=True)
 )py";
 
-struct PluginSearch {
-  explicit PluginSearch(const fs::path& folder) : folder(folder) {}
-  fs::path folder;
-  ToySpace space;
-  FakeEvaluator fake;
-  Evaluator* evaluator = &fake;
-  Recipe recipe = load_recipe("random", strategy_kinds());
-  std::vector<SearchListener*> listeners;
+struct PluginSearch : test::ToyRun {
+  explicit PluginSearch(const fs::path& run_folder) {
+    folder = run_folder;
+    recipe = load_recipe("random", strategy_kinds());
+  }
 
   void control(const std::vector<std::string>& command, std::int64_t trials = 20) {
     StageSpec stage = make_stage(*find_kind(strategy_kinds(), "external"), "search", 0.3);
@@ -75,26 +72,7 @@ struct PluginSearch {
     stage.set("seconds", 5);
     recipe.stages[0] = stage;
   }
-  SearchEnd run() {
-    const fs::path file = folder / "results.sqlite";
-    ResultsDb db = fs::exists(file) ? ResultsDb::open(file)
-                                    : ResultsDb::create(file, test::small_record({.steps = 100}));
-    SearchSetup setup;
-    setup.database = &db;
-    setup.space = &space;
-    setup.evaluator = evaluator;
-    setup.recipe = recipe;
-    setup.budget = {.steps = 100};
-    setup.seed = 7;
-    setup.clock = [] { return 0.0; };
-    setup.should_stop = [this] { return fake.stop_after == 0; };
-    setup.folder = folder;
-    setup.listeners = listeners;
-    return run_search(setup);
-  }
-  std::vector<Trial> trials() const {
-    return ResultsDb::open(folder / "results.sqlite").trials("search");
-  }
+  std::vector<Trial> trials() const { return open().trials("search"); }
 };
 
 std::string write_script(const fs::path& file, const std::string& text) {
@@ -116,9 +94,9 @@ TEST(Plugins, AControllerInTwentyLinesFindsTheOptimumAndGoesOnAfterAStop) {
   EXPECT_EQ(trials.front().label, "baseline");
   const Json story = Json::parse(ResultsDb::open(a / "results.sqlite").stage("search")->story);
   EXPECT_EQ(story.at("controller"), "climber");
-  stopped.fake.stop_after = 25;
+  stopped.evaluator.stop_after = 25;
   EXPECT_EQ(stopped.run(), SearchEnd::Stopped);
-  stopped.fake.stop_after = -1;
+  stopped.evaluator.stop_after = -1;
   EXPECT_EQ(stopped.run(), SearchEnd::Finished);
   EXPECT_EQ(results_table(straight.trials()), results_table(stopped.trials()));
 }
@@ -216,9 +194,9 @@ TEST(Plugins, AnExecutorInShellScoresTrialsAndItsFailuresAreRows) {
   search.recipe.stages[0].set("trials", 16);
   search.recipe.stages[0].set("rungs", 1);
   ExternalExecutor executor(search.space,
-                            search.fake,
+                            search.evaluator,
                             {.command = {"sh", "-c", kExecutor}, .name = "executor", .seconds = 5});
-  search.evaluator = &executor;
+  search.instead = &executor;
   EXPECT_EQ(search.run(), SearchEnd::Finished);
   int done = 0, lines = 0, ended = 0;
   for (const Trial& trial : search.trials()) {
@@ -262,7 +240,7 @@ for line in sys.stdin:
   search.recipe.stages[0].set("trials", 25);
   search.recipe.stages[0].set("rungs", 1);
   search.recipe.stages[0].async = true;
-  search.fake.sleep_us = 2000;
+  search.evaluator.sleep_us = 2000;
   const auto listener = make_external_listener(
       search.space, {.command = {"python3", script, (folder / "heard").string()}, .name = "ears"});
   search.listeners = {listener.get()};
@@ -298,7 +276,7 @@ for line in sys.stdin:
   search.recipe.stages[0].set("trials", 12);
   search.recipe.stages[0].set("rungs", 1);
   search.recipe.stages[0].async = true;
-  search.fake.sleep_us = 2000;
+  search.evaluator.sleep_us = 2000;
   const auto listener =
       make_external_listener(search.space, {.command = {"python3", script}, .name = "ears"});
   search.listeners = {listener.get()};

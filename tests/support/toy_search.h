@@ -116,11 +116,12 @@ class FakeEvaluator : public Evaluator {
   std::map<Genotype, TrialStatus> failures;
   double step_seconds = 0;  // what a step costs on `now`
   double evaluation_seconds = 0;
-  double slower = 1;             // real steps cost this much more than probed ones
-  int sleep_us = 0;              // real time a step takes
-  double now = 0;                // the fake clock, advanced by evaluate
-  std::filesystem::path log;     // "step <trial> <step>" lines
-  std::int64_t stop_after = -1;  // steps until the user "presses Ctrl-C"
+  double slower = 1;                     // real steps cost this much more than probed ones
+  int sleep_us = 0;                      // real time a step takes
+  double now = 0;                        // the fake clock, advanced by evaluate
+  std::filesystem::path log;             // "step <trial> <step>" lines
+  std::vector<std::string> leaves = {};  // files in the folder of every trial
+  std::int64_t stop_after = -1;          // steps until the user "presses Ctrl-C"
 
   TrialCost describe(const Genotype& g) override {
     NAS_CHECK(!(g.values[0] == 2 && g.values[1] == 2), "toy: (2, 2) cannot be built");
@@ -138,6 +139,10 @@ class FakeEvaluator : public Evaluator {
   Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
     Evaluation e;
     e.how = "fake";
+    for (const std::string& file : leaves) {
+      std::filesystem::create_directories((context.folder / file).parent_path());
+      std::ofstream(context.folder / file) << "content";
+    }
     if (const auto failure = failures.find(trial.genotype); failure != failures.end()) {
       e.status = failure->second;
       e.message = "as told";
