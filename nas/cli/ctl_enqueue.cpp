@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "nas/core/error.h"
-#include "nas/core/extent.h"
 #include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/core/text.h"
@@ -14,6 +13,7 @@
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
 #include "nas/search/stage_controller.h"
+#include "search_spaces/network_costs.h"
 #include "search_spaces/planned_unet/plan.h"
 #include "search_spaces/spaces.h"
 
@@ -21,7 +21,6 @@ namespace nas {
 namespace {
 
 constexpr std::int64_t kLongestFile = 1 << 20;
-constexpr const char* kConfiguration = "3d_fullres";
 constexpr const char* kBlank = " \t\r\n";
 
 /// The genotype in words.
@@ -65,19 +64,14 @@ void check_size(const RunRecord& run,
                 const SearchSpace& space,
                 const Genotype& genotype) {
   const Plan plan = plan_from_json(parse_json(run.plan_json, "plan"), "plan");
-  const Configuration& planned = plan.configuration(kConfiguration);
-  const auto size = [&](const Genotype& g) {
-    Phenotype built = space.build(g);
-    if (volume(built.patch) == 0) built.patch = planned.patch;
-    return network_size(built, std::min<std::int64_t>(planned.batch, 4));
-  };
+  const Configuration& planned = plan.configurations.front();
+  NetworkCosts costs(space, planned.patch, planned.batch);
   std::string reason;
   try {
-    const TrialCost cost = size(genotype), of_plan = size(space.baseline());
+    const TrialCost cost = costs.of(genotype), of_plan = costs.of(space.baseline());
     reason = broken_limit(recipe.limits, cost, of_plan);
     const double most = record.budget.cost_limit;
-    if (reason.empty() && most > 0 && genotype != space.baseline() &&
-        static_cast<double>(cost.macs) > most * static_cast<double>(of_plan.macs)) {
+    if (reason.empty() && genotype != space.baseline() && !within_cost_limit(most, cost, of_plan)) {
       reason = concat_text(cost.macs,
                            " multiply-adds, with this budget at most ",
                            most,

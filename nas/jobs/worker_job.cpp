@@ -120,14 +120,7 @@ std::int64_t run_worker(const WorkerJob& job) {
   ResultsDb db = open_to_write(folder);
   const RunRecord run = db.run();
   if (!job.device.empty()) choose_device(job.device);  // a wrong name fails before any work
-  NAS_CHECK_KIND(Usage,
-                 run.code_version == job.code_version,
-                 folder.text(),
-                 ": the run was begun by version ",
-                 run.code_version,
-                 ", this is ",
-                 job.code_version,
-                 ": its workers must be of the same");
+  check_code_version(folder, run, job.code_version, ": its workers must be of the same");
   const std::string name = job.name.empty() ? concat_text(host_name(), "-", ::getpid()) : job.name;
   check_name_is_free(db, name);
   Reopened opened;

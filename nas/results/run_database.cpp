@@ -57,6 +57,20 @@ ResultsDb open_to_write(const RunFolder& folder) {
   return ResultsDb::open(found.file, found.run);
 }
 
+void check_code_version(const RunFolder& folder,
+                        const RunRecord& run,
+                        const std::string& ours,
+                        const std::string& so) {
+  NAS_CHECK_KIND(Usage,
+                 run.code_version == ours,
+                 folder.text(),
+                 ": the run was begun by version ",
+                 run.code_version,
+                 ", this is ",
+                 ours,
+                 so);
+}
+
 ResultsDb create_database(const RunFolder& folder, const fs::path& shared, RunRecord run) {
   run.folder = fs::weakly_canonical(fs::absolute(folder.path())).string();
   run.host = host_name();

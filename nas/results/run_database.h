@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "nas/core/run_folder.h"
 #include "nas/results/results_db.h"
@@ -29,6 +30,13 @@ ResultsDb open_to_read(const RunFolder& folder);
 /// no file that came with a folder decides on its own where we write. \throws Error(Usage) with the
 /// two folders otherwise.
 ResultsDb open_to_write(const RunFolder& folder);
+
+/// Processes of one run are of one version. \param so what follows where they are not.
+/// \throws Error(Usage) with both.
+void check_code_version(const RunFolder& folder,
+                        const RunRecord& run,
+                        const std::string& ours,
+                        const std::string& so);
 
 /// A new run: in RUN/results.sqlite, or with `shared` in that file, beside others.
 ResultsDb create_database(const RunFolder& folder,

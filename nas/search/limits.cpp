@@ -42,6 +42,10 @@ std::string broken_limit(const Limits& limits, const TrialCost& cost, const Tria
   return "";
 }
 
+bool within_cost_limit(double limit, const TrialCost& cost, const TrialCost& plan) {
+  return limit <= 0 || static_cast<double>(cost.macs) <= limit * static_cast<double>(plan.macs);
+}
+
 Json to_json(const Limits& limits) {
   Json value = Json::object();
   if (limits.max_parameters > 0) value["max_parameters"] = limits.max_parameters;

@@ -24,6 +24,9 @@ struct Limits {
 /// \param plan cost of individual 0. A step time of 0 (unknown) breaks nothing.
 std::string broken_limit(const Limits& limits, const TrialCost& cost, const TrialCost& plan);
 
+/// A stage's limit on multiply-adds, relative to those of individual 0, which it is not for; 0: none.
+bool within_cost_limit(double limit, const TrialCost& cost, const TrialCost& plan);
+
 Json to_json(const Limits& limits);
 Limits limits_from_json(const Json& value, const std::string& where);  // \throws Error(Usage|Input)
 

@@ -148,6 +148,13 @@ double search_share(const Recipe& recipe) {
 
 }  // namespace
 
+bool measures_step_times(const Recipe& recipe) {
+  return recipe.limits.max_step_seconds > 0 ||
+         std::ranges::any_of(recipe.stages, [](const StageSpec& stage) {
+           return stage.kind->measures_step_time && stage.kind->measures_step_time(stage);
+         });
+}
+
 Json to_json(const Recipe& recipe) {
   Json stages = Json::array();
   for (const StageSpec& stage : recipe.stages) {

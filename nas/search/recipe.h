@@ -28,6 +28,10 @@ struct Recipe {
   bool operator==(const Recipe&) const = default;
 };
 
+/// Whether anything of the search depends on how long a training step takes: a limit, or a stage that
+/// compares networks by it.
+bool measures_step_times(const Recipe& recipe);
+
 Json to_json(const Recipe& recipe);
 /// \param kinds the table of all kinds. Unknown keys are errors that name the key's path and the
 /// nearest known name. \throws Error(Usage|Input).

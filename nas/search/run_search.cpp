@@ -27,13 +27,7 @@ constexpr auto kLongestWait = std::chrono::microseconds(20000);
 /// Size of a genotype, with its measured step time where a limit or an objective asks for it.
 TrialCost describe_timed(const SearchSetup& setup, const Genotype& genotype) {
   TrialCost cost = setup.evaluator->describe(genotype);
-  const bool timed =
-      setup.recipe.limits.max_step_seconds > 0 ||
-      std::any_of(
-          setup.recipe.stages.begin(), setup.recipe.stages.end(), [](const StageSpec& stage) {
-            return stage.kind->measures_step_time && stage.kind->measures_step_time(stage);
-          });
-  if (timed && cost.step_seconds == 0) {
+  if (measures_step_times(setup.recipe) && cost.step_seconds == 0) {
     cost.step_seconds = setup.evaluator->step_seconds(genotype);
   }
   return cost;

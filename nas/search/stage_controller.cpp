@@ -41,11 +41,8 @@ std::function<bool(const Genotype&)> admission(const ControllerSetup& setup,
   return [setup, limits, cost_limit, plan](const Genotype& genotype) {
     try {
       const TrialCost cost = setup.describe_timed(genotype);
-      const bool cheap =
-          cost_limit <= 0 || genotype == setup.space->baseline() ||
-          static_cast<double>(cost.macs) <= cost_limit * static_cast<double>(plan.macs);
-      if (!cheap) return false;
-      return broken_limit(limits, cost, plan).empty();
+      return (genotype == setup.space->baseline() || within_cost_limit(cost_limit, cost, plan)) &&
+             broken_limit(limits, cost, plan).empty();
     } catch (const Error&) {
       return true;  // cannot be built: becomes a row that says so
     }
@@ -87,9 +84,7 @@ std::unique_ptr<Strategy> make_stage_strategy(const ControllerSetup& setup,
 /// Whether the stage's strategy, asked again, proposes the same: not if it is a program of the user,
 /// or where step times, which are measured, decide.
 bool proposes_again(const ControllerSetup& setup, const StageSpec& stage) {
-  const StrategyKind& kind = *stage.kind;
-  return stage.async && !kind.starts_programs && setup.recipe->limits.max_step_seconds == 0 &&
-         !(kind.measures_step_time && kind.measures_step_time(stage));
+  return stage.async && !stage.kind->starts_programs && !measures_step_times(*setup.recipe);
 }
 
 /// The trial whose weights a proposal uses: a proposal of the same stage, or the last super-network

@@ -97,8 +97,9 @@ class TrialStore {
                          const std::vector<std::int64_t>& ids,
                          const StrategyChange& change) = 0;
 
-  /// Takes the oldest queued trial of the stage, those that somebody enqueued before all others: status running, attempt and token + 1, owned by
-  /// `owner`. Empty if none is queued. \param like only one of the same purpose and source.
+  /// Takes the oldest queued trial of the stage, those that somebody enqueued before all others:
+  /// status running, attempt and token + 1, owned by `owner`. Empty if none is queued. \param like
+  /// only one of the same purpose and source.
   virtual std::optional<Trial> claim(const std::string& stage,
                                      double at,
                                      const Trial* like = nullptr,

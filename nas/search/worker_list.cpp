@@ -2,7 +2,6 @@
 #include "nas/search/worker_list.h"
 
 #include <algorithm>
-
 #include <charconv>
 
 #include "nas/core/error.h"

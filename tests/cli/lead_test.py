@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 import time
 
-from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh
-from worker_test import trials, wait_for_a_running_trial
+from support import (SEARCH, VOXNAS, Done, VerbTest, environment, search_whose_leader_was_killed, trials,
+                     wait_for_a_running_trial)
 
 
 def copy_of_search(test):
@@ -24,14 +24,8 @@ class Lead(VerbTest):
     verb = "lead"
 
     def test_a_run_whose_leader_was_killed_goes_on_without_libtorch(self):
-        run = fresh("lead_killed")
-        words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu", "-o", run]
-        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
-        first = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.DEVNULL)
-        wait_for_a_running_trial(run)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        leader = subprocess.Popen([str(VOXNAS), "lead", str(run)], env=env, stderr=subprocess.PIPE, text=True)
+        run = search_whose_leader_was_killed("lead_killed", "cpu")
+        leader = subprocess.Popen([str(VOXNAS), "lead", str(run)], env=environment(), stderr=subprocess.PIPE, text=True)
         wait_for_a_running_trial(run)
         mapped = open(f"/proc/{leader.pid}/maps").read()
         self.assertNotIn("libtorch", mapped)

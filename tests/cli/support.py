@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 import unittest
 
 import jsonschema
@@ -41,7 +42,7 @@ class Done:
     def __init__(self, words, env=None, program=VOXNAS, cwd=None, timeout=240):
         words = [str(word) for word in words]
         self.command = " ".join(["voxnas", *words])
-        own = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache"), "NO_COLOR": "1", **(env or {})}
+        own = {**environment(), "NO_COLOR": "1", **(env or {})}
         traced = not (words and words[0] in HEAVY) and "--libtorch" not in words
         trace = WORK / f"libraries_{os.getpid()}"
         if traced:
@@ -158,3 +159,27 @@ def trials(run):
 
 MODEL = WORK / "train" / "model"  # of train_test.py
 SEARCH = WORK / "search"  # of search_test.py
+
+
+def environment():
+    return {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
+
+
+def wait_for_a_running_trial(run):
+    for _ in range(600):
+        time.sleep(0.1)
+        done = Done(["ctl", run, "trials", "--json"]) if (run / "results.sqlite").exists() else None
+        if done and done.code == 0 and any(row["status"] == "running" for row in json.loads(done.out)):
+            return
+    raise AssertionError(f"{run}: no trial has begun")
+
+
+def search_whose_leader_was_killed(name, workers):
+    """The folder of a search that had begun its trials."""
+    run = fresh(name)
+    words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", workers, "-o", run]
+    leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.DEVNULL)
+    wait_for_a_running_trial(run)
+    leader.kill()
+    leader.wait()
+    return run

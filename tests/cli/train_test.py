@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-from support import MODEL, VOXNAS, WORK, VerbTest, data_set, fresh, small_options
+from support import MODEL, VOXNAS, VerbTest, data_set, environment, fresh, small_options
 
 
 class Train(VerbTest):
@@ -23,7 +23,7 @@ class Train(VerbTest):
         run = fresh("stopped")
         process = subprocess.Popen(
             [VOXNAS, "train", data_set(), "--steps", "100000", "--threads", "1", "--options", small_options(), "-o", run],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")})
+            stderr=subprocess.PIPE, text=True, env=environment())
         try:
             # training.json is written before the first step.
             while process.poll() is None and not (run / "training.json").exists():

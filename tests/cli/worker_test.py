@@ -1,20 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import os
-import signal
 import subprocess
 import time
 
-from support import SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, fresh, trials
-
-
-def wait_for_a_running_trial(run):
-    for _ in range(600):
-        time.sleep(0.1)
-        done = Done(["ctl", run, "trials", "--json"]) if (run / "results.sqlite").exists() else None
-        if done and done.code == 0 and any(row["status"] == "running" for row in json.loads(done.out)):
-            return
-    raise AssertionError(f"{run}: no trial has begun")
+from support import (SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, environment, fresh, search_whose_leader_was_killed, trials,
+                     wait_for_a_running_trial)
 
 
 class Worker(VerbTest):
@@ -32,13 +22,7 @@ class Worker(VerbTest):
         self.assertIn("worker W1 ends", (run / "workers" / "W1.log").read_text())
 
     def test_a_killed_leader_takes_its_workers_with_it_and_the_run_goes_on(self):
-        run = fresh("search_killed")
-        words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
-        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
-        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.DEVNULL)
-        wait_for_a_running_trial(run)
-        leader.send_signal(signal.SIGKILL)
-        leader.wait()
+        run = search_whose_leader_was_killed("search_killed", "cpu:cpu")
         for _ in range(300):
             workers = json.loads(Done(["ctl", run, "workers", "--json"]).out)
             if workers and all(one["state"] in ("ended", "died") for one in workers):
@@ -52,8 +36,7 @@ class Worker(VerbTest):
     def test_ctl_stops_leader_and_workers_and_the_run_goes_on(self):
         run = fresh("search_stopped")
         words = ["search", data_set(), "--steps", 60, "--trials", 2, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
-        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
-        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.PIPE, text=True)
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.PIPE, text=True)
         wait_for_a_running_trial(run)
         self.assertEqual(Done(["ctl", run, "stop"]).code, 0)
         said = leader.communicate(timeout=120)[1]
@@ -72,8 +55,7 @@ class Worker(VerbTest):
             {"name": "search", "kind": "tpe", "share": 1, "trials": 6},
             {"name": "final", "kind": "retrain", "share": 1}]}))
         words = ["search", data_set(), "--steps", 90, "--recipe", recipe, "--threads", 1, "--max-params-of-plan", 1.5, "-o", run]
-        env = {**os.environ, "VOXNAS_DATA_CACHE": str(WORK / "cache")}
-        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=env, stderr=subprocess.PIPE, text=True)
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.PIPE, text=True)
         wait_for_a_running_trial(run)
         for genotype, says in (("features=99", "must be one of"), ("widht=1", "no gene 'widht'"), ("features=64", "parameters"),
                                ("features=32", "trial 1 has this genotype already")):

@@ -18,8 +18,9 @@ bool is_loss_file(const std::string& loss);
 ///
 /// Its forward(logits, target) gives a scalar. logits [N, K, D, H, W]; target [N, 1, D, H, W], the
 /// class of each voxel as float32, or of a data set with regions [N, K, D, H, W], 1 in the region.
-/// It knows nothing of ignored voxels. \param options loss: the file, loss_settings. \throws Error(Io|Input) naming
-/// the file: it cannot be opened, voxels are ignored, or it gives no scalar.
+/// It knows nothing of ignored voxels. \param options loss: the file, loss_settings.
+/// \throws Error(Io|Input) naming the file: it cannot be opened, voxels are ignored, or it gives no
+/// scalar.
 at::Tensor script_loss(const std::vector<at::Tensor>& outputs,
                        const at::Tensor& target,
                        const TrainOptions& options);

@@ -57,18 +57,11 @@ void check_can_lead(const RunFolder& folder, const RunRecord& run, const Recipe&
                  ": has a budget in time, whose leader measures how fast networks are",
                  go_on);
   NAS_CHECK_KIND(Usage,
-                 recipe.limits.max_step_seconds == 0,
+                 !measures_step_times(recipe),
                  folder.text(),
-                 ": has a limit on step time, whose leader measures how fast networks are",
+                 ": limits or compares step times, which its leader measures",
                  go_on);
   for (const StageSpec& stage : recipe.stages) {
-    NAS_CHECK_KIND(Usage,
-                   !(stage.kind->measures_step_time && stage.kind->measures_step_time(stage)),
-                   folder.text(),
-                   ": stage ",
-                   stage.name,
-                   " compares step times, which its leader measures",
-                   go_on);
     NAS_CHECK_KIND(Usage,
                    !stage.kind->starts_programs,
                    folder.text(),
@@ -121,16 +114,10 @@ SearchEnd lead_run(const LeadJob& job) {
   ResultsDb db = open_to_write(folder);
   const std::string where = db.file().string();
   const RunRecord run = db.run();
-  NAS_CHECK_KIND(Usage,
-                 run.code_version == job.code_version,
-                 folder.text(),
-                 ": the run was begun by version ",
-                 run.code_version,
-                 ", this is ",
-                 job.code_version,
-                 "; go on with `voxnas search --resume ",
-                 folder.text(),
-                 "`");
+  check_code_version(folder,
+                     run,
+                     job.code_version,
+                     concat_text("; go on with `voxnas search --resume ", folder.text(), "`"));
   const Recipe recipe =
       recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
   check_can_lead(folder, run, recipe);
