@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_runtime.h>
-
-#include "training/kernels/cuda_check.h"
+#include "training/kernels/cuda_launch.h"
 #include "training/kernels/kernels.h"
 
 // One thread per voxel (or per four voxels for noise), grid-stride loops with 64-bit indices. No
@@ -10,18 +8,7 @@
 namespace nas::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kStatsBlocks = 128;  // fixed: the order of a sum must not depend on the device
-
-__device__ std::int64_t thread_index() {
-  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
-__device__ std::int64_t thread_count() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
-
-int blocks_for(std::int64_t work) {
-  const std::int64_t blocks = (work + kThreads - 1) / kThreads;
-  return static_cast<int>(blocks < 1 ? 1 : blocks > 65535 ? 65535 : blocks);
-}
 
 cudaStream_t as_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
@@ -225,8 +212,6 @@ __global__ void fill_mean_kernel(float* image, std::int64_t voxels, const Stats*
   for (std::int64_t i = thread_index(); i < voxels; i += thread_count()) image[i] = mean;
 }
 
-void check_launch() { NAS_CUDA_CHECK(cudaGetLastError()); }
-
 }  // namespace
 
 int device_count() {
@@ -247,9 +232,16 @@ void crop_image(const float* image,
                 const Size3& patch,
                 float* out,
                 Stream stream) {
-  crop_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
-      image, size, channels, place, patch, out);
-  check_launch();
+  NAS_LAUNCH(crop_image_kernel,
+             blocks_for(voxel_count(patch)),
+             kThreads,
+             stream,
+             image,
+             size,
+             channels,
+             place,
+             patch,
+             out);
 }
 
 void crop_label(const std::int16_t* label,
@@ -258,9 +250,15 @@ void crop_label(const std::int16_t* label,
                 const Size3& patch,
                 std::int16_t* out,
                 Stream stream) {
-  crop_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
-      label, size, place, patch, out);
-  check_launch();
+  NAS_LAUNCH(crop_label_kernel,
+             blocks_for(voxel_count(patch)),
+             kThreads,
+             stream,
+             label,
+             size,
+             place,
+             patch,
+             out);
 }
 
 void affine_image(const float* image,
@@ -270,9 +268,16 @@ void affine_image(const float* image,
                   const Size3& patch,
                   float* out,
                   Stream stream) {
-  affine_image_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
-      image, size, channels, map, patch, out);
-  check_launch();
+  NAS_LAUNCH(affine_image_kernel,
+             blocks_for(voxel_count(patch)),
+             kThreads,
+             stream,
+             image,
+             size,
+             channels,
+             map,
+             patch,
+             out);
 }
 
 void affine_label(const std::int16_t* label,
@@ -281,9 +286,15 @@ void affine_label(const std::int16_t* label,
                   const Size3& patch,
                   std::int16_t* out,
                   Stream stream) {
-  affine_label_kernel<<<blocks_for(voxel_count(patch)), kThreads, 0, as_stream(stream)>>>(
-      label, size, map, patch, out);
-  check_launch();
+  NAS_LAUNCH(affine_label_kernel,
+             blocks_for(voxel_count(patch)),
+             kThreads,
+             stream,
+             label,
+             size,
+             map,
+             patch,
+             out);
 }
 
 void add_noise(float* image,
@@ -292,9 +303,15 @@ void add_noise(float* image,
                float deviation,
                std::uint64_t key,
                Stream stream) {
-  noise_kernel<<<blocks_for((voxels + 3) / 4), kThreads, 0, as_stream(stream)>>>(
-      image, voxels, channels, deviation, key);
-  check_launch();
+  NAS_LAUNCH(noise_kernel,
+             blocks_for((voxels + 3) / 4),
+             kThreads,
+             stream,
+             image,
+             voxels,
+             channels,
+             deviation,
+             key);
 }
 
 void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3], Stream stream) {
@@ -305,9 +322,16 @@ void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3
   float* out = scratch;
   for (int a = 0; a < 3; ++a) {
     if (taps[a].radius == 0) continue;
-    blur_kernel<<<blocks_for(count), kThreads, 0, as_stream(stream)>>>(
-        in, out, count, lengths[a], inner[a], taps[a]);
-    check_launch();
+    NAS_LAUNCH(blur_kernel,
+               blocks_for(count),
+               kThreads,
+               stream,
+               in,
+               out,
+               count,
+               lengths[a],
+               inner[a],
+               taps[a]);
     float* last = in;
     in = out;
     out = last;
@@ -324,9 +348,7 @@ void blur(float* image, float* scratch, const Size3& size, const BlurTaps taps[3
 void low_resolution(
     float* image, float* scratch, const Size3& size, const LowSize& low, Stream stream) {
   const std::int64_t count = voxel_count(size);
-  low_resolution_kernel<<<blocks_for(count), kThreads, 0, as_stream(stream)>>>(
-      image, scratch, size, low);
-  check_launch();
+  NAS_LAUNCH(low_resolution_kernel, blocks_for(count), kThreads, stream, image, scratch, size, low);
   NAS_CUDA_CHECK(cudaMemcpyAsync(image,
                                  scratch,
                                  sizeof(float) * static_cast<std::size_t>(count),
@@ -335,27 +357,21 @@ void low_resolution(
 }
 
 void scale(float* image, std::int64_t voxels, float factor, Stream stream) {
-  scale_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, factor);
-  check_launch();
+  NAS_LAUNCH(scale_kernel, blocks_for(voxels), kThreads, stream, image, voxels, factor);
 }
 
 void shift(float* image, std::int64_t voxels, float offset, Stream stream) {
-  shift_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, offset);
-  check_launch();
+  NAS_LAUNCH(shift_kernel, blocks_for(voxels), kThreads, stream, image, voxels, offset);
 }
 
 void stats(const float* image, std::int64_t voxels, void* scratch, Stats* stats, Stream stream) {
   auto* partials = static_cast<Partial*>(scratch);
-  stats_kernel<<<kStatsBlocks, kThreads, 0, as_stream(stream)>>>(image, voxels, partials);
-  check_launch();
-  stats_finish_kernel<<<1, 1, 0, as_stream(stream)>>>(partials, voxels, stats);
-  check_launch();
+  NAS_LAUNCH(stats_kernel, kStatsBlocks, kThreads, stream, image, voxels, partials);
+  NAS_LAUNCH(stats_finish_kernel, 1, 1, stream, partials, voxels, stats);
 }
 
 void contrast(float* image, std::int64_t voxels, float factor, const Stats* stats, Stream stream) {
-  contrast_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
-      image, voxels, factor, stats);
-  check_launch();
+  NAS_LAUNCH(contrast_kernel, blocks_for(voxels), kThreads, stream, image, voxels, factor, stats);
 }
 
 void gamma(float* image,
@@ -364,21 +380,24 @@ void gamma(float* image,
            bool invert,
            const Stats* stats,
            Stream stream) {
-  gamma_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
-      image, voxels, exponent, invert ? -1.0f : 1.0f, stats);
-  check_launch();
+  NAS_LAUNCH(gamma_kernel,
+             blocks_for(voxels),
+             kThreads,
+             stream,
+             image,
+             voxels,
+             exponent,
+             invert ? -1.0f : 1.0f,
+             stats);
 }
 
 void restore(
     float* image, std::int64_t voxels, const Stats* before, const Stats* after, Stream stream) {
-  restore_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(
-      image, voxels, before, after);
-  check_launch();
+  NAS_LAUNCH(restore_kernel, blocks_for(voxels), kThreads, stream, image, voxels, before, after);
 }
 
 void fill_mean(float* image, std::int64_t voxels, const Stats* stats, Stream stream) {
-  fill_mean_kernel<<<blocks_for(voxels), kThreads, 0, as_stream(stream)>>>(image, voxels, stats);
-  check_launch();
+  NAS_LAUNCH(fill_mean_kernel, blocks_for(voxels), kThreads, stream, image, voxels, stats);
 }
 
 void* allocate(std::size_t bytes) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/core/error.h"
+#include "training/kernels/cuda_instances.h"
 #include "training/kernels/kernels.h"
 
 // The launchers of a build without CUDA.
@@ -56,5 +57,80 @@ void release(void*) noexcept {}
 void copy_to_device(void*, const void*, std::size_t) { no_cuda("copy_to_device"); }
 void copy_to_host(void*, const void*, std::size_t) { no_cuda("copy_to_host"); }
 void wait(Stream) { no_cuda("wait"); }
+
+std::size_t norm_act_scratch_bytes(const NormActShape&) { no_cuda("norm_act"); }
+template <class T>
+void norm_act_forward(const T*,
+                      const NormActShape&,
+                      const float*,
+                      const float*,
+                      float,
+                      float,
+                      T*,
+                      float*,
+                      float*,
+                      void*,
+                      void*) {
+  no_cuda("norm_act");
+}
+template <class T>
+void norm_act_backward(const T*,
+                       const T*,
+                       const NormActShape&,
+                       const float*,
+                       const float*,
+                       float,
+                       const float*,
+                       const float*,
+                       T*,
+                       float*,
+                       float*,
+                       void*,
+                       void*) {
+  no_cuda("norm_act");
+}
+
+std::int64_t loss_parts(std::int64_t) { no_cuda("dice_loss"); }
+std::size_t loss_scratch_bytes(const LogitsShape&) { no_cuda("dice_loss"); }
+template <class T>
+void dice_ce_sums(const T*, const std::int16_t*, const LogitsShape&, float, double*, void*, void*) {
+  no_cuda("dice_ce");
+}
+template <class T>
+void dice_ce_gradient(const T*,
+                      const std::int16_t*,
+                      const LogitsShape&,
+                      float,
+                      const double*,
+                      const double*,
+                      const double*,
+                      const float*,
+                      T*,
+                      void*) {
+  no_cuda("dice_ce");
+}
+template <class T>
+void dice_bce_sums(
+    const T*, const std::uint8_t*, std::int64_t, const LogitsShape&, double*, void*, void*) {
+  no_cuda("dice_bce");
+}
+template <class T>
+void dice_bce_gradient(const T*,
+                       const std::uint8_t*,
+                       std::int64_t,
+                       const LogitsShape&,
+                       const double*,
+                       const double*,
+                       const double*,
+                       const float*,
+                       T*,
+                       void*) {
+  no_cuda("dice_bce");
+}
+
+NAS_NORM_ACT_INSTANCES(float);
+NAS_NORM_ACT_INSTANCES(Bf16);
+NAS_DICE_LOSS_INSTANCES(float);
+NAS_DICE_LOSS_INSTANCES(Bf16);
 
 }  // namespace nas::kernels::cuda

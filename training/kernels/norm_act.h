@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -60,6 +61,42 @@ void norm_act_backward(const T* dy,
                        float* dgamma,
                        float* dbeta,
                        const ParallelFor& parallel);
+
+/// The same on the GPU, bit by bit the same whatever the device: sums over fixed slabs, combined in
+/// a fixed order, no atomics. Pointers are device memory, `stream` is a cudaStream_t, nothing waits.
+/// In a build without CUDA each throws Error(Usage).
+namespace cuda {
+
+/// Bytes of `scratch`, aligned to 16. \throws Error(Shape) for an empty shape.
+std::size_t norm_act_scratch_bytes(const NormActShape& shape);
+template <class T>
+void norm_act_forward(const T* x,
+                      const NormActShape& shape,
+                      const float* gamma,
+                      const float* beta,
+                      float eps,
+                      float slope,
+                      T* y,
+                      float* mean,
+                      float* rstd,
+                      void* scratch,
+                      void* stream);
+template <class T>
+void norm_act_backward(const T* dy,
+                       const T* x,
+                       const NormActShape& shape,
+                       const float* gamma,
+                       const float* beta,
+                       float slope,
+                       const float* mean,
+                       const float* rstd,
+                       T* dx,
+                       float* dgamma,
+                       float* dbeta,
+                       void* scratch,
+                       void* stream);
+
+}  // namespace cuda
 
 /// Vector widths that this processor can run: "base", "avx2", "avx512"; the last is used.
 std::vector<std::string> norm_act_variants();

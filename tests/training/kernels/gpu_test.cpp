@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/training/kernels/on_device.h"
 #include "tests/training/kernels/sample_case.h"
 #include "training/data/augment.h"
 #include "training/kernels/kernels.h"
@@ -12,34 +13,10 @@
 namespace nas {
 namespace {
 
+using test::OnDevice;
 using test::sample;
 using test::Sample;
 using test::SampleCase;
-
-/// Device memory with the contents of a vector.
-template <class T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& host)
-      : count_(host.size()),
-        data_(static_cast<T*>(
-            kernels::cuda::allocate(std::max<std::size_t>(1, count_) * sizeof(T)))) {
-    kernels::cuda::copy_to_device(data_, host.data(), count_ * sizeof(T));
-  }
-  ~OnDevice() { kernels::cuda::release(data_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-  T* data() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> out(count_);
-    kernels::cuda::copy_to_host(out.data(), data_, count_ * sizeof(T));
-    return out;
-  }
-
- private:
-  std::size_t count_;
-  T* data_;
-};
 
 Sample sample_on_device(const SampleCase& source,
                         const PatchChoice& choice,
@@ -63,13 +40,6 @@ Sample sample_on_device(const SampleCase& source,
   kernels::cuda::wait(nullptr);
   return {out_image.host(), out_label.host()};
 }
-
-#define NAS_GPU_OR_SKIP()                                                                \
-  if (kernels::cuda::device_count() == 0) {                                              \
-    GTEST_SKIP() << "needs a CUDA device"                                                \
-                 << (kernels::cuda::compiled() ? "" : " and a build with CUDA kernels"); \
-  }                                                                                      \
-  static_assert(true)
 
 TEST(GpuSample, TheCropIsTheCpusToTheBit) {
   NAS_GPU_OR_SKIP();
