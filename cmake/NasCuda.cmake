@@ -2,7 +2,7 @@
 # has them; without CUDA their stub is built instead. The runtime is linked statically, so the executable starts on
 # machines without CUDA and does not care which runtime LibTorch brings.
 set(NAS_HAVE_CUDA OFF)
-set(NAS_CUDA_ARCHITECTURES "75-real;80-real;90" CACHE STRING "GPU architectures; the last one also as PTX for newer GPUs")
+set(NAS_CUDA_ARCHITECTURES "75-real;80-real;90-real;100" CACHE STRING "GPU architectures; the last one also as PTX for newer GPUs")
 
 # Tries one nvcc; sets CMAKE_CUDA_COMPILER on success. Not find_package(CUDAToolkit): it insists on the full toolkit.
 macro(nas_try_nvcc nvcc)

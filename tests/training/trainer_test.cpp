@@ -1068,6 +1068,46 @@ TEST(FitKill, KilledAtAnyPointAndResumedEqualsTheUninterruptedRunBitForBit) {
   EXPECT_EQ(weights_of(resumed), weights_of(straight));
 }
 
+TEST(FitGpu, LossesAndNormAreTheCpus) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  torch::manual_seed(3);
+  const at::Tensor logits = at::randn({2, 4, 9, 10, 11}) * 2, x = at::randn({2, 24, 9, 10, 11});
+  const at::Tensor labels = at::randint(-1, 4, {2, 9, 10, 11}, at::kShort);
+  const at::Tensor regions = at::randint(0, 2, {2, 5, 9, 10, 11}, at::kByte);
+  const at::Tensor weight = at::rand({24}) + 0.5, bias = at::randn({24});
+  using Run = std::function<at::Tensor(const at::Tensor& input, const at::Device& device)>;
+  const std::pair<at::Tensor, Run> runs[] = {
+      {logits,
+       [&](const at::Tensor& z, const at::Device& d) { return dice_ce_loss(z, labels.to(d)); }},
+      {logits,
+       [&](const at::Tensor& z, const at::Device& d) {
+         return dice_ce_loss(z, labels.to(d), {.batch_dice = true, .focal_gamma = 2});
+       }},
+      {logits,
+       [&](const at::Tensor& z, const at::Device& d) { return dice_bce_loss(z, regions.to(d)); }},
+      {x, [&](const at::Tensor& in, const at::Device& d) {
+         return norm_act(in, weight.to(d), bias.to(d), 1e-5, 0.01);
+       }}};
+  for (const auto& [input, run] : runs) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      const auto both = [&](const at::Device& device) {
+        const at::Tensor leaf = input.to(device, type)
+                                    .contiguous(at::MemoryFormat::ChannelsLast3d)
+                                    .requires_grad_(true);
+        const at::Tensor out = run(leaf, device);
+        out.sum().backward();
+        return std::pair(out.detach().to(at::kCPU, at::kFloat),
+                         leaf.grad().to(at::kCPU, at::kFloat));
+      };
+      const auto [host, host_gradient] = both(at::kCPU);
+      const auto [device, device_gradient] = both(at::Device(at::kCUDA, 0));
+      const double tolerance = type == at::kFloat ? 1e-4 : 2e-2;
+      EXPECT_TRUE(at::allclose(device, host, tolerance, tolerance));
+      EXPECT_TRUE(at::allclose(device_gradient, host_gradient, tolerance, tolerance));
+    }
+  }
+}
+
 TEST(FitGpu, TrainsOnTheDevice) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
   const test::TempFolder folder;

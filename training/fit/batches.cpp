@@ -15,6 +15,7 @@
 #include "training/data/prefetch.h"
 #include "training/fit/losses.h"
 #include "training/kernels/kernels.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {
@@ -149,8 +150,6 @@ class DeviceSource : public BatchSource {
                               cases_[i]->channels,
                               images_[i].const_data_ptr<float>(),
                               labels_[i].const_data_ptr<std::int16_t>()};
-      // LibTorch works on the default stream here; so do the launchers, and order is kept without
-      // waiting.
       make_sample_cuda(source,
                        recipe.choice,
                        options_.patch,
@@ -158,7 +157,7 @@ class DeviceSource : public BatchSource {
                        batch.image[sample].data_ptr<float>(),
                        batch.target[sample].data_ptr<std::int16_t>(),
                        scratch_.data_ptr(),
-                       /*stream=*/nullptr);
+                       current_stream(scratch_.device()));
     }
     ++step_;
     if (const auto& scheme = cases_.front()->scheme)

@@ -7,6 +7,8 @@
 #include <ATen/Parallel.h>
 
 #include "nas/core/error.h"
+#include "training/fit/cuda_losses.h"
+#include "training/fit/loss_sums.h"
 
 namespace nas {
 namespace {
@@ -44,13 +46,8 @@ at::Tensor dense_logits(const at::Tensor& logits, Layout& layout) {
   return x;
 }
 
-/// Per sample and class: sum p t, sum p, sum t; per sample: sum of -log p_target, number of voxels.
-struct Sums {
-  at::Tensor overlap, predicted, reference, nll, count;  // double; [N, K] and [N]
-};
-
 template <class T>
-Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, T gamma) {
+LossSums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, T gamma) {
   const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab, width = 3 * l.classes + 2;
   std::vector<double> partial(static_cast<std::size_t>(l.samples * slabs * width), 0.0);
   at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -87,73 +84,6 @@ Sums forward_sums(const T* logits, const std::int16_t* target, const Layout& l, 
           columns(2 * l.classes, 3 * l.classes),
           columns(3 * l.classes, 3 * l.classes + 1).squeeze(1),
           columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
-}
-
-/// Weights of the classes in generalized Dice: 1 / (sum t)^2, where nothing is there the largest of
-/// the others. \param reference [N, K], sums of t.
-at::Tensor generalized_weights(const at::Tensor& reference) {
-  const at::Tensor missing = reference.eq(0);
-  const at::Tensor weight = reference.masked_fill(missing, 1).pow(-2).masked_fill(missing, 0);
-  return at::where(missing, weight.amax(1, true).expand_as(weight), weight);
-}
-
-/// What is above and below the quotients of soft Dice, of sums [N, K] over the classes from `first`
-/// on: [N, K'], or one row over the whole batch; where generalized one column.
-struct Quotient {
-  at::Tensor top, bottom;
-  at::Tensor weight;  // of the classes, where generalized
-};
-Quotient dice_quotient(at::Tensor overlap,
-                       at::Tensor predicted,
-                       at::Tensor reference,
-                       const DiceCeOptions& options,
-                       std::int64_t first) {
-  for (at::Tensor* sum : {&overlap, &predicted, &reference}) {
-    *sum = sum->slice(1, first);
-    if (options.batch_dice) *sum = sum->sum(0, true);
-  }
-  at::Tensor both = predicted + reference, weight;
-  if (options.generalized) {
-    weight = generalized_weights(reference);
-    overlap = (weight * overlap).sum(1, true);
-    both = (weight * both).sum(1, true);
-  }
-  return {2 * overlap + options.smooth, (both + options.smooth).clamp_min(1e-8), weight};
-}
-
-/// The class that the Dice part begins with.
-std::int64_t first_of_dice(bool regions, const DiceCeOptions& options) {
-  return regions || options.include_background ? 0 : 1;
-}
-
-/// loss = ce_weight * sum nll / (terms * count) - dice_weight * mean dice; a[n, k], b[n, k]:
-/// derivatives by sum p t and sum p.
-/// \param first class of the Dice term. \param ce_terms of a voxel.
-double loss_of_sums(const Sums& sums,
-                    const DiceCeOptions& options,
-                    std::int64_t first,
-                    std::int64_t ce_terms,
-                    at::Tensor& a,
-                    at::Tensor& b,
-                    double& ce_scale) {
-  const auto [top, bottom, weight] =
-      dice_quotient(sums.overlap, sums.predicted, sums.reference, options, first);
-  const at::Tensor dice = top / bottom;
-  const double terms = static_cast<double>(std::max<std::int64_t>(dice.numel(), 1));
-  at::Tensor by_overlap = (2 / bottom).mul(-options.dice_weight / terms);
-  at::Tensor by_sum = (-top / (bottom * bottom)).mul(-options.dice_weight / terms);
-  if (weight.defined()) {
-    by_overlap = weight * by_overlap;
-    by_sum = weight * by_sum;
-  }
-  a = at::zeros_like(sums.overlap);
-  b = at::zeros_like(sums.overlap);
-  a.slice(1, first).copy_(by_overlap.expand_as(a.slice(1, first)));
-  b.slice(1, first).copy_(by_sum.expand_as(b.slice(1, first)));
-  const double count = static_cast<double>(ce_terms) * sums.count.sum().item<double>();
-  ce_scale = count > 0 ? options.ce_weight / count : 0;
-  return ce_scale * sums.nll.sum().item<double>() -
-         options.dice_weight * dice.sum().item<double>() / terms;
 }
 
 /// Factor of the gradient of cross-entropy that makes it that of -(1 - p)^gamma log p.
@@ -218,7 +148,7 @@ at::Tensor composed_dice(const at::Tensor& p,
                          const DiceCeOptions& options,
                          std::int64_t first) {
   const auto sum = [&](const at::Tensor& x) { return (x * mask).sum({2, 3, 4}); };
-  const Quotient q =
+  const DiceQuotient q =
       dice_quotient(sum(p * hot), sum(options.squared ? p * p : p), sum(hot), options, first);
   return (q.top / q.bottom).mean();
 }
@@ -244,13 +174,13 @@ at::Tensor dice_ce_composed(const at::Tensor& logits,
 
 // ---- regions -----------------------------------------------------------------------------------
 
-/// Sums of dice_bce_loss: `nll` is the binary cross-entropy over all regions, `count` the voxels.
+/// LossSums of dice_bce_loss: `nll` is the binary cross-entropy over all regions, `count` the voxels.
 /// \param target [N, channels, V]; channel l.classes, where there is one, marks ignored voxels.
 template <class T>
-Sums region_sums(const T* logits,
-                 const std::uint8_t* target,
-                 std::int64_t channels,
-                 const Layout& l) {
+LossSums region_sums(const T* logits,
+                     const std::uint8_t* target,
+                     std::int64_t channels,
+                     const Layout& l) {
   const std::int64_t slabs = (l.voxels + kSlab - 1) / kSlab, width = 3 * l.classes + 2;
   std::vector<double> partial(static_cast<std::size_t>(l.samples * slabs * width), 0.0);
   at::parallel_for(0, l.samples * slabs, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -336,25 +266,24 @@ struct FusedLoss : torch::autograd::Function<FusedLoss<kRegions>> {
                             const DiceCeOptions& options) {
     Layout l{};
     const at::Tensor x = dense_logits(logits, l);
-    at::Tensor a, b;
-    double ce_scale = 0, loss = 0;
+    LossOfSums result;
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "fused loss", [&] {
       const scalar_t* z = x.const_data_ptr<scalar_t>();
       if constexpr (kRegions) {
         const std::int64_t channels = target.size(1), terms = channels > l.classes ? 1 : l.classes;
-        const Sums sums = region_sums(z, target.const_data_ptr<std::uint8_t>(), channels, l);
-        loss = loss_of_sums(sums, options, first_of_dice(true, options), terms, a, b, ce_scale);
+        const LossSums sums = region_sums(z, target.const_data_ptr<std::uint8_t>(), channels, l);
+        result = loss_of_sums(sums, options, first_of_dice(true, options), terms);
       } else {
         const auto gamma = static_cast<scalar_t>(options.focal_gamma);
-        const Sums sums = forward_sums(z, target.const_data_ptr<std::int16_t>(), l, gamma);
-        loss = loss_of_sums(sums, options, first_of_dice(false, options), 1, a, b, ce_scale);
+        const LossSums sums = forward_sums(z, target.const_data_ptr<std::int16_t>(), l, gamma);
+        result = loss_of_sums(sums, options, first_of_dice(false, options), 1);
       }
     });
-    context->save_for_backward({x, target, a, b});
-    context->saved_data["ce_scale"] = ce_scale;
+    context->save_for_backward({x, target, result.a, result.b});
+    context->saved_data["ce_scale"] = result.ce_scale.item<double>();
     context->saved_data["gamma"] = options.focal_gamma;
     context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());
-    return at::scalar_tensor(loss, x.options());
+    return result.loss.to(x.scalar_type());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& upstream) {
@@ -439,6 +368,7 @@ at::Tensor dice_ce_loss(const at::Tensor& logits,
       logits.sizes(),
       " and ",
       target.sizes());
+  if (has_cuda_loss(logits, options)) return cuda_dice_ce_loss(logits, target, options);
   if (!logits.device().is_cpu() || options.squared)
     return dice_ce_composed(logits, target, options);
   return FusedLoss<false>::apply(logits, target.to(at::kShort).contiguous(), options);
@@ -457,6 +387,8 @@ at::Tensor dice_bce_loss(const at::Tensor& logits,
       logits.sizes(),
       " and ",
       target.sizes());
+  if (has_cuda_loss(logits, options) && options.focal_gamma <= 0)
+    return cuda_dice_bce_loss(logits, target, options);
   if (!logits.device().is_cpu() || options.focal_gamma > 0 || options.squared)
     return dice_bce_composed(logits, target, options);
   return FusedLoss<true>::apply(logits, target.to(at::kByte).contiguous(), options);

@@ -7,23 +7,10 @@
 #include <torch/torch.h>
 
 #include "nas/imaging/label_scheme.h"
+#include "training/fit/loss_sums.h"
 #include "training/settings/options.h"
 
 namespace nas {
-
-struct DiceCeOptions {
-  bool batch_dice = false;  // sums over the batch before the quotient
-  double smooth = 1e-5;
-  double dice_weight = 1;
-  double ce_weight = 1;
-  double focal_gamma = 0;  // focal instead of cross-entropy: each voxel weighs (1 - p_target)^gamma
-  bool include_background = false;  // class 0 in the Dice part (regions have no background)
-  bool squared = false;             // sum p_k^2 + sum t_k^2 below the quotient
-  /// One quotient (2 sum_k w_k sum p_k t_k + smooth) / (sum_k w_k (sum p_k + sum t_k) + smooth)
-  /// instead of the mean over k; w_k = 1 / (sum t_k)^2, of a class that is not there the largest of
-  /// the others, as MONAI's GeneralizedDiceLoss.
-  bool generalized = false;
-};
 
 /// What TrainOptions say of the loss. \throws Error(Usage) on an unknown loss.
 DiceCeOptions loss_options(const TrainOptions& options);

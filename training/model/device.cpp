@@ -9,6 +9,7 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "nas/core/error.h"
 #include "nas/core/threads.h"
@@ -37,6 +38,10 @@ at::Device choose_device(const std::string& device) {
                  count,
                  " CUDA devices");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+void* current_stream(const at::Device& device) {
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
 }
 
 void set_up_compute(int threads, const at::Device& device) {

@@ -14,6 +14,10 @@ at::Device choose_device(const std::string& device);
 /// How many CUDA devices LibTorch sees.
 int cuda_devices();
 
+/// The stream on which LibTorch works on a CUDA device now, as a cudaStream_t: our kernels go there
+/// too, and order is kept without waiting.
+void* current_stream(const at::Device& device);
+
 /// Compute threads of LibTorch for `threads` (0: all processors), and deterministic operators on
 /// the CPU.
 void set_up_compute(int threads, const at::Device& device);

@@ -12,6 +12,7 @@
 #include "nas/core/rng.h"
 #include "nas/network/file_nodes.h"
 #include "nas/network/operations.h"
+#include "training/kernels/kernels.h"
 #include "training/model/device.h"
 #include "training/model/script_file.h"
 
@@ -187,7 +188,10 @@ std::vector<at::Tensor> GraphModuleImpl::start(const Program& program, const at:
                                   : input.scalar_type();
   const Autocast off(device, at::kFloat);
   at::Tensor x = input.to(type);
-  if (context_.fused && device.is_cpu()) x = x.contiguous(at::MemoryFormat::ChannelsLast3d);
+  // bfloat16 on CUDA too: tensor cores read NDHWC, and our norm does not turn it.
+  const bool own_norm =
+      device.is_cpu() || (device.is_cuda() && type == at::kBFloat16 && kernels::cuda::compiled());
+  if (context_.fused && own_norm) x = x.contiguous(at::MemoryFormat::ChannelsLast3d);
   Values values(program.graph.nodes.size());
   for (const int i : program.graph.input_nodes()) {
     const Node& node = program.graph.nodes[static_cast<std::size_t>(i)];

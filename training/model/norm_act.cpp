@@ -6,7 +6,9 @@
 
 #include <ATen/Parallel.h>
 
+#include "training/kernels/kernels.h"
 #include "training/kernels/norm_act.h"
+#include "training/model/device.h"
 
 namespace nas {
 namespace {
@@ -34,7 +36,14 @@ kernels::NormActShape norm_shape(const at::Tensor& x) {
   return {x.size(0), x.size(2) * x.size(3) * x.size(4), x.size(1)};
 }
 
-/// norm_act over the NDHWC kernels. Keeps the input: the result is recomputed in the backward pass.
+/// Scratch memory of the CUDA kernels.
+at::Tensor scratch_for(const at::Tensor& x) {
+  const auto bytes = kernels::cuda::norm_act_scratch_bytes(norm_shape(x));
+  return at::empty({static_cast<std::int64_t>(bytes)}, x.options().dtype(at::kByte));
+}
+
+/// norm_act over the NDHWC kernels of the CPU or of CUDA. Keeps the input: the result is recomputed
+/// in the backward pass.
 struct NormActFunction : torch::autograd::Function<NormActFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context,
                             const at::Tensor& input,
@@ -46,20 +55,29 @@ struct NormActFunction : torch::autograd::Function<NormActFunction> {
     const at::Tensor bias = affine_bias.value_or(at::Tensor());
     const at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast3d);
     const at::Tensor y = at::empty_like(x);
-    const at::Tensor mean = at::empty({x.size(0), x.size(1)}, at::kFloat),
+    const at::Tensor mean = at::empty({x.size(0), x.size(1)}, x.options().dtype(at::kFloat)),
                      rstd = at::empty_like(mean);
     with_pointer_type(x, [&](auto pointer) {
-      kernels::norm_act_forward<std::remove_pointer_t<decltype(pointer(x))>>(
-          pointer(x),
-          norm_shape(x),
-          floats_or_null(weight),
-          floats_or_null(bias),
-          static_cast<float>(eps),
-          static_cast<float>(slope),
-          pointer(y),
-          mean.data_ptr<float>(),
-          rstd.data_ptr<float>(),
-          kTorchThreads);
+      using T = std::remove_pointer_t<decltype(pointer(x))>;
+      const auto run = [&](auto forward, auto... place) {
+        forward(pointer(x),
+                norm_shape(x),
+                floats_or_null(weight),
+                floats_or_null(bias),
+                static_cast<float>(eps),
+                static_cast<float>(slope),
+                pointer(y),
+                mean.data_ptr<float>(),
+                rstd.data_ptr<float>(),
+                place...);
+      };
+      if (x.is_cuda()) {
+        const c10::DeviceGuard guard(x.device());
+        const at::Tensor scratch = scratch_for(x);
+        run(kernels::cuda::norm_act_forward<T>, scratch.data_ptr(), current_stream(x.device()));
+      } else {
+        run(kernels::norm_act_forward<T>, kTorchThreads);
+      }
     });
     context->save_for_backward({x, weight, bias, mean, rstd});
     context->saved_data["slope"] = slope;
@@ -80,19 +98,28 @@ struct NormActFunction : torch::autograd::Function<NormActFunction> {
       dbias = at::empty_like(bias);
     }
     with_pointer_type(x, [&](auto pointer) {
-      kernels::norm_act_backward<std::remove_pointer_t<decltype(pointer(x))>>(
-          pointer(dy),
-          pointer(x),
-          norm_shape(x),
-          floats_or_null(weight),
-          floats_or_null(bias),
-          static_cast<float>(context->saved_data["slope"].toDouble()),
-          mean.const_data_ptr<float>(),
-          rstd.const_data_ptr<float>(),
-          pointer(dx),
-          weight.defined() ? dweight.data_ptr<float>() : nullptr,
-          weight.defined() ? dbias.data_ptr<float>() : nullptr,
-          kTorchThreads);
+      using T = std::remove_pointer_t<decltype(pointer(x))>;
+      const auto run = [&](auto backward, auto... place) {
+        backward(pointer(dy),
+                 pointer(x),
+                 norm_shape(x),
+                 floats_or_null(weight),
+                 floats_or_null(bias),
+                 static_cast<float>(context->saved_data["slope"].toDouble()),
+                 mean.const_data_ptr<float>(),
+                 rstd.const_data_ptr<float>(),
+                 pointer(dx),
+                 weight.defined() ? dweight.data_ptr<float>() : nullptr,
+                 weight.defined() ? dbias.data_ptr<float>() : nullptr,
+                 place...);
+      };
+      if (x.is_cuda()) {
+        const c10::DeviceGuard guard(x.device());
+        const at::Tensor scratch = scratch_for(x);
+        run(kernels::cuda::norm_act_backward<T>, scratch.data_ptr(), current_stream(x.device()));
+      } else {
+        run(kernels::norm_act_backward<T>, kTorchThreads);
+      }
     });
     return {dx, dweight, dbias, at::Tensor(), at::Tensor()};
   }
@@ -127,7 +154,7 @@ at::Tensor norm_act(const at::Tensor& x,
                     const at::Tensor& bias,
                     double eps,
                     double slope) {
-  const bool own = x.device().is_cpu() &&
+  const bool own = (x.is_cpu() || (x.is_cuda() && kernels::cuda::compiled())) &&
                    (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
                    (!weight.defined() || weight.scalar_type() == at::kFloat);
   if (!own) return norm_act_composed(x, weight, bias, eps, slope);
