@@ -2,7 +2,7 @@
 # through the CMake presets and calls the executable; nothing is decided here.
 #   make search                                 a phantom data set, searched in about two minutes
 #   make search DATA=folder BUDGET=2h OUT=run   your data set
-#   make test | build | setup | format | format-check | lint | floors | fuzz | bench | clean
+#   make test | build | setup | format | format-check | lint | floors | fuzz | bench | dist | clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
@@ -17,7 +17,7 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { n = int($$2 / 2.2e6)
 # Our own sources, also those not committed yet.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh')
 
-.PHONY: build setup tools search test format format-check lint floors fuzz bench bench-controllers experiments-readmes clean
+.PHONY: build setup tools search test format format-check lint floors fuzz bench bench-controllers dist experiments-readmes clean
 
 setup:
 	@scripts/setup.sh
@@ -62,6 +62,11 @@ floors:
 SECONDS_EACH ?= 60
 fuzz: tools
 	@scripts/fuzz.sh $(SECONDS_EACH)
+
+# build/voxnas-VERSION-linux-x86_64.tar.gz for machines that have LibTorch and nothing else of this.
+dist: build
+	@cmake --build --preset $(PRESET) -j $(JOBS) --target bench_kernels
+	@scripts/dist.py build/$(PRESET) build/voxnas-$$(sed -n 's/^project(VoxNAS VERSION \([^ ]*\).*/\1/p' CMakeLists.txt)-linux-x86_64.tar.gz
 
 # Regret and time of the controllers against Optuna's; installs Optuna from PyPI under build/.
 bench-controllers: build

@@ -15,7 +15,7 @@ env=$cache/env
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-packages=(g++ make pkg-config cmake ninja-build ccache python3 python3-venv
+packages=(g++ make pkg-config cmake ninja-build ccache python3 python3-venv patchelf
   nlohmann-json3-dev libcli11-dev libsqlite3-dev libeigen3-dev libboost-math-dev libnlopt-dev libxxhash-dev libcurl4-openssl-dev
   libdeflate-dev libspng-dev libzip-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler libonnx-dev graphviz libgtest-dev libgmock-dev libbenchmark-dev)
 tools=false

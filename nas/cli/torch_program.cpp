@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -23,7 +25,78 @@ bool is_set(const char* variable) {
   return value != nullptr && *value != '\0';
 }
 
+/// First line of a file, empty if there is none.
+std::string first_line(const fs::path& file) {
+  std::ifstream stream(file);
+  std::string line;
+  std::getline(stream, line);
+  return line;
+}
+
+/// Version of a LibTorch folder, "2.11.0+cu130": the torch package says it in version.py, the plain
+/// folder in build-version. Empty if neither does.
+std::string libtorch_version(const fs::path& folder) {
+  std::ifstream stream(folder / "version.py");
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.starts_with("__version__")) continue;
+    const std::size_t begin = line.find('\''), end = line.rfind('\'');
+    if (begin < end) return line.substr(begin + 1, end - begin - 1);
+  }
+  return first_line(folder / "build-version");
+}
+
+/// The first two numbers: "2.11".
+std::string major_minor(const std::string& version) {
+  return version.substr(0, version.find('.', version.find('.') + 1));
+}
+
+/// Folder of the torch package of `python3`, which is looked up and not imported; empty if there is
+/// none.
+fs::path python_torch() {
+  FILE* pipe = ::popen(
+      "python3 -c \"import importlib.util as u; s = u.find_spec('torch'); print(s.origin if s else "
+      "'')\" 2>/dev/null",
+      "r");
+  if (pipe == nullptr) return {};
+  std::string text;
+  for (int c; (c = std::fgetc(pipe)) != EOF && c != '\n';) text.push_back(static_cast<char>(c));
+  ::pclose(pipe);
+  return text.empty() ? fs::path() : fs::path(text).parent_path();
+}
+
 }  // namespace
+
+fs::path distributed_libtorch(const fs::path& program) {
+  const std::string wanted = first_line(program.parent_path() / "libtorch-version");
+  if (wanted.empty()) return {};
+  std::string found;
+  const auto fits = [&](const fs::path& folder, const std::string& name) {
+    std::error_code error;
+    const bool there = !folder.empty() && fs::exists(folder / "lib" / "libtorch_cpu.so", error);
+    const std::string version = there ? libtorch_version(folder) : "";
+    if (there && major_minor(version) == major_minor(wanted)) return true;
+    found +=
+        "\n  " + name + (folder.empty() ? "" : " (" + folder.string() + ")") + ": " +
+        (!there ? "no lib/libtorch_cpu.so" : "version " + (version.empty() ? "unknown" : version));
+    return false;
+  };
+  if (is_set("VOXNAS_LIBTORCH")) {
+    const fs::path named = std::getenv("VOXNAS_LIBTORCH");
+    if (fits(named, "VOXNAS_LIBTORCH")) return named;
+  } else {
+    const fs::path beside = program.parent_path().parent_path().parent_path() / "libtorch";
+    if (fits(beside, "beside VoxNAS")) return beside;
+    const fs::path package = python_torch();
+    if (fits(package, "the torch package of python3")) return package;
+  }
+  fail(ErrorKind::Usage,
+       "LibTorch: expected version ",
+       major_minor(wanted),
+       " (`pip install torch==",
+       wanted.substr(0, wanted.find('+')),
+       "`, or VOXNAS_LIBTORCH=FOLDER), found",
+       found);
+}
 
 std::vector<fs::path> torch_program_places(const fs::path& self) {
   const fs::path folder = self.parent_path();
@@ -53,6 +126,12 @@ void become_torch_program(char** argv) {
   std::string looked_at;
   for (const fs::path& place : torch_program_places(self)) {
     if (::access(place.c_str(), X_OK) == 0) {
+      if (const fs::path libtorch = distributed_libtorch(place); !libtorch.empty()) {
+        const std::string more = is_set("LD_LIBRARY_PATH")
+                                     ? std::string(":") + std::getenv("LD_LIBRARY_PATH")
+                                     : std::string();
+        ::setenv("LD_LIBRARY_PATH", ((libtorch / "lib").string() + more).c_str(), 1);
+      }
       ::execv(place.c_str(), argv);
       fail(ErrorKind::Io,
            place.string(),

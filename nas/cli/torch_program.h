@@ -15,6 +15,13 @@ std::vector<std::filesystem::path> torch_program_places(const std::filesystem::p
 /// \returns whether anything was not set yet.
 bool set_openmp_environment();
 
+/// The LibTorch folder (with lib/) that a distribution of `make dist` uses, in this order: the one
+/// that VOXNAS_LIBTORCH names, libtorch beside bin, the torch package of `python3`. A distribution
+/// is told by the file libtorch-version beside `program`, which holds the version it was built with.
+/// \returns empty where there is no such file: a built program knows its LibTorch.
+/// \throws Error(Usage) naming the places and what was found, where none has that version.
+std::filesystem::path distributed_libtorch(const std::filesystem::path& program);
+
 /// Replaces this program by voxnas-torch with the same arguments: process id, age and standard
 /// streams stay. \throws Error(Io) naming the places that were looked at.
 [[noreturn]] void become_torch_program(char** argv);
