@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "nas/search/search_space.h"
@@ -20,14 +22,21 @@ namespace nas {
 /// - dropout: 0, 0.1, 0.2, 0.3 between each convolution and its norm (nnU-Net's place)
 /// - activation: planned, relu, leaky_relu, elu, prelu instead of every one but sigmoid; without
 ///   the one that individual 0 has
+/// - mirror: no, rule: mirrored images where the schedule rule mirrors; individual 0 is trained
+///   without
+/// Which of them there are is up to the caller: all but mirror, or what a race of trainings that are
+/// continued compares (kRaceGenes): settings that leave steps and learning rate alone. There the
+/// portfolio has its first network beside the plan once more with each other value of these.
 /// The texts become changes of training options (adjust_train_options) in Phenotype::training;
 /// dropout and activation change the graph, also inside open choices. Names of other nodes stay.
 /// description: {"space": "training_genes", "configuration": planned, "inner": what the other
-/// space's has besides, {"space": "unet"} if left out}.
+/// space's has besides, {"space": "unet"} if left out, "genes": names, if not all but mirror}.
 class TrainingGenesSpace : public SearchSpace {
  public:
-  /// \throws Error(Input) if the inner space has a gene of the same name.
-  explicit TrainingGenesSpace(std::unique_ptr<SearchSpace> inner);
+  /// \param names of its genes; empty: all but mirror. \throws Error(Input) if the inner space has a
+  /// gene of the same name, Error(Usage) on an unknown name.
+  explicit TrainingGenesSpace(std::unique_ptr<SearchSpace> inner,
+                              const std::vector<std::string>& names = {});
 
   std::string name() const override { return "training_genes"; }
   const std::vector<Gene>& genes() const override { return genes_; }
@@ -35,7 +44,7 @@ class TrainingGenesSpace : public SearchSpace {
   Phenotype build(const Genotype& genotype) const override;
   Genotype baseline() const override { return with_planned(inner_->baseline()); }
   Genotype start() const override { return with_planned(inner_->start()); }
-  std::vector<Starter> portfolio() const override;  // the inner space's, trained as planned
+  std::vector<Starter> portfolio() const override;  // the inner space's; in a race its twins too
   Json describe() const override;
   bool has_super_network() const override { return inner_->has_super_network(); }
   SuperNetwork super_network(const Genotype& fixed) const override;
@@ -53,13 +62,22 @@ class TrainingGenesSpace : public SearchSpace {
 
  private:
   Genotype with_planned(Genotype inner) const;
-  const std::string& text(const Genotype& genotype, std::string_view gene) const;
+  bool has(std::string_view gene) const;
+  /// Of the gene; `planned` where there is none of that name.
+  std::string text(const Genotype& genotype,
+                   std::string_view gene,
+                   const std::string& planned) const;
   Graph changed(const Graph& graph, const Genotype& genotype) const;  // activation, dropout
   std::unique_ptr<SearchSpace> inner_;
   std::vector<Gene> genes_;  // the inner space's first
 };
 
-std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space);
+inline const std::vector<std::string> kRaceGenes = {"augmentation", "mirror"};
+
+std::unique_ptr<SearchSpace> with_training_genes(std::unique_ptr<SearchSpace> space,
+                                                 const std::vector<std::string>& names = {});
+/// Whether mirrored images are a gene of the space, so that nobody else has to decide about them.
+bool mirroring_is_searched(const SearchSpace& space);
 
 /// `graph` with other activations: every one but sigmoid becomes `op`, with its default attributes.
 Graph with_activation(const Graph& graph, const std::string& op);

@@ -94,8 +94,8 @@ class AlphaSearch {
 
   /// Before weight step `step`: after the warm-up one alpha step, then the mixture is fixed for the
   /// weights.
-  void before_step(std::int64_t step) {
-    if (step >= warmup_steps_) alpha_step(step);
+  void before_step(std::int64_t step, double learning_rate) {
+    if (step >= warmup_steps_) alpha_step(step, learning_rate);
     mix();
     const std::int64_t interval = std::max<std::int64_t>(1, options_.steps / kHistoryPoints);
     if (step % interval == 0) record(step);
@@ -187,7 +187,7 @@ class AlphaSearch {
     return {batch.image.to(device_), batch.target.to(device_)};
   }
 
-  void alpha_step(std::int64_t step) {
+  void alpha_step(std::int64_t step, double learning_rate) {
     if (!alpha_source_) {
       alpha_options_ = options_;
       alpha_options_.seed = Rng(options_.seed).split("alpha").key();
@@ -204,13 +204,8 @@ class AlphaSearch {
     std::vector<at::Tensor> gradients;
     if (second) {
       const Batch training = next(weight_source_, weight_cases_, options_, step);
-      gradients = alpha_gradients(network_,
-                                  decisions_,
-                                  alphas_,
-                                  loss,
-                                  validation,
-                                  &training,
-                                  scheduled_learning_rate(options_, step));
+      gradients = alpha_gradients(
+          network_, decisions_, alphas_, loss, validation, &training, learning_rate);
     } else {
       gradients = alpha_gradients(network_, decisions_, alphas_, loss, validation);
     }
@@ -371,9 +366,9 @@ void train_differentiable(GraphModule& network,
   AlphaSearch alpha(
       network, decisions, cases_of(halves.weights), cases_of(halves.alpha), options, super);
   FitHooks own = hooks;
-  own.before_step = [&](std::int64_t step) {
-    if (hooks.before_step) hooks.before_step(step);
-    alpha.before_step(step);
+  own.before_step = [&](std::int64_t step, double learning_rate) {
+    if (hooks.before_step) hooks.before_step(step, learning_rate);
+    alpha.before_step(step, learning_rate);
   };
   own.save_state = [&] { return alpha.save(); };
   own.load_state = [&](const std::string& text) { alpha.load(text); };

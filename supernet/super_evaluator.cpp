@@ -14,6 +14,7 @@
 #include "training/data/time_model.h"
 #include "training/fit/fit.h"
 #include "training/settings/plan_training.h"
+#include "training/settings/schedule.h"
 #include "training/trial_run.h"
 
 namespace nas {
@@ -140,12 +141,14 @@ TrialPlan SuperEvaluator::plan(const Trial& trial) {
     const double training = (trial.seconds_limit - watch.seconds()) * kStepMargin - scoring;
     options = plan_training(
         configuration, cases, {.seconds = std::max(training, 1.01 * smallest)}, step, base);
+    // The steps are what is expected; the clock decides when the decay begins.
+    if (options.schedule == "wsd") options = paused_at(options, options.steps);
   }
   options.mirror = options.mirror && setup.mirror;
   const Json overrides = train_.build(trial.genotype)->training;
   if (overrides.is_object() && !overrides.empty()) {
     options =
-        train_options_from_json(overrides, "training settings of " + trial.genotype_text, options);
+        adjust_train_options(overrides, "training settings of " + trial.genotype_text, options);
   }
   return {options.steps, to_json(options).dump()};
 }

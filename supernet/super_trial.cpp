@@ -59,19 +59,25 @@ std::string mean_text(double value) {
 }
 
 /// Records how a super-network's training went. \returns whether the trial ends with it: its loss
-/// was not finite, or it stopped before it had learnt anything.
+/// was not finite, it stopped, or the clock ended it before it had learnt anything.
 bool ends_with_training(const SuperReport& report,
                         const TrialClock& clock,
                         bool differentiable,
                         std::int64_t wanted_steps,
                         Evaluation& evaluation) {
   evaluation.steps = report.fit.steps;
+  evaluation.metrics["learning_rate_at_end"] = report.fit.learning_rate;
   evaluation.metrics["train_seconds"] = report.fit.seconds;
   evaluation.metrics["wait_seconds"] = report.fit.wait_seconds;
   evaluation.metrics["skipped_steps"] = static_cast<double>(report.fit.skipped);
   if (report.fit.status == "nan") {
     evaluation.status = TrialStatus::Nan;
     evaluation.message = concat_text("the loss was not finite after step ", report.fit.steps);
+    return true;
+  }
+  if (differentiable && report.alpha_steps == 0 && report.fit.status == "done") {
+    evaluation.status = TrialStatus::Timeout;
+    evaluation.message = "the time was up before the first alpha step";
     return true;
   }
   if (report.fit.status != "stopped") return false;
@@ -219,7 +225,10 @@ Evaluation train_super_trial(const TrainEvaluatorSetup& setup,
     clock.set_reserve(2 * kStartSeconds + scoring_seconds(differentiable ? 1 : kPathsOfAScore));
   }
   FitHooks hooks;
-  hooks.should_stop = [&] { return clock.poll(); };
+  // As for every training that counts: the clock decides when its rate begins to fall.
+  const bool open_end = trial.seconds_limit > 0 && options.schedule == "wsd";
+  hooks.should_stop = [&] { return clock.poll() && (!open_end || clock.aborted()); };
+  if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
   const auto accept = acceptance(*setup.space, trial.genotype, open);
   const SuperReport report = train_super_network(network,
                                                  decisions,

@@ -14,8 +14,8 @@ void train_uniform_paths(GraphModule& network,
                          SuperReport& report) {
   const PathSampler sampler(network->graph(), decisions);
   FitHooks own = hooks;
-  own.before_step = [&](std::int64_t step) {
-    if (hooks.before_step) hooks.before_step(step);
+  own.before_step = [&](std::int64_t step, double learning_rate) {
+    if (hooks.before_step) hooks.before_step(step, learning_rate);
     network->select_path(sampler.draw(options.seed, step, accept));
   };
   report.fit = fit(network, data, train_ids, options, files, own);

@@ -410,6 +410,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
       model.network = network;
       model.preprocessing = setup_.preprocessing;
       model.preprocessing.patch = options.patch;
+      model.mirrored = mirrors_images(options);
       save_model(folder.final_model(trial.label), model);
       const auto cases = evaluate_cases(model,
                                         *setup_.data,

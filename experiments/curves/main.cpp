@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/curves/learnt_prior.h"
 #include "experiments/curves/replay.h"
 #include "nas/core/error.h"
 #include "nas/core/files.h"
@@ -33,6 +34,12 @@ void run_replay(const Arguments& a) {
   }
 }
 
+void run_prior(const Arguments& a) {
+  std::vector<CurveTable> tables;
+  for (const std::string& file : a.files) tables.push_back(read_curve_table(file));
+  std::cout << prior_markdown(tables, learn_prior(tables));
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Learning curves of many networks, and what searches would have made of them",
                "curves"};
@@ -47,8 +54,15 @@ int run(int argc, char** argv) {
   replay->add_option("--seeds", a.seeds, "Seeds of each policy")->check(CLI::Range(1, 100000));
   replay->add_option("--policy", a.policies, "Policies; all if left out")->delimiter(',');
   replay->add_option("--picture", a.picture, "SVG file for the picture");
+  CLI::App* prior = app.add_subcommand(
+      "prior", "What recorded curves tell of learning curves, beside the figures in use");
+  prior->add_option("FILE", a.files, "Recorded curves (voxnas.curves)")->required();
   try {
     app.parse(argc, argv);
+    if (prior->parsed()) {
+      run_prior(a);
+      return 0;
+    }
     NAS_CHECK_KIND(Usage,
                    a.picture.empty() || a.files.size() == 1,
                    "--picture shows one file of curves, found ",

@@ -11,15 +11,13 @@ together). Standard library alone; VOXNAS names the program (build/release/voxna
 import argparse
 import json
 import math
-import os
 import pathlib
-import random
 import re
 import statistics
 import subprocess
 import sys
 
-REPEATS = 4000
+from paired import dice_by_case, difference_text, mean_dice, voxnas
 
 
 def parse():
@@ -32,10 +30,6 @@ def parse():
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--only-table", action="store_true", help="no run; the table of what is there")
     return parser.parse_args()
-
-
-def voxnas():
-    return os.environ.get("VOXNAS", str(pathlib.Path(__file__).parents[2] / "build/release/voxnas"))
 
 
 def split_recipe(recipe):
@@ -58,7 +52,7 @@ def search(args, data, recipe, effort, seed):
         command = [voxnas(), "search", str(data), "--recipe", name, "--effort", effort, "--seed", str(seed), "--fold",
                    str(args.fold), "-o", str(folder)] + more
     print(" ".join(command), file=sys.stderr)
-    with open(folder.with_suffix(".log"), "w") as log:
+    with open(f"{folder}.log", "w") as log:
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         print(f"{folder.name}: {open(log.name).read().strip().splitlines()[-1]}", file=sys.stderr)
@@ -70,39 +64,8 @@ def outcome(folder):
     """What a run delivered: Dice by case and class, size."""
     data = json.loads(subprocess.run([voxnas(), "report", str(folder), "--json"], check=True, capture_output=True).stdout)
     trial = data["final"][data["delivered"]]
-    dice = {}
-    for case in trial["cases"]:
-        for k, one in enumerate(case["classes"]):
-            if one.get("dice") is not None:
-                dice[case["id"], k] = one["dice"]
-    return {"dice": dice, "parameters": trial["parameters"], "macs": trial["macs"], "network": trial.get("network", "")}
-
-
-def mean_dice(runs, cases=None):
-    """nnU-Net's mean: over the cases of a class, then over classes; then over seeds."""
-    means = []
-    for run in runs:
-        classes = {}
-        for (case, k), dice in run["dice"].items():
-            for _ in range(1 if cases is None else cases.get(case, 0)):
-                classes.setdefault(k, []).append(dice)
-        if classes:
-            means.append(statistics.fmean(statistics.fmean(values) for values in classes.values()))
-    return statistics.fmean(means)
-
-
-def difference(found, plan):
-    """Mean difference over common seeds, with its 95 % interval."""
-    cases = sorted({case for run in found + plan for case, _ in run["dice"]})
-    rng = random.Random(1)
-    draws = []
-    for _ in range(REPEATS):
-        chosen = {}
-        for case in rng.choices(cases, k=len(cases)):
-            chosen[case] = chosen.get(case, 0) + 1
-        draws.append(mean_dice(found, chosen) - mean_dice(plan, chosen))
-    draws.sort()
-    return mean_dice(found) - mean_dice(plan), draws[int(0.025 * REPEATS)], draws[int(0.975 * REPEATS)]
+    return {"dice": dice_by_case(trial["cases"]), "parameters": trial["parameters"], "macs": trial["macs"],
+            "network": trial.get("network", "")}
 
 
 def rows(args):
@@ -118,12 +81,12 @@ def rows(args):
             for recipe, seeds in runs.items():
                 found = [seeds[s] for s in sorted(seeds)]
                 row = {"data": data.name, "effort": float(effort), "recipe": recipe, "seeds": len(found),
-                       "dice": mean_dice(found), "runs": [mean_dice([run]) for run in found],
+                       "dice": mean_dice([run["dice"] for run in found]), "runs": [mean_dice([run["dice"]]) for run in found],
                        "parameters": statistics.median(run["parameters"] for run in found),
                        "macs": statistics.median(run["macs"] for run in found)}
                 common = sorted(set(seeds) & set(plan))
                 if recipe != "plan" and common:
-                    row["difference"] = difference([seeds[s] for s in common], [plan[s] for s in common])
+                    row["difference"] = difference_text([seeds[s]["dice"] for s in common], [plan[s]["dice"] for s in common])
                     row["macs_of_plan"] = row["macs"] / plan[common[0]]["macs"]
                     row["parameters_of_plan"] = row["parameters"] / plan[common[0]]["parameters"]
                 yield row
@@ -134,8 +97,7 @@ def markdown(table):
              "|---|---:|---|---:|---:|---|---:|---:|"]
     for row in table:
         if "difference" in row:
-            mean, low, high = row["difference"]
-            against = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+            against = row["difference"]
             size = f"{100 * row['parameters_of_plan']:.1f} % | {100 * row['macs_of_plan']:.1f} %"
         else:
             against, size = "", f"{row['parameters'] / 1e6:.2f} M | {row['macs'] / 1e9:.2f} G"

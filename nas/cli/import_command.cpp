@@ -45,7 +45,7 @@ int run_import(const ImportArguments& a) {
            found.models.size() == 1 ? " model" : " folds, which voxnas predict averages",
            " in ",
            out.string());
-  if (found.mirrored) {
+  if (found.models.front().mirrored == true) {
     log_info("nnU-Net mirrors this model unless told --disable_tta; here that is predict --mirror");
   }
   if (a.json) {

@@ -285,6 +285,7 @@ int run_predict(const PredictArguments& arguments) {
   choose_precision(arguments.options.precision, choose_device(arguments.options.device));
   check_options(arguments.options);
   const std::vector<Model> models = load_models(arguments.model);
+  if (arguments.options.mirror) check_mirrored(models, arguments.model);
   if (models.size() > 1) log_info(models.size(), " models; their mean probability decides");
   const std::size_t channels = models.front().preprocessing.normalization.size();
   std::vector<FolderCase> cases = find_cases(arguments, channels);
@@ -344,7 +345,7 @@ Command predict_command() {
         app.add_flag("--mirror",
                      a->options.mirror,
                      "Average over the eight mirrored images: slower by eight times, sometimes "
-                     "more accurate");
+                     "more accurate; only for models that were trained with mirrored images");
         app.add_option("--step",
                        a->options.step,
                        "How far the window moves, as a share of its size: smaller is slower and "

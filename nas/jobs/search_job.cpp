@@ -30,10 +30,12 @@
 #include "nas/report/report.h"
 #include "nas/results/prior_runs.h"
 #include "nas/results/run_database.h"
+#include "nas/search/draws.h"
 #include "nas/search/warm_start.h"
 #include "nas/search/worker_list.h"
 #include "search_spaces/spaces.h"
 #include "search_spaces/training_genes.h"
+#include "supernet/search/optional_stages.h"
 #include "training/model/device.h"
 
 namespace nas {
@@ -156,17 +158,28 @@ void log_plan(const Configuration& planned) {
            " features");
 }
 
-/// The recipe's space around the planned network, with genes for the training where it is searched.
-std::unique_ptr<SearchSpace> recipe_space(const Recipe& recipe, const Configuration& planned) {
+/// The recipe's space around the planned network, with genes for the training where it is searched:
+/// all of them, or in a race those that leave a training to be continued.
+std::unique_ptr<SearchSpace> recipe_space(Recipe& recipe, const Configuration& planned) {
   auto space = space_for_plan(
       recipe.space, planned, parse_json(recipe.space_options, "recipe: space_options"));
-  const auto searches_training = [](const StageSpec& stage) {
-    return std::find(stage.groups.begin(), stage.groups.end(), "training") != stage.groups.end();
+  const auto names_training = [](const StageSpec& stage) {
+    return std::ranges::find(stage.groups, "training") != stage.groups.end();
   };
-  if (std::any_of(recipe.stages.begin(), recipe.stages.end(), searches_training)) {
-    space = with_training_genes(std::move(space));
+  const auto races = [](const StageSpec& stage) { return stage.kind->continues; };
+  if (std::ranges::any_of(recipe.stages, [&](const StageSpec& stage) {
+        return !races(stage) && names_training(stage);
+      })) {
+    // A race beside it compares networks alone: some of these genes forbid to continue.
+    for (StageSpec& stage : recipe.stages) {
+      if (races(stage) && stage.groups.empty()) stage.groups = searched_groups(*space, stage);
+    }
+    return with_training_genes(std::move(space));
   }
-  return space;
+  const bool raced = std::ranges::any_of(recipe.stages, [&](const StageSpec& stage) {
+    return races(stage) && (stage.groups.empty() || names_training(stage));
+  });
+  return raced ? with_training_genes(std::move(space), kRaceGenes) : std::move(space);
 }
 
 /// Of the data that the search is for (nas/search/prior.h).
@@ -250,7 +263,7 @@ RunRecord make_record(const SearchJobOptions& options,
 /// The space of a search, and of a description what it fills in: how data are prepared, the budget.
 /// \param cases that a trial trains on.
 std::unique_ptr<SearchSpace> search_space(SearchJobOptions& options,
-                                          const Recipe& recipe,
+                                          Recipe& recipe,
                                           Plan& plan,
                                           const std::string& configuration,
                                           std::size_t cases) {
@@ -348,8 +361,8 @@ Recipe effective_recipe(const SearchJobOptions& options) {
     if (options.space != recipe.space) recipe.space_options = "{}";  // another space's
     recipe.space = options.space;
   }
+  StageSpec& first = *std::ranges::find_if_not(recipe.stages, is_optional);
   if (options.trials > 0) {
-    StageSpec& first = recipe.stages.front();
     NAS_CHECK_KIND(Usage, !first.kind->final, "--trials: recipe ", recipe.name, " has no search");
     first.set(first.kind->trials_option, options.trials);
   }
@@ -375,7 +388,6 @@ Recipe effective_recipe(const SearchJobOptions& options) {
                  recipe.name,
                  " has none (auto has)");
   if (!options.controller.empty()) {
-    StageSpec& first = recipe.stages.front();
     NAS_CHECK_KIND(
         Usage, !first.kind->final, "--controller: recipe ", recipe.name, " has no search");
     StageSpec own = make_stage(external_kind(), first.name, first.share);

@@ -260,6 +260,7 @@ TrainOutcome train_network(const TrainJob& job) {
 
   Model model{network, prepared.preprocessing};
   model.preprocessing.patch = options.patch;
+  model.mirrored = mirrors_images(options);
   save_model(folder.model(), model);
   Json result{{"status", report.status},
               {"steps", report.steps},

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,9 @@
 #include "nas/jobs/mirroring.h"
 #include "nas/search/forecast.h"
 #include "nas/search/strategy_kind.h"
+#include "nas/search/trial_request.h"
+#include "search_spaces/training_genes.h"
+#include "supernet/search/optional_stages.h"
 #include "training/settings/plan_training.h"
 
 namespace nas {
@@ -25,14 +29,14 @@ namespace {
 SearchProbes measure_speeds(Workbench& bench,
                             const Budget& budget,
                             const std::function<double()>& clock) {
-  const Recipe& recipe = bench.recipe;
+  const Recipe recipe = without_optional_stages(bench.recipe);
   const Genotype baseline = bench.space->baseline();
   SearchProbes probes;
   double smallest = 0;
   const bool needs_candidates =
-      std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const StageSpec& stage) {
-        return stage.kind->counts_candidates;
-      });
+      bench.space->has_super_network() &&
+      std::ranges::any_of(bench.recipe.stages,
+                          [](const StageSpec& stage) { return stage.kind->counts_candidates; });
   const auto measure = [&] {
     probes.search = bench.evaluator->probe(baseline, TrialPurpose::Search);
     probes.retrain = bench.evaluator->probe(baseline, TrialPurpose::Retrain);
@@ -118,6 +122,52 @@ std::vector<std::string> not_in_budget(Workbench& bench,
   return cannot;
 }
 
+/// The options that a genotype is trained with whose training has `horizon` effort in all.
+std::string settings_at(Workbench& bench, const Genotype& genotype, double horizon) {
+  Trial trial;
+  trial.genotype = genotype;
+  trial.genotype_text = bench.space->to_text(genotype);
+  const double cost = std::max(bench.evaluator->describe(genotype).relative_cost, 1e-9);
+  trial.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(horizon / cost));
+  TrialRequest request;
+  request.horizon_steps = trial.steps;
+  trial.request = to_text(request);
+  return bench.evaluator->plan(trial).settings;
+}
+
+/// Where mirroring is a contender of a race: what the races try first, without those that would be
+/// trained like others before them. \returns what is recorded of mirroring.
+Json contend(Workbench& bench, const Budget& budget, double elapsed, const SearchProbes& probes) {
+  bench.evaluator->trainer().allow_mirroring(true);  // genes say where
+  double horizon = 0;
+  for (std::size_t i = 0; i < bench.recipe.stages.size(); ++i) {
+    if (!bench.recipe.stages[i].kind->continues) continue;
+    horizon =
+        stage_budget(
+            bench.recipe, i, budget, elapsed, probes.search, probes.candidate_seconds, probes.start)
+            .horizon;
+  }
+  const bool given = !bench.portfolio.empty();
+  std::vector<Starter> portfolio = given ? bench.portfolio : bench.space->portfolio();
+  std::set<std::pair<std::string, std::string>> known;
+  std::string mirrored;
+  std::erase_if(portfolio, [&](const Starter& starter) {
+    if (!starter.missing.empty()) return false;
+    const std::string settings = settings_at(bench, starter.genotype, horizon);
+    const std::string graph = bench.evaluator->describe(starter.genotype).graph_id;
+    if (!known.emplace(graph, settings).second) return true;
+    if (parse_json(settings, "settings").at("mirror").get<bool>()) mirrored = starter.name;
+    return false;
+  });
+  bench.portfolio = std::move(portfolio);
+  const std::string reason =
+      mirrored.empty()
+          ? "no mirroring: none of the trainings is long enough for it"
+          : concat_text("mirroring is offered to the race (", mirrored, "): it has to win it");
+  log_info(reason);
+  return {{"mirror", true}, {"steps", 0}, {"reason", reason}};
+}
+
 /// Whether the trainings of this search may be mirrored: decided for the final training of the
 /// planned network, and for all of them. Null if that training would not be mirrored anyway.
 Json decide(Workbench& bench, const Budget& budget, std::int64_t steps) {
@@ -195,9 +245,17 @@ Json make_forecast(Workbench& bench, const Budget& budget, const std::function<d
     lines.push_back(probe_line(bench, probes));
     lines.push_back(concat_text("preparation took ", format_duration(clock())));
   }
-  auto stages = forecast_stages(bench.recipe, budget, clock(), probes);
+  const double begun = clock();
+  const std::vector<std::string> chosen =
+      choose_optional_stages(bench.recipe, *bench.space, budget, begun, probes);
+  forecast["recipe"] = chosen;
+  log_info("recipe ", bench.recipe.name, ":");
+  for (const std::string& line : chosen) log_info("  ", line);
+  auto stages = forecast_stages(bench.recipe, budget, begun, probes);
   check_all_bought(stages);
-  forecast["mirroring"] = decide(bench, budget, final_steps(stages));
+  const bool contends = mirroring_is_searched(*bench.space);
+  forecast["mirroring"] =
+      contends ? contend(bench, budget, begun, probes) : decide(bench, budget, final_steps(stages));
   if (!forecast["mirroring"].is_null()) {  // which took its time
     stages = forecast_stages(bench.recipe, budget, clock(), probes);
     check_all_bought(stages);

@@ -30,9 +30,11 @@ struct Workbench {
 };
 
 /// What the budget will buy, as JSON for the record; told to the user too. Measures speeds if there
-/// is a clock, and where the final trainings would be mirrored decides whether they are
-/// ("mirroring" of the record: MirrorCheck, null where there was nothing to decide). \throws
-/// Error(Usage) if it buys nothing, saying what would do.
+/// is a clock, takes optional stages out of the recipe that it does not pay for, and decides about
+/// mirroring: where a race compares it there is nothing else to do ("mirroring" of the record says
+/// so) but to leave out of the portfolio what would be trained alike; else, where the final trainings
+/// would be mirrored, whether they are (MirrorCheck; null where there was nothing to decide).
+/// \throws Error(Usage) if it buys nothing, saying what would do.
 Json make_forecast(Workbench& bench, const Budget& budget, const std::function<double()>& clock);
 
 }  // namespace nas

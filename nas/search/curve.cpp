@@ -230,13 +230,12 @@ std::vector<double> case_variances(const std::vector<LearningCurve>& curves,
   return result;
 }
 
-Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
-                          double horizon,
-                          double margin,
-                          const CurvePrior& prior,
-                          Rng rng,
-                          int draws) {
-  NAS_CHECK_KIND(Internal, !curves.empty() && horizon > 0 && draws > 0, "extrapolate: no curves");
+namespace {
+
+/// Variances of the scores that come from the cases, [point][curve].
+std::vector<std::vector<double>> variances_of(const std::vector<LearningCurve>& curves,
+                                              const CurvePrior& prior) {
+  NAS_CHECK_KIND(Internal, !curves.empty(), "extrapolate: no curves");
   std::size_t most = 0;
   for (const LearningCurve& curve : curves) {
     NAS_CHECK_KIND(Internal,
@@ -244,8 +243,15 @@ Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
                    "extrapolate: a curve without points or cost");
     most = std::max(most, curve.points.size());
   }
-  std::vector<std::vector<double>> variances;  // [point][curve]
+  std::vector<std::vector<double>> variances;
   for (std::size_t k = 0; k < most; ++k) variances.push_back(case_variances(curves, k, prior));
+  return variances;
+}
+
+std::vector<Observed> observe(const std::vector<LearningCurve>& curves,
+                              const std::vector<std::vector<double>>& variances,
+                              double horizon,
+                              const CurvePrior& prior) {
   std::vector<Observed> observed;
   for (std::size_t i = 0; i < curves.size(); ++i) {
     const LearningCurve& curve = curves[i];
@@ -263,6 +269,32 @@ Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
     }
     observed.push_back(std::move(o));
   }
+  return observed;
+}
+
+}  // namespace
+
+double log_evidence(const std::vector<LearningCurve>& curves, const CurvePrior& prior) {
+  const std::vector<Observed> observed = observe(curves, variances_of(curves, prior), 1, prior);
+  std::vector<Group> groups = groups_of(prior);
+  double most = -INFINITY, sum = 0;
+  for (Group& group : groups) {
+    weigh(group, observed, prior);
+    most = std::max(most, group.weight);
+  }
+  for (const Group& group : groups) sum += std::exp(group.weight - most);
+  return most + std::log(sum);
+}
+
+Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
+                          double horizon,
+                          double margin,
+                          const CurvePrior& prior,
+                          Rng rng,
+                          int draws) {
+  NAS_CHECK_KIND(Internal, horizon > 0 && draws > 0, "extrapolate: no horizon or no draws");
+  const std::vector<std::vector<double>> variances = variances_of(curves, prior);
+  const std::vector<Observed> observed = observe(curves, variances, horizon, prior);
   std::vector<Group> groups = groups_of(prior);
   for (Group& group : groups) weigh(group, observed, prior);
   normalise(groups);

@@ -27,10 +27,10 @@ struct LearningCurve {
 
 /// What learning curves look like, before any is seen. Score after n steps: c - a (n / 100)^-b.
 /// "of a group" is what the contestants of one race share (the data set's part), "spread" how they
-/// differ from that. All logs natural. Of the curves of experiments/curves/task04.json with four
-/// points or more after step 50 the geometric means are a = 0.026, b = 1.24; the spreads are wide
-/// enough for other data. `size_effect` is from 10-minute searches on the same data: about 0.0025
-/// between networks whose costs differ by a factor of two.
+/// differ from that. All logs natural. `curves prior FILE...` prints beside them what recorded curves
+/// tell (experiments/curves/learnt_prior.h): deficit, exponent and size_effect are near that, and a
+/// test holds them there. What says how much networks and looks differ is wider than the one recorded
+/// data set shows: with its figures the race trusts too much what it sees and loses more in replays.
 struct CurvePrior {
   double deficit = 0.03, deficit_log_sd = 1.2;   // a of a group: distance from c after 100 steps
   double exponent = 0.9, exponent_log_sd = 0.5;  // b of a group
@@ -74,6 +74,10 @@ Extrapolation extrapolate(const std::vector<LearningCurve>& curves,
                           const CurvePrior& prior,
                           Rng rng,
                           int draws = 2000);
+
+/// Logarithm of how probable the scores of these curves are, up to a constant: what a prior is learnt
+/// by (experiments/curves/learnt_prior.h). \throws as extrapolate.
+double log_evidence(const std::vector<LearningCurve>& curves, const CurvePrior& prior);
 
 /// What the cost of a network's steps alone tells of its score at the horizon, up to a constant of
 /// the data set: few steps of a costly network fall short by more than its size gains.

@@ -311,7 +311,9 @@ std::vector<StageOption> supernet_options() {
           // At most; fewer where the budget cannot pay.
           count_option("rank_trials", kWantedRankTrials, 0, 1000),
           // Where the interval of Kendall's tau includes 0.
-          word_option("on_unranked", "direct", {"direct", "continue"})};
+          word_option("on_unranked", "direct", {"direct", "continue"}),
+          // Left out where its ranking could not be checked (optional_stages.h).
+          flag_option("optional", false)};
 }
 
 double scoring_share(const StageSpec& stage) {
@@ -342,6 +344,10 @@ StageBudget supernet_budget(const BudgetQuestion& question) {
   if (training < question.smallest_seconds) question.refuse(1);
   result.trials = std::min(
       most, static_cast<std::int64_t>(result.seconds * rank_share / question.smallest_seconds));
+  if (result.trials > 0) {
+    const double each = rank_share / static_cast<double>(result.trials);
+    result.effort = static_cast<double>(steps_in(result.seconds * each, question.baseline)) / each;
+  }
   return result;
 }
 
@@ -349,12 +355,15 @@ double least_supernet(const StageSpec& stage, std::int64_t /*finals*/) {
   return 1 / stage.number("supernet_share");
 }
 
-/// What so many own trainings can tell of the ranking. Half the 95 % interval of Kendall's tau where
-/// there is no ranking: its variance is 2 (2n + 5) / (9n (n - 1)) (Kendall 1938).
-std::string checked_to(std::int64_t trials) {
-  if (trials < kFewestRanked) return " (too few to tell)";
+double tau_half_width(std::int64_t trials) {
+  if (trials < kFewestRanked) return INFINITY;
   const auto n = static_cast<double>(trials);
-  const double half = 1.96 * std::sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)));
+  return 1.96 * std::sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)));
+}
+
+std::string checked_to(std::int64_t trials) {
+  const double half = tau_half_width(trials);
+  if (!std::isfinite(half)) return " (too few to tell)";
   return concat_text(" (Kendall's tau +/- ", std::round(half * 100) / 100, ")");
 }
 

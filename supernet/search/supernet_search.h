@@ -75,16 +75,21 @@ class SupernetSearch : public LedgerStrategy {
 };
 
 inline constexpr std::int64_t kWantedRankTrials = 8;
+/// What so many own trainings can tell of the ranking: half the 95 % interval of Kendall's tau where
+/// there is no ranking; its variance is 2 (2n + 5) / (9n (n - 1)) (Kendall 1938). Infinite below
+/// kFewestRanked.
+double tau_half_width(std::int64_t trials);
 
 // What the two kinds' rows share.
 std::vector<StageOption>
-supernet_options();  // supernet_share, rank_share, rank_trials, on_unranked
+supernet_options();  // supernet_share, rank_share, rank_trials, on_unranked, optional
 /// \throws Error(Usage) where nothing is left to score candidates.
 void check_supernet_shares(const StageSpec& stage, const std::string& where);
 /// Of the stage, what neither the super-network nor own trainings take.
 double scoring_share(const StageSpec& stage);
 /// supernet_share trains the super-network, rank_share buys the own trainings
-/// (StageBudget::trials); candidates are the kind's.
+/// (StageBudget::trials), each of equal compute, with a clock too (StageBudget::effort); candidates
+/// are the kind's.
 StageBudget supernet_budget(const BudgetQuestion& question);
 double least_supernet(const StageSpec& stage, std::int64_t finals);
 std::vector<TrialForecast> supernet_forecast(const StageSpec& stage,

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "experiments/curves/learnt_prior.h"
 #include "experiments/curves/replay.h"
 #include "nas/core/files.h"
 #include "nas/core/rng.h"
@@ -158,6 +159,25 @@ TEST(Replay, TheRaceLosesLessThanHalvingAndRandomDo) {
       }
     }
   }
+}
+
+/// What is in use is what the recording tells: near it where one data set can tell, wider where
+/// others may be otherwise.
+TEST(LearntPrior, TheFiguresInUseAreNearWhatIsRecordedOrWider) {
+  std::map<std::string, LearntFigure> recorded;
+  for (const LearntFigure& figure : learn_prior({read_curve_table(kRecorded)})) {
+    recorded[figure.name] = figure;
+  }
+  ASSERT_EQ(recorded.size(), 10U);
+  for (const char* name : {"deficit", "exponent", "size_effect", "deficit_spread"}) {
+    const LearntFigure& figure = recorded.at(name);
+    EXPECT_GT(figure.in_use, figure.learnt / 1.3) << name;
+    EXPECT_LT(figure.in_use, figure.learnt * 1.3) << name;
+  }
+  for (const char* name : {"final_spread", "exponent_spread", "wobble", "case_sd", "lasting"}) {
+    EXPECT_GE(recorded.at(name).in_use, recorded.at(name).learnt) << name;
+  }
+  EXPECT_THAT(error_of([] { learn_prior({}); }), HasSubstr("files of recorded curves"));
 }
 
 /// The recorded networks, each to be trained to `effort`, one after the other in an order of the

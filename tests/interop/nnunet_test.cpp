@@ -164,7 +164,7 @@ TEST_F(Nnunet, ItsCheckpointIsTakenOver) {
   ASSERT_EQ(found.models.size(), 1U);
   EXPECT_EQ(found.configuration, "3d_fullres");
   EXPECT_EQ(found.trainer, "nnUNetTrainer");
-  EXPECT_TRUE(found.mirrored);
+  EXPECT_EQ(found.models.front().mirrored, true);
   EXPECT_EQ(found.models[0].preprocessing.spacing, shared_->plain->preprocessing.spacing);
   // The step of nnU-Net's optimiser has moved the weights.
   const auto before = shared_->plain->network->named_parameters();

@@ -152,6 +152,20 @@ TEST(Curve, OneThatCollapsedChangesNothingForTheOthers) {
   EXPECT_LT(after.within[3], 0.05);
 }
 
+TEST(Curve, ThePriorThatFitsMakesTheCurvesMoreProbable) {
+  std::vector<Law> laws;
+  for (int i = 0; i < 6; ++i) laws.push_back({.c = 0.88 + 0.003 * i, .a = 0.03, .b = 0.9});
+  const auto curves = observe(laws, {25, 50, 100, 200, 400}, 12, 0.02, Rng("evidence"));
+  const CurvePrior fits;
+  CurvePrior slow = fits, steady = fits;
+  slow.deficit = 0.5;
+  slow.exponent = 0.1;
+  steady.wobble = 0.1;
+  for (const CurvePrior& other : {slow, steady}) {
+    EXPECT_GT(log_evidence(curves, fits), log_evidence(curves, other) + 1);
+  }
+}
+
 TEST(Curve, EqualArgumentsGiveEqualResults) {
   const auto curves = observe({{.c = 0.89}, {.c = 0.87}}, {50, 100}, 10, 0.01, Rng(5));
   EXPECT_EQ(extrapolate(curves, 500, 0.005, {}, Rng(7)).draws,

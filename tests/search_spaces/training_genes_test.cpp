@@ -2,6 +2,7 @@
 // Genes of training settings around another space: what they ask of a training, and how dropout and
 // activation change graphs, open or closed.
 #include <algorithm>
+#include <set>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -150,6 +151,50 @@ TEST(TrainingGenesText, BecomesChangesOfTrainingOptions) {
   EXPECT_GT(count_ops(built.graph, "dropout"), 0);
   EXPECT_GT(count_ops(built.graph, "relu"), 0);
   EXPECT_EQ(count_ops(built.graph, "leaky_relu"), 0);
+}
+
+/// A race compares mirroring and strengths of augmentation: individual 0 is trained without mirroring,
+/// and one cheap network takes part once more with every other value.
+TEST(RaceGenes, TwinsOfOneNetworkTellSettingsApart) {
+  const auto inner = make_space(example_description("unet"));
+  const auto space = with_training_genes(make_space(example_description("unet")), kRaceGenes);
+  EXPECT_TRUE(mirroring_is_searched(*space));
+  EXPECT_FALSE(mirroring_is_searched(*inner));
+  EXPECT_FALSE(mirroring_is_searched(*around("unet")));
+  EXPECT_EQ(space->genes().size(), inner->genes().size() + 2);
+  EXPECT_EQ(space->build(space->baseline()).training, (Json{{"mirror", false}}));
+  EXPECT_EQ(space->build(space->from_text("mirror=rule")).training, Json::object());
+  EXPECT_EQ(space->build(space->from_text("augmentation=x1.5")).training,
+            (Json{{"mirror", false}, {"augmentation_factor", 1.5}}));
+  // What an earlier version recorded is understood.
+  EXPECT_EQ(space->from_text(inner->to_text(inner->baseline())), space->baseline());
+
+  std::vector<std::string> twins;
+  std::set<std::string> graphs;
+  for (const Starter& starter : space->portfolio()) {
+    if (!starter.missing.empty() || starter.name.find(", ") == std::string::npos) continue;
+    if (starter.name.find("augmentation") == std::string::npos &&
+        starter.name.find("mirror") == std::string::npos) {
+      continue;
+    }
+    twins.push_back(starter.name);
+    graphs.insert(graph_id(space->build(starter.genotype).graph));
+  }
+  EXPECT_THAT(twins,
+              testing::ElementsAre("half width, augmentation x0.5",
+                                   "half width, augmentation x1.5",
+                                   "half width, mirror rule"));
+  EXPECT_EQ(graphs.size(), 1U) << "the same network";
+  const auto again = make_space(space->describe());
+  EXPECT_EQ(again->describe(), space->describe());
+  EXPECT_EQ(again->to_text(again->baseline()), space->to_text(space->baseline()));
+  EXPECT_FALSE(around("unet")->describe().contains("genes")) << "as before";
+  try {
+    with_training_genes(make_space(example_description("unet")), {"miror"});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("did you mean 'mirror'"));
+  }
 }
 
 TEST(TrainingGenesText, TwiceIsAnError) {

@@ -24,6 +24,7 @@
 #include "training/fit/losses.h"
 #include "training/model/device.h"
 #include "training/model/weights.h"
+#include "training/settings/schedule.h"
 
 namespace nas {
 namespace {
@@ -592,6 +593,71 @@ TEST(SinglePath, StoppedAndResumedEqualsTheStraightRunAndLearns) {
                                                test::quiet_files(folder / "run"));
   EXPECT_EQ(rest.fit.losses, whole.fit.losses);
   EXPECT_TRUE(same_weights(second, straight));
+}
+
+/// As a trial of a search: warm-up, stable, decay, with averaged weights.
+TrainOptions super_schedule(std::int64_t steps) {
+  TrainOptions options = small_training(steps);
+  options.optimizer = "muon";
+  options.average_decay = kAverageDecay;
+  set_wsd(options);
+  return options;
+}
+
+TEST(SinglePath, PausedAndContinuedItEqualsTheStraightRunBitForBit) {
+  const test::TempFolder folder;
+  const test::SmallPhantom phantom(folder.path());
+  const Graph graph = open_network();
+  const auto decisions = free_decisions(graph);
+  const TrainOptions whole = super_schedule(16);
+  GraphModule straight(graph, 1);
+  const SuperReport expected = train_super_network(
+      straight, decisions, phantom.cache, phantom.ids, whole, {}, test::quiet_files({}));
+  EXPECT_NEAR(expected.fit.learning_rate, 0, 1e-12);
+
+  std::filesystem::path last;
+  GraphModule network(graph, 99);
+  for (const std::int64_t step : {3, 7, 12, 16}) {
+    FitFiles files = test::quiet_files(folder / std::to_string(step));
+    files.continues = last.empty() ? last : last / "checkpoint.pt";
+    network = GraphModule(graph, last.empty() ? 1 : 99);
+    const TrainOptions part = step == 16 ? whole : paused_at(whole, step);
+    const SuperReport report =
+        train_super_network(network, decisions, phantom.cache, phantom.ids, part, {}, files);
+    EXPECT_EQ(report.fit.steps, step);
+    last = files.folder;
+  }
+  EXPECT_TRUE(same_weights(network, straight));
+}
+
+TEST(SuperClock, EndsBothMethodsWithTheRateAtZero) {
+  const test::TempFolder folder;
+  const test::SmallPhantom phantom(folder.path());
+  const Graph graph = open_network();
+  for (const char* method : {"single_path", "differentiable"}) {
+    SuperOptions super;
+    super.method = method;
+    super.order = 2;
+    super.merge = "exact";
+    double now = 0;
+    FitHooks hooks;
+    hooks.seconds_left = [&] { return 1e3 - now; };
+    hooks.after_step = [&](const StepInfo& info) { now = info.step >= 6 ? 1e3 - 1e-3 : 0; };
+    GraphModule network(graph, 1);
+    const SuperReport report = train_super_network(network,
+                                                   free_decisions(graph),
+                                                   phantom.cache,
+                                                   phantom.ids,
+                                                   paused_at(super_schedule(12), 12),
+                                                   super,
+                                                   test::quiet_files({}),
+                                                   hooks);
+    EXPECT_EQ(report.fit.status, "done") << method;
+    EXPECT_LT(report.fit.steps, 12) << "the machine was slower than expected";
+    EXPECT_EQ(report.fit.steps, report.fit.planned_steps);
+    EXPECT_NEAR(report.fit.learning_rate, 0, 1e-12) << method;
+    EXPECT_EQ(report.alpha_steps > 0, super.method == "differentiable");
+  }
 }
 
 TEST(Differentiable, AlphaGradientsEqualFiniteDifferencesInBothOrders) {

@@ -394,6 +394,44 @@ TEST(SearchJob, MirroringThatCannotBeTriedStaysOff) {
   }
 }
 
+TEST(SearchJob, MirroringAndStrengthOfAugmentationAreContendersOfTheRace) {
+  test::TempFolder folder;
+  setenv("VOXNAS_DATA_CACHE", (folder / "cache").c_str(), 1);
+  std::string log;
+  set_log_sink([&](LogLevel, const std::string& line) { log += line + "\n"; });
+  test::write_left_right(folder.path(), 4);  // organs that differ in their place alone
+  SearchJobOptions job = tiny_race(folder.path());
+  job.budget.effort = 32;
+  job.trials = 8;
+  job.compare = "no";
+  start_search(job);
+  set_log_sink(nullptr);
+  EXPECT_THAT(log, HasSubstr("mirroring is offered to the race"));
+  EXPECT_THAT(log, HasSubstr("recipe auto:"));
+  EXPECT_THAT(log, HasSubstr("stage cells (single-path super-network (C2FNAS, cells)): left out"));
+  EXPECT_THAT(log, HasSubstr("own trainings would check its ranking"));
+  const ResultsDb db = ResultsDb::open_read_only(RunFolder(job.run_folder).database());
+  const auto mirrors = [](const Trial& trial) {
+    const bool mirror = Json::parse(trial.settings).at("mirror").get<bool>();
+    EXPECT_EQ(mirror, trial.genotype_text.find("mirror=rule") != std::string::npos);
+    return mirror;
+  };
+  std::int64_t mirrored = 0;
+  std::map<std::string, std::set<double>> strengths;  // by network
+  for (const Trial& trial : db.trials("race")) {
+    mirrored += mirrors(trial);
+    strengths[trial.graph_id].insert(Json::parse(trial.settings).at("augmentation").get<double>());
+  }
+  EXPECT_GE(mirrored, 1) << "took part";
+  EXPECT_TRUE(std::ranges::any_of(strengths, [](const auto& one) {
+    return one.second.size() == 3;
+  })) << "of one network every strength";
+  const std::vector<Trial> finals = db.trials("final");
+  ASSERT_EQ(finals.size(), 1U);
+  EXPECT_FALSE(mirrors(db.trials("race").front())) << "the plan is trained without";
+  EXPECT_EQ(load_model(RunFolder(job.run_folder).model()).mirrored, mirrors(finals[0]));
+}
+
 TEST(SearchJob, SurvivesAStopByItsKindAlone) {
   const Evaluation stopped =
       survive([]() -> Evaluation { throw Error(ErrorKind::Stopped, "stopped while predicting"); });

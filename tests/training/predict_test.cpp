@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -24,6 +25,7 @@
 #include "training/model/device.h"
 #include "training/model/model_folder.h"
 #include "training/model/weights.h"
+#include "training/settings/options.h"
 
 namespace nas {
 namespace {
@@ -515,6 +517,27 @@ TEST(ModelFolder, RoundTripKeepsEverything) {
   EXPECT_EQ(predict_image(model, image, exact()), predict_image(loaded, image, exact()));
   save_model(temp / "model", threshold_model(1));  // over an older one
   EXPECT_EQ(load_model(temp / "model").network->graph().name, "convolution");
+}
+
+TEST(ModelFolder, MirroredImagesAtTestTimeAreForModelsThatLearnedFromSuch) {
+  const test::TempFolder temp;
+  for (const std::optional<bool> mirrored :
+       {std::optional<bool>(), std::optional(true), std::optional(false)}) {
+    Model model = threshold_model(2.5F);
+    model.mirrored = mirrored;
+    save_model(temp / "model", model);
+    const std::vector<Model> loaded = load_models((temp / "model").string());
+    EXPECT_EQ(loaded.front().mirrored, mirrored);
+    const std::string error = test::error_of([&] { check_mirrored(loaded, "RUN"); });
+    EXPECT_EQ(error.empty(), mirrored != false) << error;
+    if (mirrored == false) {
+      EXPECT_THAT(error, testing::HasSubstr("--mirror"));
+    }
+  }
+  TrainOptions options;
+  EXPECT_TRUE(mirrors_images(options));
+  options.augmentation = 0;
+  EXPECT_FALSE(mirrors_images(options)) << "without any augmentation there is no mirroring";
 }
 
 TEST(ModelFolder, HostileFilesAreErrors) {

@@ -773,7 +773,7 @@ TEST(Fit, StoppedAndResumedEqualsTheStraightRunAndHooksRideAlong) {
     int polls = 0, counter = 0;
     FitHooks hooks;
     hooks.should_stop = [&] { return ++polls > 3; };
-    hooks.before_step = [&](std::int64_t step) {
+    hooks.before_step = [&](std::int64_t step, double) {
       EXPECT_EQ(step, counter);
       ++counter;
     };
@@ -1040,31 +1040,46 @@ TEST(Fit, DevicesAndPrecisionsAreNamedOrRefused) {
   EXPECT_THROW(choose_precision("fp8", at::kCPU), Error);
 }
 
-/// The child of the test below: trains in VOXNAS_TEST_FOLDER with a checkpoint after every step.
+/// The parts of one training with averaged weights, each in a folder of its own: its rate is constant,
+/// it is paused and gone on with, its rate falls to 0.
+constexpr const char* kParts[] = {"stable", "gone on", "decay"};
+constexpr std::int64_t kEnds[] = {10, 20, 32};
+
+TrainOptions whole_training() { return finished_at(open_ended(kEnds[2]), kEnds[2]); }
+
+/// The child of the test below: one part in VOXNAS_TEST_FOLDER, with a checkpoint after every step.
 TEST(FitKill, Child) {
-  const char* folder = test::child_folder();
-  if (folder == nullptr) GTEST_SKIP() << "runs in a process of its own";
+  const char* given = test::child_folder();
+  if (given == nullptr) GTEST_SKIP() << "runs in a process of its own";
+  const std::filesystem::path folder = given;
   const test::SmallPhantom phantom(folder, kPhantomCases);
-  GraphModule network(small_unet(), 1);
-  fit(network,
-      phantom.cache,
-      phantom.ids,
-      small_training(30),
-      test::quiet_files(std::filesystem::path(folder) / "run", 0));
-  save_weights((std::filesystem::path(folder) / "done.safetensors").string(), *network);
+  const auto part = std::ranges::find(kParts, folder.filename().string()) - std::begin(kParts);
+  FitFiles files = test::quiet_files(folder / "run", 0);
+  if (part > 0) files.continues = folder.parent_path() / kParts[part - 1] / "run/checkpoint.pt";
+  GraphModule network(small_unet(), part > 0 ? 4711 : 1);
+  const TrainOptions options =
+      part == 2 ? whole_training() : paused_at(whole_training(), kEnds[part]);
+  EXPECT_EQ(fit(network, phantom.cache, phantom.ids, options, files).steps, kEnds[part]);
+  save_weights((folder / "done.safetensors").string(), *network);
 }
 
-TEST(FitKill, KilledAtAnyPointAndResumedEqualsTheUninterruptedRunBitForBit) {
+TEST(FitKill, KilledInEachStateAndResumedEqualsTheUninterruptedRunBitForBit) {
   const test::TempFolder folder;
-  const test::SmallPhantom phantom(folder.path(), kPhantomCases);
+  const test::SmallPhantom phantom(folder / "straight", kPhantomCases);
   GraphModule straight(small_unet(), 1);
-  fit(straight, phantom.cache, phantom.ids, small_training(30), test::quiet_files({}));
+  const FitReport report =
+      fit(straight, phantom.cache, phantom.ids, whole_training(), test::quiet_files({}));
+  EXPECT_NEAR(report.learning_rate, 0, 1e-12);
+  EXPECT_LT(whole_training().decay_start, kEnds[2]);
+  EXPECT_GE(whole_training().decay_start, kEnds[1]) << "the last part decays";
 
-  const std::filesystem::path done = folder / "done.safetensors";
-  EXPECT_GE(test::run_killed_child("FitKill.Child", folder.path()), 1);
-  ASSERT_TRUE(std::filesystem::exists(done));
+  for (const char* part : kParts) {
+    std::filesystem::create_directories(folder / part);
+    EXPECT_GE(test::run_killed_child("FitKill.Child", folder / part), 1) << part;
+    ASSERT_TRUE(std::filesystem::exists(folder / part / "done.safetensors")) << part;
+  }
   GraphModule resumed(small_unet(), 2);
-  load_weights(done.string(), *resumed);
+  load_weights((folder / kParts[2] / "done.safetensors").string(), *resumed);
   EXPECT_EQ(weights_of(resumed), weights_of(straight));
 }
 

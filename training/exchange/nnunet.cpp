@@ -189,9 +189,11 @@ void write_nnunet_model(const Model& model, const fs::path& folder) {
   checkpoint.insert("network_weights", weights);
   checkpoint.insert("init_args", arguments);
   checkpoint.insert("trainer_name", "nnUNetTrainer");
-  checkpoint.insert(
-      "inference_allowed_mirroring_axes",
-      c10::ivalue::Tuple::create({c10::IValue(std::int64_t{0}), std::int64_t{1}, std::int64_t{2}}));
+  const bool mirrors = model.mirrored.value_or(true);
+  checkpoint.insert("inference_allowed_mirroring_axes",
+                    mirrors ? c10::IValue(c10::ivalue::Tuple::create(
+                                  {c10::IValue(std::int64_t{0}), std::int64_t{1}, std::int64_t{2}}))
+                            : c10::IValue());
   checkpoint.insert("optimizer_state", c10::IValue());
   checkpoint.insert("grad_scaler_state", c10::IValue());
   checkpoint.insert("current_epoch", std::int64_t{0});
@@ -265,11 +267,11 @@ NnunetImport read_nnunet_folder(const fs::path& folder, const std::string& check
     result.configuration = configuration;
     result.trainer = text_of(file.root().find("trainer_name"));
     const PickleValue* axes = file.root().find("inference_allowed_mirroring_axes");
-    result.mirrored = axes != nullptr && !axes->items.empty();
 
     const Configuration planned =
         nnunet_configuration(plans, plans_file, configuration, labels.outputs());
     Model model;
+    model.mirrored = axes != nullptr && !axes->items.empty();
     model.preprocessing = read_preprocessing(plans, plans_file, planned, channels, labels);
     model.network = GraphModule(make_unet(planned.architecture));
     take_weights(file, *state, where, model.network);

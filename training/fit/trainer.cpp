@@ -102,16 +102,16 @@ void Trainer::end_as(const TrainOptions& options) {
 /// One step. \returns false if the loss is not finite.
 bool Trainer::step(const FitHooks& hooks, const FitFiles& files, StepLog& log) {
   const Stopwatch step_watch;
-  if (hooks.before_step) hooks.before_step(report_.steps);
+  StepInfo info;
+  info.learning_rate = scheduled_learning_rate(options_, report_.steps);
+  if (hooks.before_step) hooks.before_step(report_.steps, info.learning_rate);
   const Stopwatch wait_watch;
   if (!source_) source_ = make_source_(report_.steps);
   Batch batch = source_->next();
-  StepInfo info;
   info.wait_seconds = wait_watch.seconds();
   if (batch.image.device() != device_) {
     batch = {batch.image.to(device_), batch.target.to(device_)};
   }
-  info.learning_rate = scheduled_learning_rate(options_, report_.steps);
   info.loss = step_.run(batch, report_.steps, info.skipped);
   if (!std::isfinite(info.loss)) {
     report_.status = "nan";

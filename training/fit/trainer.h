@@ -18,7 +18,8 @@ namespace nas {
 /// The differences between trainings: choose a path before the step, take an alpha step on another
 /// batch, log.
 struct FitHooks {
-  std::function<void(std::int64_t step)> before_step;  // 0-based: steps done before
+  /// \param step 0-based: steps done before. \param learning_rate of the step.
+  std::function<void(std::int64_t step, double learning_rate)> before_step;
   std::function<void(const StepInfo&)> after_step;
   /// Polled before each step; true saves a checkpoint and stops with status "stopped".
   /// stop_requested() is polled too.

@@ -53,6 +53,7 @@ void save_model(const fs::path& folder, const Model& model) {
   Json json = to_json(model.preprocessing);
   // Written last: a kill in between leaves a folder whose parts are known not to belong together.
   json["model"] = Json{{"network", graph_id(graph)}, {"weights", hash_file(folder / kWeightsFile)}};
+  if (model.mirrored) json["model"]["mirrored"] = *model.mirrored;
   write_json(folder / kPreprocessingFile, json);
 }
 
@@ -88,6 +89,9 @@ Model load_model(const fs::path& folder) {
               ": belongs to other weights than ",
               kWeightsFile,
               " beside it, or that file is damaged");
+    if (reader.at("model").has("mirrored")) {
+      model.mirrored = reader.at("model").at("mirrored").boolean();
+    }
   }
   model.network = GraphModule(graph);
   load_weights((folder / kWeightsFile).string(), *model.network);
@@ -131,6 +135,17 @@ std::vector<Model> load_models(const std::string& names) {
     same(own.orientation == first.orientation, "orientation of images");
   }
   return models;
+}
+
+void check_mirrored(const std::vector<Model>& models, const std::string& names) {
+  for (const Model& model : models) {
+    NAS_CHECK_KIND(
+        Usage,
+        model.mirrored.value_or(true),
+        "--mirror: expected models that were trained with mirrored images, found one of ",
+        names,
+        " that was not: it takes left for right there; leave the option out");
+  }
 }
 
 std::string preprocessing_text(const Model& model) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace nas {
 struct Model {
   GraphModule network{nullptr};
   Preprocessing preprocessing;
+  std::optional<bool> mirrored = {};  // whether it was trained with mirrored images; none: unknown
 };
 /// Each file appears whole; preprocessing.json comes last and names the network and the weights it
 /// belongs to.
@@ -27,6 +29,9 @@ Model load_model(const std::filesystem::path& folder);
 /// `voxnas train`, or runs over folds (fold_0, fold_1, ... of RUN: all of them). \throws
 /// Error(Input|Io|Usage) also if their labels, channels or axis orders differ.
 std::vector<Model> load_models(const std::string& names);
+/// Mirrored images at test time help only a network that learned from such. \throws Error(Usage)
+/// where one of the models was trained without.
+void check_mirrored(const std::vector<Model>& models, const std::string& names);
 
 /// preprocessing.json as text, naming the network of `model`: the metadata that every single-file
 /// export carries under the key "preprocessing.json".

@@ -201,6 +201,10 @@ void check_values(const TrainOptions& options, const std::string& where) {
 
 }  // namespace
 
+bool mirrors_images(const TrainOptions& options) {
+  return options.mirror && options.augmentation > 0;  // at strength 0 nothing is left
+}
+
 std::int64_t stable_steps(std::int64_t steps) {
   return static_cast<std::int64_t>((1 - kDecayShare) * static_cast<double>(steps));
 }

@@ -70,6 +70,9 @@ struct TrainOptions {
   bool operator==(const TrainOptions&) const = default;
 };
 
+/// Whether some samples are mirrored.
+bool mirrors_images(const TrainOptions& options);
+
 /// Share of a "wsd" training over which its rate falls, and the steps before it.
 constexpr double kDecayShare = 0.25;
 std::int64_t stable_steps(std::int64_t steps);
