@@ -70,7 +70,7 @@ def main():
         assert refused.returncode == 2, refused.stderr
         assert "LibTorch: expected version" in refused.stderr and "python3: no lib/libtorch_cpu.so" in refused.stderr, refused.stderr
 
-        done = inside(root, torch.parent, {"VOXNAS_LIBTORCH": "/libtorch-site/" + torch.name}, *search)
+        done = inside(root, torch.parent, {"VOXNAS_LIBTORCH": "/libtorch-site/" + torch.name, "HOME": "/tmp"}, *search)
         print(done.stdout[-2000:] + done.stderr[-2000:])
         assert done.returncode == 0
         assert (root / "tmp/run/report.html").stat().st_size > 1000
