@@ -23,6 +23,7 @@
 #include "supernet/super_training.h"
 #include "training/data/time_model.h"
 #include "training/fit/fit.h"
+#include "training/model/device_memory.h"
 #include "training/model/weights.h"
 #include "training/trial_run.h"
 
@@ -208,6 +209,7 @@ Evaluation train_super_trial(const TrainEvaluatorSetup& setup,
   const std::vector<Decision> decisions = gene_decisions(*setup.space, open);
   const std::string where = concat_text("settings of trial ", trial.id);
   const TrainOptions options = train_options_from_json(parse_json(trial.settings, where), where);
+  const DeviceMemory memory(options.device, trial.alone);
   const std::int64_t forecast = super_memory_bytes(open.graph, decisions, options, differentiable);
   if (evaluation.message = lacks_memory(options.device, forecast); !evaluation.message.empty()) {
     evaluation.status = TrialStatus::OutOfMemory;

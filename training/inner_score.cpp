@@ -12,7 +12,9 @@ CaseMetrics score_cached_case(GraphModule& network,
                               const CachedCase& item,
                               const LabelScheme& labels,
                               const Extent3& patch,
-                              const PredictOptions& options) {
+                              const PredictOptions& options,
+                              const MetricOptions& metric_options,
+                              const Vec3& spacing_mm) {
   Image image;
   image.geometry.shape = item.shape;
   image.channels = item.channels;
@@ -21,12 +23,13 @@ CaseMetrics score_cached_case(GraphModule& network,
   const at::Tensor logits = predict_logits(network, image, patch, options);
   LabelMap prediction, reference;
   prediction.geometry.shape = reference.geometry.shape = item.shape;
+  prediction.geometry.spacing_mm = reference.geometry.spacing_mm = spacing_mm;
   const ScoreSource scores{item.shape, -1, [&] {
                              return ScoreSlab{logits.const_data_ptr<float>(), item.shape[0]};
                            }};
   prediction.voxels = label_stream(labels, {scores}, item.shape, options.threads);
   reference.voxels.assign(item.label, item.label + voxels);
-  CaseMetrics metrics = compute_metrics(prediction, reference, labels, {.distances = false});
+  CaseMetrics metrics = compute_metrics(prediction, reference, labels, metric_options);
   metrics.id = item.id;
   return metrics;
 }
@@ -37,10 +40,13 @@ std::vector<CaseMetrics> score_cached_cases(GraphModule& network,
                                             const CaseCache& cache,
                                             const std::vector<std::string>& ids,
                                             const Extent3& patch,
-                                            const PredictOptions& options) {
+                                            const PredictOptions& options,
+                                            const MetricOptions& metrics,
+                                            const Vec3& spacing_mm) {
   std::vector<CaseMetrics> scores;
   for (const std::string& id : ids) {
-    scores.push_back(score_cached_case(network, cache.find(id), cache.labels(), patch, options));
+    scores.push_back(score_cached_case(
+        network, cache.find(id), cache.labels(), patch, options, metrics, spacing_mm));
   }
   return scores;
 }

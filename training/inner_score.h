@@ -13,14 +13,16 @@
 
 namespace nas {
 
-/// Dice of cases on the preprocessed grid: the labels that sliding-window logits decide for,
+/// Metrics of cases on the preprocessed grid, Dice alone where `metrics` does not ask for more: the labels that sliding-window logits decide for,
 /// against the cached labels. Fast, and enough to rank networks. In the order of `ids`. \throws
 /// Error(NotFinite) if the network's output is not.
 std::vector<CaseMetrics> score_cached_cases(GraphModule& network,
                                             const CaseCache& cache,
                                             const std::vector<std::string>& ids,
                                             const Extent3& patch,
-                                            const PredictOptions& options);
+                                            const PredictOptions& options,
+                                            const MetricOptions& metrics = {.distances = false},
+                                            const Vec3& spacing_mm = {1, 1, 1});
 
 /// Where and how precisely a training with these options runs, for scoring.
 PredictOptions predict_options(const TrainOptions& options);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "training/inference/predict.h"
 #include "training/inner_score.h"
 #include "training/model/device.h"
+#include "training/model/device_memory.h"
 #include "training/model/graph_module.h"
 #include "training/model/model_folder.h"
 #include "training/model/script_file.h"
@@ -33,12 +35,15 @@
 namespace nas {
 namespace {
 
+constexpr const char* kDice = "dice";
+
 /// Score, Dice per class and details. The score is NaN where no class is there or predicted.
 void add_metrics(Evaluation& evaluation,
+                 const MetricInfo& metric,
                  const std::vector<CaseMetrics>& cases,
                  const std::vector<std::string>& label_names) {
   const MetricMeans means = mean_metrics(cases);
-  evaluation.score = means.foreground.dice.value_or(NAN);
+  evaluation.score = score_by(metric, means).value_or(NAN);
   evaluation.details = metrics_json(cases, label_names).dump();
   for (std::size_t k = 0; k < means.classes.size(); ++k) {
     if (const auto& dice = means.classes[k].dice)
@@ -99,18 +104,16 @@ struct Look {
 void look_on_the_way(Look& look,
                      FitHooks& hooks,
                      GraphModule& network,
-                     const CaseCache& cache,
-                     const std::vector<std::string>& cases,
-                     const TrainOptions& options,
-                     const TrialContext& context) {
+                     const TrialContext& context,
+                     const MetricInfo& metric,
+                     const std::function<std::vector<CaseMetrics>()>& score_cases) {
   if (context.report_steps.empty()) return;
-  hooks.after_step = [&](const StepInfo& info) {
+  hooks.after_step = [&, score_cases](const StepInfo& info) {
     if (std::ranges::find(context.report_steps, info.step) == context.report_steps.end()) return;
     network->eval();
-    const auto scored =
-        score_cached_cases(network, cache, cases, options.patch, predict_options(options));
+    const auto scored = score_cases();
     network->train();
-    look.score = mean_metrics(scored).foreground.dice.value_or(0);
+    look.score = score_by(metric, mean_metrics(scored)).value_or(0);
     look.pruned = !context.report(info.step, look.score);
   };
   hooks.should_stop = [&look, before = hooks.should_stop] { return look.pruned || before(); };
@@ -318,14 +321,20 @@ void TrainEvaluator::learn_speed(const Genotype& genotype,
   }
 }
 
+MetricOptions TrainEvaluator::inner_options() const {
+  return {.distances = setup_.metric != kDice, .missing_is_far = true};
+}
+
 Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) {
   TrialClock clock(trial, context);
+  const MetricInfo& metric = metric_named(setup_.metric, "metric");
   Evaluation evaluation;
   const bool search = trial.purpose == TrialPurpose::Search;
   const TrialRequest request = trial_request(trial);
   const auto phenotype = build(trial.genotype);
   const TrainOptions options = settings_of(trial, setup_.base);
   if (out_of_memory(evaluation, *phenotype, options)) return evaluation;
+  const DeviceMemory memory(options.device, trial.alone);
 
   GraphModule network(phenotype->graph, trial.seed);
   const std::string warm_start = warm_start_from_source(*network, setup_.run_folder, trial);
@@ -345,11 +354,17 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const bool open_end = !search && trial.seconds_limit > 0 && options.schedule == "wsd";
   hooks.should_stop = [&] { return clock.poll() && (!open_end || clock.aborted()); };
   if (open_end) hooks.seconds_left = [&] { return clock.seconds_left(); };
+  const auto score_inner = [&] {
+    return score_cached_cases(network,
+                              *setup_.cache,
+                              setup_.cases.inner_validation,
+                              options.patch,
+                              predict_options(options),
+                              inner_options(),
+                              setup_.preprocessing.spacing);
+  };
   Look look;
-  if (search) {
-    look_on_the_way(
-        look, hooks, network, *setup_.cache, setup_.cases.inner_validation, options, context);
-  }
+  if (search) look_on_the_way(look, hooks, network, context, metric, score_inner);
   const std::vector<std::string>& cases =
       request.all_cases ? setup_.cases.training : setup_.cases.inner_training;
   const FitReport report = fit(network, *setup_.cache, cases, options, files, hooks);
@@ -391,20 +406,20 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
   const Stopwatch scoring_watch;
   try {
     std::vector<CaseMetrics> inner;
-    if (!request.all_cases) {
-      inner = score_cached_cases(
-          network, *setup_.cache, setup_.cases.inner_validation, options.patch, prediction);
-    }
+    if (!request.all_cases) inner = score_inner();
     if (search) {
-      add_metrics(evaluation, inner, setup_.preprocessing.labels.names);
+      add_metrics(evaluation, metric, inner, setup_.preprocessing.labels.names);
       if (!std::isfinite(evaluation.score)) {
         evaluation.status = TrialStatus::Failed;
         evaluation.message = kNotScored;
         return evaluation;
       }
     } else {
-      const auto dice = mean_metrics(inner).foreground.dice;
+      const MetricMeans means = mean_metrics(inner);
+      const auto& dice = means.foreground.dice;
       if (dice && !request.all_cases) evaluation.metrics["inner_dice"] = *dice;
+      const auto score = score_by(metric, means);
+      if (score && setup_.metric != kDice) evaluation.metrics[kInnerScore] = *score;
       const RunFolder folder(setup_.run_folder);
       Model model;
       model.network = network;
@@ -418,7 +433,8 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
                                         prediction,
                                         folder.predictions(trial.label),
                                         setup_.show_progress);
-      add_metrics(evaluation, cases, setup_.preprocessing.labels.names);
+      add_metrics(
+          evaluation, metric_named(kDice, "metric"), cases, setup_.preprocessing.labels.names);
     }
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::NotFinite) throw;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "nas/imaging/dataset.h"
+#include "nas/imaging/metrics.h"
 #include "nas/search/evaluator.h"
 #include "search_spaces/network_costs.h"
 #include "search_spaces/planned_unet/plan.h"
@@ -36,16 +37,18 @@ struct TrainEvaluatorSetup {
   TrainOptions base;                 // device, precision, threads
   std::filesystem::path run_folder;  // models, predictions
   bool show_progress = true;
+  std::string metric = "dice";  // of metric_table(): by what Search trials are scored
   bool mirror = true;  // whether the schedule rule may switch mirroring on (mirror_check.h)
 };
 
 /// Scores a genotype by training its network with `fit`, with the options that the schedule rule
 /// (plan_training) gives for the trial's steps or seconds.
-///   Search: trains on inner_training, scores the mean foreground Dice on inner_validation, on
-///     the preprocessed grid (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
+///   Search: trains on inner_training, scores the mean over foreground of setup.metric on
+///     inner_validation, on the preprocessed grid (arg-max of sliding-window logits against the cached labels): fast, and enough to rank.
 ///   Retrain: trains on inner_training too, writes run_folder/<label> ("best", "baseline"), scores
-///     inner_validation (metric `inner_dice`, which decides what is delivered) and the held-out
-///     cases on their original grid; predictions in run_folder/predictions/<label>.
+///     inner_validation alike (metrics `inner_dice` and, by another metric, `inner_score`, which
+///     decides what is delivered) and by Dice the held-out cases on their original grid; predictions
+///     in run_folder/predictions/<label>.
 /// A trial with a horizon (TrialRequest) is paused, not ended, after its steps, and another one may
 /// go on from its checkpoint. With a clock a Search trial has its steps, is stopped only at the end
 /// of its stage and is then not ranked (Timeout); in a Retrain trial the clock decides when the
@@ -93,6 +96,7 @@ class TrainEvaluator : public Evaluator {
   /// A whole training knows its speed better than a probe of two steps.
   void learn_speed(const Genotype& genotype, std::int64_t batch, const FitReport& report);
   Evaluation run(const Trial& trial, const TrialContext& context);
+  MetricOptions inner_options() const;
 
   TrainEvaluatorSetup setup_;
   NetworkCosts costs_;

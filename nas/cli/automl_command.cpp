@@ -90,6 +90,7 @@ int run(Arguments& a) {
   }
   described_recipe(a.job.strategy, files.description);  // a wrong word fails before any work
   if (a.dry_run) {
+    check_preview(preview);
     if (a.json) {
       std::cout << dry_run_json(preview).dump(2) << '\n';
     } else {
@@ -156,7 +157,7 @@ Command automl_command() {
                        "configuration as written at batch 2")
             ->check(CLI::Range(1.0, 1e9));
         add_workers(app, a->job);
-        add_audience(app, a->job);
+        add_audience_of_search(app, a->job);
         a->keep = app.get_option("--keep");
         app.add_option("-o,--output", a->run, "Folder to write the run to, new or empty");
         app.add_option(

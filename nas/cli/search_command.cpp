@@ -126,7 +126,7 @@ void add_hands(CLI::App& app, Arguments& a) {
                  "(docs/formats.md, Plug-ins)");
   app.add_option(
       "--executor", a.job.executor, "A program of yours that carries out search trials, likewise");
-  add_audience(app, a.job);
+  add_audience_of_search(app, a.job);
 }
 
 void add_limits(CLI::App& app, Arguments& a) {

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <sstream>
 
+#include "nas/cli/audience_options.h"
 #include "nas/cli/command.h"
 
 namespace nas {
@@ -19,21 +20,8 @@ void add_workers(CLI::App& app, SearchJobOptions& job) {
                  "GPU, with : between them (0:0:1:1, cpu:cpu), or auto");
 }
 
-void add_audience(CLI::App& app, SearchJobOptions& job) {
-  app.add_option("--handler",
-                 job.audience.handlers,
-                 "A program of yours that hears what happens in lines of JSON, and may stop the "
-                 "search, have genotypes tried and note things (docs/formats.md, Plug-ins); may be "
-                 "given several times")
-      ->allow_extra_args(false);
-  app.add_option("--webhook",
-                 job.audience.webhooks,
-                 "An address (http://...) that gets every event as a POST of JSON; may be given "
-                 "several times")
-      ->allow_extra_args(false);
-  app.add_option("--mlflow",
-                 job.audience.mlflow,
-                 "The address of an MLflow server that gets a run for every trial");
+void add_audience_of_search(CLI::App& app, SearchJobOptions& job) {
+  add_audience(app, job.audience);
   app.add_option("--from",
                  job.from,
                  "Begin with what this earlier run found: its best genotypes are tried first, and "

@@ -17,7 +17,7 @@ namespace nas {
 void add_workers(CLI::App& app, SearchJobOptions& job);
 
 /// --handler, --webhook, --mlflow, --from, --from-best and --keep.
-void add_audience(CLI::App& app, SearchJobOptions& job);
+void add_audience_of_search(CLI::App& app, SearchJobOptions& job);
 
 // Parts of the command that repeats a run.
 

@@ -219,6 +219,7 @@ const StrategyKind& gp_kind() {
                   flag_option("stop_when_settled", false)},
       .async = true,
       .adopts = true,
+      .compares_cases = [](const StageSpec& stage) { return stage.flag("stop_when_settled"); },
       .budget = trained_once_budget,
       .least_trainings = least_trained_once,
       .forecast = trained_once_forecast,

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nas/core/error.h"
+#include "nas/core/text.h"
 
 namespace nas {
 namespace {
@@ -282,6 +283,16 @@ void measure_distances(ClassMetrics& metrics,
   metrics.hd95_mm = std::max(quantile(there, 0.95), quantile(back, 0.95));
 }
 
+/// Between the centres of opposite corners.
+double diagonal_mm(const Geometry& geometry) {
+  double sum = 0;
+  for (std::size_t a = 0; a < 3; ++a) {
+    const double length = static_cast<double>(geometry.shape[a] - 1) * geometry.spacing_mm[a];
+    sum += length * length;
+  }
+  return std::sqrt(sum);
+}
+
 Json value_or_null(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
@@ -303,6 +314,22 @@ Json values_json(const ClassMetrics& metrics) {
 }  // namespace
 
 std::span<const MetricInfo> metric_table() { return kMetrics; }
+
+const MetricInfo& metric_named(const std::string& name, const std::string& where) {
+  std::vector<std::string> known;
+  for (const MetricInfo& metric : kMetrics) {
+    if (name == metric.name) return metric;
+    known.emplace_back(metric.name);
+  }
+  fail(ErrorKind::Usage,
+       where,
+       ": expected a metric, one of ",
+       joined(known),
+       ", found '",
+       name,
+       "'",
+       did_you_mean(name, known));
+}
 
 void ForegroundMean::add(std::size_t class_index, const std::optional<double>& value) {
   if (value) values_.at(class_index).push_back(*value);
@@ -334,6 +361,12 @@ MetricMeans mean_metrics(std::span<const CaseMetrics> cases) {
     means.foreground.*metric.value = mean.value();
   }
   return means;
+}
+
+std::optional<double> score_by(const MetricInfo& metric, const MetricMeans& means) {
+  const std::optional<double>& mean = means.foreground.*metric.value;
+  if (!mean) return std::nullopt;
+  return metric.higher_is_better ? *mean : -*mean;
 }
 
 std::string dice_text(const std::optional<double>& dice) {
@@ -411,6 +444,9 @@ CaseMetrics compute_metrics(const LabelMap& prediction,
     if (!options.distances) continue;
     if (m.predicted_voxels == 0 || m.reference_voxels == 0) {
       m.nsd = 0;
+      if (options.missing_is_far) {
+        m.hd_mm = m.hd95_mm = m.assd_mm = diagonal_mm(reference.geometry);
+      }
       continue;
     }
     measure_distances(m,

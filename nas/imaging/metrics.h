@@ -33,6 +33,8 @@ struct MetricInfo {
   std::optional<double> ClassMetrics::*value;
 };
 std::span<const MetricInfo> metric_table();
+/// A row of it. \throws Error(Usage) naming `where`, the known names and the nearest.
+const MetricInfo& metric_named(const std::string& name, const std::string& where);
 
 struct CaseMetrics {
   std::string id;
@@ -63,12 +65,19 @@ struct MetricMeans {
 /// `foreground.dice`.
 MetricMeans mean_metrics(std::span<const CaseMetrics> cases);
 
+/// The mean over foreground as a score, of which more is better: a distance counts negative. Absent:
+/// not scored.
+std::optional<double> score_by(const MetricInfo& metric, const MetricMeans& means);
+
 /// Dice for people: "0.9508", or "not scored".
 std::string dice_text(const std::optional<double>& dice);
 
 struct MetricOptions {
   double nsd_tolerance_mm = 1;
   bool distances = true;  // false: Dice only (fast)
+  // Where exactly one mask is empty, distances are the grid's diagonal instead of absent: networks
+  // that are ranked by a distance must not gain by finding nothing.
+  bool missing_is_far = false;
 };
 
 /// \param prediction, reference label maps on one grid. Voxels that the reference leaves out

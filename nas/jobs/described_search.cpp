@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nas/jobs/described_search.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,8 +24,12 @@ namespace {
 
 /// Opens what of the user's own a training names: that the network of a file takes the patch, that
 /// the loss is one.
-void check_files(Phenotype built, const TrainOptions& options, const std::string& where) {
-  loss_file_hash(options);
+void check_files(Phenotype built,
+                 const TrainOptions& options,
+                 std::int64_t classes,
+                 std::optional<bool> regions,
+                 const std::string& where) {
+  probe_loss_file(options, classes, regions);
   if (file_node(built.graph) == nullptr) return;
   probe_script(built.graph, built.patch);
   const Extent3 fits = fitting_patch(built.graph, built.patch);
@@ -39,12 +44,12 @@ void check_files(Phenotype built, const TrainOptions& options, const std::string
 }
 
 /// Whether the trainer knows what every choice asks for, before anything is trained.
-void check_trainings(const ConfigSpace& space) {
+void check_trainings(const ConfigSpace& space, std::int64_t classes, std::optional<bool> regions) {
   for (const Genotype& genotype : space.probes()) {
     if (!space.invalid_reason(genotype).empty()) continue;
     const std::string where = space.description().where + " (" + space.short_text(genotype) + ")";
     const Phenotype built = space.build(genotype);
-    check_files(built, adjust_train_options(built.training, where, {}), where);
+    check_files(built, adjust_train_options(built.training, where, {}), classes, regions, where);
   }
 }
 
@@ -54,11 +59,17 @@ ConfigSpace preview_space(const TrainingDescription& description) {
   return {description, stand_in_configuration(description), 1, make_space};
 }
 
+void check_preview(const ConfigSpace& preview) {
+  check_trainings(
+      preview, stand_in_configuration(preview.description()).architecture.classes, std::nullopt);
+}
+
 std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& description,
                                              const Configuration& planned,
+                                             bool regions,
                                              std::int64_t training_cases) {
   auto space = std::make_unique<ConfigSpace>(description, planned, training_cases, make_space);
-  check_trainings(*space);
+  check_trainings(*space, planned.architecture.classes, regions);
   return space;
 }
 
@@ -82,7 +93,9 @@ Recipe described_recipe(const std::string& controller, const TrainingDescription
   recipe.space = "config";
   recipe.stages = {make_stage(*kind, "search", 0.3),
                    make_stage(*find_kind(kinds, "retrain"), "final", 0.7)};
-  if (const auto share = preview_space(description).settings().validation) {
+  const ConcreteTraining settings = preview_space(description).settings();
+  recipe.metric = settings.metric;
+  if (const auto share = settings.validation) {
     NAS_CHECK(*share > 0 && *share <= 0.5,
               description.where,
               ": validation.args.share: expected more than 0, at most 0.5, found ",

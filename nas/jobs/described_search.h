@@ -18,10 +18,15 @@ namespace nas {
 /// The description as a space without data: what can be said before any is read.
 ConfigSpace preview_space(const TrainingDescription& description);
 
-/// \param training_cases of a trial. \throws Error(Input|Usage) also where a choice asks for
+/// Whether the trainer knows what every choice asks for, as far as can be told without data: files of
+/// the user's are opened and tried, which says their shapes. \throws Error(Io|Input|Usage|Shape).
+void check_preview(const ConfigSpace& preview);
+
+/// \param regions whether the data set has any. \param training_cases of a trial. \throws Error(Input|Usage) also where a choice asks for
 /// training options that there are not, with its genotype.
 std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& description,
                                              const Configuration& planned,
+                                             bool regions,
                                              std::int64_t training_cases);
 
 /// A stage of kind `controller` and the final trainings. \throws Error(Usage) with the nearest

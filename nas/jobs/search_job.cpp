@@ -15,6 +15,7 @@
 #include "nas/core/text.h"
 #include "nas/core/threads.h"
 #include "nas/imaging/data_features.h"
+#include "nas/imaging/metrics.h"
 #include "nas/jobs/described_search.h"
 #include "nas/jobs/leading/lead_search.h"
 #include "nas/jobs/leading/run_clock.h"
@@ -22,11 +23,8 @@
 #include "nas/jobs/reopen.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/jobs/workbench.h"
-#include "nas/listeners/event_listeners.h"
-#include "nas/listeners/http_client.h"
 #include "nas/plugins/external_controller.h"
 #include "nas/plugins/external_executor.h"
-#include "nas/plugins/external_listener.h"
 #include "nas/report/report.h"
 #include "nas/results/prior_runs.h"
 #include "nas/results/run_database.h"
@@ -51,24 +49,6 @@ struct Hands {
   SearchAudience audience;
 };
 
-/// Who hears of the search beside those that every run has.
-std::vector<std::unique_ptr<SearchListener>> make_audience(const SearchSpace& space,
-                                                           const RunFolder& folder,
-                                                           const SearchAudience& audience) {
-  std::vector<std::unique_ptr<SearchListener>> all;
-  for (const std::string& handler : audience.handlers) {
-    all.push_back(make_external_listener(
-        space, {.command = shell_words(handler), .name = "handler " + handler}));
-  }
-  for (const std::string& url : audience.webhooks) {
-    all.push_back(make_webhook_listener(space, url));
-  }
-  if (!audience.mlflow.empty()) {
-    all.push_back(make_mlflow_listener(space, folder.path(), audience.mlflow));
-  }
-  return all;
-}
-
 SearchEnd run_and_report(Workbench& bench,
                          ResultsDb& db,
                          const RunFolder& folder,
@@ -81,7 +61,7 @@ SearchEnd run_and_report(Workbench& bench,
   led.evaluator = executor ? executor.get() : bench.evaluator.get();
   led.recipe = bench.recipe;
   led.clock = clock;
-  led.audience = make_audience(*bench.space, folder, hands.audience);
+  led.audience = make_audience(*bench.space, folder.path(), hands.audience);
   if (!hands.workers.empty()) led.devices = parse_workers(hands.workers, cuda_devices());
   led.threads = hands.threads;
   led.executor = hands.executor;
@@ -120,12 +100,6 @@ void check_free(const RunFolder& folder, const std::string& recipe) {
                       fs::equivalent(entry.path(), recipe, none);
     NAS_CHECK_KIND(Usage, ours, folder.text(), ": expected a new or empty folder, found ", name);
   }
-}
-
-/// A wrong address fails before any work.
-void check_audience(const SearchAudience& audience) {
-  for (const std::string& url : audience.webhooks) check_url(url, "--webhook");
-  if (!audience.mlflow.empty()) check_url(audience.mlflow, "--mlflow");
 }
 
 void log_cases(const Prepared& prepared, const CaseSelection& cases, std::int64_t fold) {
@@ -261,16 +235,19 @@ RunRecord make_record(const SearchJobOptions& options,
 }
 
 /// The space of a search, and of a description what it fills in: how data are prepared, the budget.
-/// \param cases that a trial trains on.
+/// \param regions whether the data set has any. \param cases that a trial trains on.
 std::unique_ptr<SearchSpace> search_space(SearchJobOptions& options,
                                           Recipe& recipe,
                                           Plan& plan,
                                           const std::string& configuration,
+                                          bool regions,
                                           std::size_t cases) {
   if (!options.description) return recipe_space(recipe, plan.configuration(configuration));
   apply_data_setup(preview_space(*options.description).settings().data, plan, configuration);
-  auto space = described_space(
-      *options.description, plan.configuration(configuration), static_cast<std::int64_t>(cases));
+  auto space = described_space(*options.description,
+                               plan.configuration(configuration),
+                               regions,
+                               static_cast<std::int64_t>(cases));
   for (const std::string& note : space->notes()) log_info("note: ", note);
   if (!options.budget.is_one()) {
     options.budget.steps = space->settings().steps;
@@ -352,6 +329,24 @@ void check_programs(const Reopened& opened, const SearchResumeOptions& options) 
   check("--executor", opened.executor, options.executor);
 }
 
+/// Known, and by what the recipe's stages can compare.
+void check_metric(const Recipe& recipe) {
+  const std::string where = "recipe " + recipe.name + ": metric";
+  metric_named(recipe.metric, where);
+  if (recipe.metric == Recipe{}.metric) return;
+  for (const StageSpec& stage : recipe.stages) {
+    NAS_CHECK_KIND(Usage,
+                   !compares_cases(stage) && !stage.kind->needs_super_network,
+                   where,
+                   ": stage ",
+                   stage.name,
+                   " (",
+                   stage.kind->words,
+                   ") compares by Dice only, found ",
+                   recipe.metric);
+  }
+}
+
 }  // namespace
 
 Recipe effective_recipe(const SearchJobOptions& options) {
@@ -404,6 +399,7 @@ Recipe effective_recipe(const SearchJobOptions& options) {
   }
   if (options.search_training) add_training_search(recipe);
   if (options.random_control) add_random_control(recipe);
+  check_metric(recipe);
   return recipe;
 }
 
@@ -439,6 +435,7 @@ SearchEnd start_search(const SearchJobOptions& given, double spent_seconds) {
                              bench.recipe,
                              bench.prepared.plan,
                              prepare.configuration,
+                             bench.prepared.data.labels.has_regions(),
                              bench.cases.inner_training.size());
   bench.portfolio = prior_portfolio(priors, bench);
   const std::optional<WarmStart> from = begin_from(options, bench);

@@ -9,6 +9,7 @@
 
 #include "nas/core/json.h"
 #include "nas/jobs/leading/lead_search.h"
+#include "nas/listeners/audience.h"
 #include "nas/search/budget.h"
 #include "nas/search/limits.h"
 #include "nas/search/recipe.h"
@@ -17,14 +18,6 @@
 #include "search_spaces/planned_unet/data_options.h"
 
 namespace nas {
-
-/// Who hears of a search, and what is kept of it. A resumed run is told these again: what a record
-/// says is neither started nor called.
-struct SearchAudience {
-  std::vector<std::string> handlers = {};  // programs of the user, as a shell takes them
-  std::vector<std::string> webhooks = {};  // addresses
-  std::string mlflow = {};                 // address of a server; "": none
-};
 
 /// What `voxnas search`, or `voxnas automl` with a description, was asked for.
 struct SearchJobOptions {

@@ -223,6 +223,7 @@ void Workbench::make_evaluator(const TrainOptions& base,
   setup.cases = cases;
   setup.base = base;
   setup.run_folder = folder.path();
+  setup.metric = recipe.metric;
   setup.show_progress = show_progress;
   evaluator = std::make_unique<SuperEvaluator>(std::move(setup));
 }

@@ -140,7 +140,7 @@ std::int64_t run_worker(const WorkerJob& job) {
   db.add_worker({.name = name,
                  .host = host_name(),
                  .process = this_process(),
-                 .devices = opened.base.device,
+                 .devices = choose_device(opened.base.device).str(),
                  .code_version = job.code_version});
   const auto log = make_log_listener(*bench.space, clock);
   const Heartbeat heartbeat(db.again(), name);

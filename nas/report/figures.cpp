@@ -40,7 +40,7 @@ std::string search_curve_svg(const Json& data) {
                                   t.at("rung").dump(),
                                   ": ",
                                   t.at("network").get<std::string>(),
-                                  ", Dice ",
+                                  concat_text(", ", score_name(data), " "),
                                   fixed(t.at("score"), 4))});
   }
   if (points.empty()) return "";
@@ -60,7 +60,11 @@ std::string search_curve_svg(const Json& data) {
   svg.precision(6);
   svg << "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 720 280\" role=\"img\" "
          "aria-label=\"Search curve\">\n";
-  draw_axes(svg, x, y, clock ? "minutes since the start" : "trial", "Dice, inner validation");
+  draw_axes(svg,
+            x,
+            y,
+            clock ? "minutes since the start" : "trial",
+            score_name(data) + ", inner validation");
   std::ostringstream stair;
   double best = points[0].y;
   stair << "M" << x(points[0].x) << ' ' << y(best);

@@ -28,11 +28,19 @@ std::vector<std::pair<std::string, std::string>> finals(const Json& data) {
 }  // namespace
 
 Table trial_table(const Json& data) {
-  Table table{
-      {"trial", "stage / rung", "network", "parameters", "MACs", "steps", "Dice", "status", "time"},
-      {},
-      "rlwrrrrlr",
-      {}};
+  const std::string score = score_name(data);
+  Table table{{"trial",
+               "stage / rung",
+               "network",
+               "parameters",
+               "MACs",
+               "steps",
+               score == "Dice" ? score : score + " (final: Dice)",
+               "status",
+               "time"},
+              {},
+              "rlwrrrrlr",
+              {}};
   for (const Json& t : data.at("trials")) {
     if (t.at("purpose") == "inherited")
       continue;  // by the hundred: the stage's story tells of them

@@ -81,6 +81,14 @@ bool chosen_before(const Json& data) {
                              [](const Json& trial) { return trial.value("all_cases", false); });
 }
 
+std::string score_name(const Json& data) {
+  const std::string name = text_or(part(data, "recipe"), "metric");
+  for (const MetricInfo& metric : metric_table()) {
+    if (name == metric.name) return concat_text(metric.higher_is_better ? "" : "−", metric.title);
+  }
+  return "Dice";
+}
+
 bool budget_is_time(const Json& data) { return data.at("budget").at("seconds").get<double>() > 0; }
 
 std::string text_table(const Table& table) {

@@ -38,6 +38,8 @@ std::vector<std::optional<double>> class_dice(const Json& classes);
 /// Whether the search chose what is delivered: the final trainings then learned from the inner
 /// validation cases too, and cannot be told apart on them.
 bool chosen_before(const Json& data);
+/// By what search trials were scored: "Dice", "−HD95 mm" (of a distance the negative value).
+std::string score_name(const Json& data);
 /// Whether the run was measured in seconds; in steps otherwise.
 bool budget_is_time(const Json& data);
 

@@ -417,8 +417,10 @@ std::string delivered_label(const std::vector<Trial>& trials) {
   double score = 0;
   for (const Trial& trial : trials) {
     if (trial.purpose != TrialPurpose::Retrain || trial.status != TrialStatus::Done) continue;
-    const auto found = trial.evaluation.metrics.find("inner_dice");
-    const double own = found == trial.evaluation.metrics.end() ? 0 : found->second;
+    const auto& metrics = trial.evaluation.metrics;
+    auto found = metrics.find(kInnerScore);
+    if (found == metrics.end()) found = metrics.find("inner_dice");
+    const double own = found == metrics.end() ? -INFINITY : found->second;
     if (label.empty() || own > score || (own == score && trial.label == "best")) {
       label = trial.label;
       score = own;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -102,6 +103,7 @@ class ResultsDb : public TrialStore {
   void fix_plan(const Trial& claimed, const TrialPlan& plan, double seconds_limit) override;
   bool finish(const Trial& claimed, const Evaluation& evaluation, double at) override;
   void release(const Trial& claimed) override;
+  bool retry_alone(const Trial& claimed) override;
   void add_report(const Trial& claimed,
                   std::int64_t step,
                   const std::string& name,
@@ -137,6 +139,13 @@ class ResultsDb : public TrialStore {
  private:
   ResultsDb(std::unique_ptr<sqlite::Connection> connection, std::int64_t run);
   std::vector<Trial> read_trials(const std::string& rest, const std::string& stage) const;
+  /// What a trial that is to run alone means for a worker that looks for work.
+  struct Alone {
+    bool wait = false;      // it begins nothing now
+    std::int64_t only = 0;  // it begins this trial; 0: any
+  };
+  Alone alone_for(const std::string& stage, const std::string& worker) const;
+  std::set<std::string> beside(const std::string& worker) const;
   std::unique_ptr<sqlite::Connection> connection_;
   std::int64_t run_ = 0;
 };
@@ -145,8 +154,8 @@ class ResultsDb : public TrialStore {
 std::string network_file_system(std::int64_t type);
 
 /// Which final training is delivered: "best", "baseline" or "control", the one whose metric
-/// `inner_dice` (mean Dice on the inner validation cases, which no final training learns from) is
-/// higher, "best" on a tie or where it was not measured; "" if none is done. The held-out cases
+/// `inner_dice` (mean Dice on the inner validation cases, which no final training learns from), or
+/// kInnerScore where the search goes by another metric, is higher, "best" on a tie or where it was not measured; "" if none is done. The held-out cases
 /// play no part.
 std::string delivered_label(const std::vector<Trial>& trials);
 

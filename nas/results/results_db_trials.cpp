@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -131,24 +133,61 @@ void ResultsDb::mark_told(const std::string& stage,
   transaction.commit();
 }
 
+ResultsDb::Alone ResultsDb::alone_for(const std::string& stage, const std::string& worker) const {
+  std::int64_t queued = 0;
+  std::set<std::string> runs_alone;
+  {
+    Statement row(*connection_,
+                  "SELECT id, status = 'running', owner FROM trials INDEXED BY trials_alone WHERE "
+                  "run = ? AND stage = ? AND wish = 'alone' AND status IN ('queued', 'running') "
+                  "ORDER BY id DESC");
+    row.bind(run_).bind(stage);
+    while (row.step()) {
+      const std::int64_t id = row.integer();
+      if (row.integer() != 0) {
+        runs_alone.insert(row.text());
+      } else {
+        queued = id;
+      }
+    }
+  }
+  if (queued == 0 && runs_alone.empty()) return {};
+  const std::set<std::string> others = beside(worker);
+  if (others.empty()) return {};  // whatever it begins runs alone
+  const auto is_beside = [&](const std::string& name) { return others.contains(name); };
+  if (std::ranges::any_of(runs_alone, is_beside)) return {.wait = true};
+  if (queued == 0) return {};
+  Statement row(*connection_,
+                "SELECT owner FROM trials WHERE run = ? AND stage = ? AND status = 'running'");
+  row.bind(run_).bind(stage);
+  while (row.step()) {
+    if (is_beside(row.text())) return {.wait = true};
+  }
+  return {.only = queued};
+}
+
 std::optional<Trial> ResultsDb::claim(const std::string& stage,
                                       double at,
                                       const Trial* like,
                                       const std::string& owner) {
   Transaction transaction(*connection_);
+  const Alone alone = alone_for(stage, owner);
+  if (alone.wait) return std::nullopt;
   std::optional<Trial> trial;
   {
-    Statement row(*connection_,
-                  select(kTrialColumns,
-                         "FROM trials WHERE run = ?1 AND stage = ?2 AND status = 'queued' AND "
-                         "(?3 = '' OR (purpose = ?3 AND source = ?4)) AND id >= COALESCE((SELECT "
-                         "MIN(id) FROM trials INDEXED BY trials_enqueued WHERE run = ?1 AND stage "
-                         "= ?2 AND asked_by "
-                         "<> '' AND status = 'queued' AND ?3 = ''), 0) ORDER BY id LIMIT 1"));
+    Statement row(
+        *connection_,
+        select(kTrialColumns,
+               "FROM trials WHERE run = ?1 AND stage = ?2 AND status = 'queued' AND "
+               "(?3 = '' OR (purpose = ?3 AND source = ?4 AND wish <> 'alone')) AND "
+               "CASE ?5 WHEN 0 THEN id >= COALESCE((SELECT MIN(id) FROM trials INDEXED "
+               "BY trials_enqueued WHERE run = ?1 AND stage = ?2 AND asked_by <> '' AND "
+               "status = 'queued' AND ?3 = ''), 0) ELSE id = ?5 END ORDER BY id LIMIT 1"));
     row.bind(run_)
         .bind(stage)
         .bind(like == nullptr ? std::string() : to_text(like->purpose))
-        .bind(like == nullptr ? std::int64_t{0} : like->source);
+        .bind(like == nullptr ? std::int64_t{0} : like->source)
+        .bind(alone.only);
     if (!row.step()) return std::nullopt;
     trial = read_trial(row, connection_->file());
   }
@@ -244,6 +283,21 @@ void ResultsDb::release(const Trial& claimed) {
       .bind(claimed.token)
       .run();
   transaction.commit();
+}
+
+bool ResultsDb::retry_alone(const Trial& claimed) {
+  Transaction transaction(*connection_);
+  if (claimed.alone || beside(claimed.owner).empty()) return false;
+  Statement(*connection_,
+            "UPDATE trials SET status = 'queued', owner = '', wish = 'alone' WHERE run = ? AND "
+            "id = ? AND token = ? AND status = 'running' AND wish = ''")
+      .bind(run_)
+      .bind(claimed.id)
+      .bind(claimed.token)
+      .run();
+  const bool ours = connection_->changes() == 1;
+  transaction.commit();
+  return ours;
 }
 
 std::vector<Trial> ResultsDb::read_trials(const std::string& rest, const std::string& stage) const {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,6 +101,21 @@ std::vector<WorkerRecord> ResultsDb::workers() const {
     result.push_back(std::move(w));
   }
   return result;
+}
+
+/// Others that live and share its device.
+std::set<std::string> ResultsDb::beside(const std::string& worker) const {
+  const std::vector<WorkerRecord> all = workers();
+  const auto own = std::ranges::find(all, worker, &WorkerRecord::name);
+  std::set<std::string> others;
+  if (own == all.end()) return others;
+  for (const WorkerRecord& each : all) {
+    if (each.alive && each.name != worker && each.host == own->host &&
+        each.devices == own->devices) {
+      others.insert(each.name);
+    }
+  }
+  return others;
 }
 
 void ResultsDb::set_worker_state(const std::string& name, const std::string& state) {

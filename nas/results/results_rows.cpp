@@ -148,6 +148,7 @@ Trial read_trial(Statement& row, const std::filesystem::path& file) {
   t.told_order = row.integer();
   t.asked_by = row.text();
   t.folder_state = row.text();
+  t.alone = row.integer() != 0;
   return t;
 }
 

@@ -82,6 +82,9 @@ CREATE TABLE strategy_steps (
   PRIMARY KEY (run, stage, number)) WITHOUT ROWID;
 CREATE INDEX trials_told ON trials (run, told_order);
 )sql";
+// Younger than version 5, whose files lack nothing else.
+constexpr const char* kAlone =
+    "CREATE INDEX IF NOT EXISTS trials_alone ON trials (run, stage, id) WHERE wish = 'alone'";
 constexpr const char* kNoWishes =
     "CREATE TEMP TABLE strategy_steps (run, stage, number, step); "
     "CREATE TEMP TABLE enqueued (id, run, genotype, asked_by, state, trial, message); "
@@ -204,6 +207,7 @@ void create_tables(Connection& c) {
   c.execute(kSchema);
   c.execute(kWishes);
   c.execute(kSteps);
+  c.execute(kAlone);
   c.execute(concat_text("PRAGMA application_id = ", kApplicationId).c_str());
   c.execute(concat_text("PRAGMA user_version = ", kResultsVersion).c_str());
 }
@@ -243,6 +247,7 @@ void check_is_ours(Connection& c, bool may_write) {
   NAS_CHECK(intact == "ok", name, ": expected an intact database, found: ", intact);
   if (old && may_write) bring_up_to_date(c, version);
   if (old && !may_write) show_as_new(c, version);
+  if (may_write) c.execute(kAlone);
   // Preparing these fails if a table or column is missing.
   for (const std::string& sql :
        {select(kTrialColumns, "FROM trials LIMIT 0"),

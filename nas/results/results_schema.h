@@ -21,7 +21,8 @@ inline constexpr const char* kTrialColumns =
     "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "
     "settings, seed, attempt, status, score, how, steps_done, seconds, metrics, details, decoded, "
     "message, checkpoint, created, "
-    "started, ended, owner, token, told_order, asked_by, folder_state";
+    "started, ended, owner, token, told_order, asked_by, folder_state, "
+    "wish = 'alone'";
 inline constexpr const char* kWorkerColumns =
     "name, host, process, devices, state, wish, heartbeat, trials_done, code_version";
 

@@ -43,6 +43,10 @@ enum class TrialPurpose { Search, Retrain, SuperNet, Inherited };
 std::string to_text(TrialPurpose purpose);  // "search", "retrain", "super-net", "inherited"
 TrialPurpose trial_purpose_from_text(const std::string& text);  // \throws Error(Input)
 
+/// Metric of a final training in a search that goes by another metric than Dice: its score on the
+/// inner validation cases.
+inline constexpr const char* kInnerScore = "inner_score";
+
 /// How a trial ended.
 struct Evaluation {
   TrialStatus status = TrialStatus::Failed;
@@ -88,6 +92,8 @@ struct Trial {
   std::int64_t told_order = 0;  // 1, 2, ...: as the strategy was told; 0: not yet
   std::string asked_by;         // who wanted it instead of the strategy (kAskedByUser, ...), or ""
   std::string folder_state = "full";  // what is left of its folder: "full", "key"
+  // It ran out of memory beside others, and has its device to itself now (TrialStore::retry_alone).
+  bool alone = false;
 };
 inline constexpr const char* kAskedByUser = "the user";  // `voxnas ctl RUN enqueue`
 

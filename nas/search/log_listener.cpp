@@ -12,10 +12,10 @@
 namespace nas {
 namespace {
 
-std::string dice(double score) {
+std::string score_text(const char* what, double score) {
   if (!std::isfinite(score)) return "not scored";
-  char text[32];
-  std::snprintf(text, sizeof text, "Dice %.4f", score);
+  char text[48];
+  std::snprintf(text, sizeof text, "%s %.4f", what, score);
   return text;
 }
 
@@ -23,6 +23,10 @@ class LogListener : public SearchListener {
  public:
   LogListener(const SearchSpace& space, std::function<double()> clock)
       : space_(space), clock_(std::move(clock)) {}
+
+  void search_started(const SearchSpace&, const Recipe& recipe) override {
+    by_dice_ = recipe.metric == Recipe{}.metric;
+  }
 
   void stage_started(const StageSpec& stage,
                      const StageBudget& budget,
@@ -63,12 +67,21 @@ class LogListener : public SearchListener {
       ++scored_;
       if (!done || (scored_ > 1 && e.score <= best_scored_)) return;
       best_scored_ = e.score;
-      log_info(stamp(), "  candidate ", scored_, ": ", dice(e.score), ", ", text_of(trial));
+      log_info(stamp(),
+               "  candidate ",
+               scored_,
+               ": ",
+               score_text("Dice", e.score),
+               ", ",
+               text_of(trial));
       return;
     }
     log_info(stamp(),
              "  ",
-             done ? dice(e.score) : to_text(trial.status),
+             done
+                 ? score_text(by_dice_ || trial.purpose == TrialPurpose::Retrain ? "Dice" : "score",
+                              e.score)
+                 : to_text(trial.status),
              e.how.empty() ? "" : ", " + e.how,
              ", ",
              format_duration(e.seconds),
@@ -115,6 +128,7 @@ class LogListener : public SearchListener {
   Genotype start_;           // of this stage
   std::int64_t scored_ = 0;  // of this stage, with inherited weights
   double best_scored_ = 0;
+  bool by_dice_ = true;
 };
 
 }  // namespace

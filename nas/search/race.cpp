@@ -276,6 +276,7 @@ const StrategyKind& race_kind() {
       .may_end_early = true,
       .counts_with_baseline = true,
       .measures_step_time = [](const StageSpec& stage) { return stage.word("goal") == "fastest"; },
+      .compares_cases = [](const StageSpec&) { return true; },
       .budget = race_budget,
       .least_trainings = [](const StageSpec&, std::int64_t) { return 1.0; },
       .forecast = race_forecast,

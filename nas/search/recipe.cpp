@@ -174,14 +174,16 @@ Json to_json(const Recipe& recipe) {
     if (stage.stop.any()) item["stop"] = to_json(stage.stop);
     stages.push_back(std::move(item));
   }
-  return {{"format", "voxnas.recipe"},
-          {"version", 1},
-          {"name", recipe.name},
-          {"space", recipe.space},
-          {"space_options", parse_json(recipe.space_options, "recipe: space_options")},
-          {"validation", recipe.validation},
-          {"limits", to_json(recipe.limits)},
-          {"stages", std::move(stages)}};
+  Json json = {{"format", "voxnas.recipe"},
+               {"version", 1},
+               {"name", recipe.name},
+               {"space", recipe.space},
+               {"space_options", parse_json(recipe.space_options, "recipe: space_options")},
+               {"validation", recipe.validation},
+               {"limits", to_json(recipe.limits)},
+               {"stages", std::move(stages)}};
+  if (recipe.metric != Recipe{}.metric) json["metric"] = recipe.metric;
+  return json;
 }
 
 Recipe recipe_from_json(const Json& value, const std::string& where, const StrategyKinds& kinds) {
@@ -193,6 +195,7 @@ Recipe recipe_from_json(const Json& value, const std::string& where, const Strat
                      "space",
                      "space_options",
                      "validation",
+                     "metric",
                      "limits",
                      "stages"});
   const std::string format = reader.at("format").text();
@@ -213,6 +216,7 @@ Recipe recipe_from_json(const Json& value, const std::string& where, const Strat
     recipe.validation = number_in(reader.at("validation"),
                                   {.low = 0, .high = 0.5, .low_open = true, .high_open = false});
   }
+  if (reader.has("metric")) recipe.metric = reader.at("metric").text();
   if (reader.has("limits")) {
     recipe.limits = limits_from_json(reader.at("limits").json(), reader.at("limits").where());
   }

@@ -23,6 +23,9 @@ struct Recipe {
   std::string space_options =
       "{}";                 // JSON text: options of the space, e.g. {"operations":"slides"}
   double validation = 0.2;  // share of the training cases that scores search trials, (0, 0.5]
+  /// By what they are scored there, a name of metric_table() (nas/imaging/metrics.h); of distances
+  /// the score is the negative value.
+  std::string metric = "dice";
   Limits limits;
   std::vector<StageSpec> stages;  // the last one, and no other, is of a final kind
   bool operator==(const Recipe&) const = default;

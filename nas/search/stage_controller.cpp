@@ -216,10 +216,9 @@ Outcome StageController::outcome_of(const Trial& trial) const {
                   trial.evaluation.decoded,
                   trial.evaluation.steps,
                   trial.evaluation.how};
-  if (stage_.kind->continues) {  // nobody else looks at curves, and every save keeps them
-    outcome.effort = effort_of(setup_, trial, trial.evaluation.steps);
-    outcome.cases = case_scores(trial.evaluation);
-  }
+  // Only for those who look at them: every save keeps them.
+  if (stage_.kind->continues) outcome.effort = effort_of(setup_, trial, trial.evaluation.steps);
+  if (compares_cases(stage_)) outcome.cases = case_scores(trial.evaluation);
   return outcome;
 }
 

@@ -17,6 +17,10 @@ const StrategyKind* find_kind(const StrategyKinds& kinds, const std::string& nam
   return found == kinds.end() ? nullptr : *found;
 }
 
+bool compares_cases(const StageSpec& stage) {
+  return stage.kind->compares_cases && stage.kind->compares_cases(stage);
+}
+
 bool has_step_time_objective(const StageSpec& stage) {
   return std::ranges::count(stage.words("objectives"), "step_time") > 0;
 }

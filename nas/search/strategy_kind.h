@@ -54,6 +54,8 @@ struct StrategyKind {
   const char* trials_option = "trials";  // what --trials sets
   /// Whether the stage compares networks by the time of a step; empty: never.
   std::function<bool(const StageSpec&)> measures_step_time = {};
+  /// Whether it compares trials case by case (Outcome::cases, their Dice); empty: never.
+  std::function<bool(const StageSpec&)> compares_cases = {};
 
   /// Divides what the stage has. \throws Error(Usage) through BudgetQuestion::refuse.
   std::function<StageBudget(const BudgetQuestion&)> budget = {};
@@ -65,6 +67,8 @@ struct StrategyKind {
   std::function<std::unique_ptr<Strategy>(const StrategyContext&)> make = {};
 };
 
+/// Of its kind: StrategyKind::compares_cases.
+bool compares_cases(const StageSpec& stage);
 std::vector<std::string> kind_names(const StrategyKinds& kinds);
 /// nullptr if there is none.
 const StrategyKind* find_kind(const StrategyKinds& kinds, const std::string& name);

@@ -111,6 +111,11 @@ class TrialStore {
   virtual bool finish(const Trial& claimed, const Evaluation& evaluation, double at) = 0;
   /// A running or stopped trial of the claimer goes back to the queue: another one goes on.
   virtual void release(const Trial& claimed) = 0;
+  /// A trial that ran out of memory is queued once more, to run with no other one beside it: until it
+  /// has ended claim() gives workers that share a device nothing else to begin with, and those of its
+  /// device nothing. \returns false, and nothing is written, where that could not help: its worker
+  /// shares its device with none, or it was alone already.
+  virtual bool retry_alone(const Trial& claimed) = 0;
 
   /// A score on the way (higher is better).
   virtual void add_report(const Trial& claimed,
@@ -121,8 +126,8 @@ class TrialStore {
   /// By trial and step. \param trial 0: of all. \param stage "": of all.
   virtual std::vector<ReportRecord> reports(std::int64_t trial = 0,
                                             const std::string& stage = {}) const = 0;
-  /// What somebody wants of a queued or running trial: "stop" ends it as aborted. \returns whether
-  /// there is such an open trial.
+  /// What somebody wants of a queued or running trial: "stop" ends it as aborted, "alone" is
+  /// retry_alone's. \returns whether there is such an open trial.
   virtual bool wish(std::int64_t trial, const std::string& wish) = 0;
   virtual std::string wish_of(std::int64_t trial) const = 0;
 

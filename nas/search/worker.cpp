@@ -2,6 +2,7 @@
 #include "nas/search/worker.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "nas/core/error.h"
 #include "nas/core/files.h"
@@ -110,8 +111,18 @@ std::vector<Evaluation> Worker::evaluate(const StageSpec& stage,
     failed.message = error.what();
     evaluations.assign(trials.size(), failed);
   }
+  const bool ranks = first.purpose != TrialPurpose::Retrain;  // a final one may be unscored
   for (Evaluation& evaluation : evaluations) {
+    const bool scored =
+        evaluation.status == TrialStatus::Done || evaluation.status == TrialStatus::Pruned;
+    if (ranks && scored && !std::isfinite(evaluation.score)) {
+      evaluation.status = TrialStatus::Nan;
+      evaluation.message = concat_text("its score is no number but ", evaluation.score);
+    }
     if (evaluation.status == TrialStatus::Pruned) evaluation.message = pruned;
+    if (evaluation.status == TrialStatus::OutOfMemory && first.alone) {
+      evaluation.message = "alone: " + evaluation.message;
+    }
     if (aborted && evaluation.status == TrialStatus::Stopped) {
       evaluation.status = TrialStatus::Aborted;
       evaluation.message = "aborted by the user";
@@ -120,7 +131,22 @@ std::vector<Evaluation> Worker::evaluate(const StageSpec& stage,
   return evaluations;
 }
 
+/// Workers that share a device share its memory: what did not fit beside another trial may fit alone.
+bool Worker::goes_again_alone(const Trial& trial, const Evaluation& evaluation) {
+  if (evaluation.status != TrialStatus::OutOfMemory || !setup_.store->retry_alone(trial)) {
+    return false;
+  }
+  const std::string text = concat_text("out of memory beside others (",
+                                       evaluation.message,
+                                       "); it is tried once more, alone on its device");
+  log_warning("trial ", trial.id, ": ", text);
+  setup_.store->add_event(setup_.clock(), trial.id, "oom", text);
+  return true;
+}
+
+/// \returns whether the user stopped it.
 bool Worker::finish(Trial& trial, const Evaluation& evaluation) {
+  if (goes_again_alone(trial, evaluation)) return false;
   trial.evaluation = evaluation;
   trial.status = evaluation.status;
   trial.ended = setup_.clock();
@@ -162,7 +188,7 @@ Worker::Did Worker::work(const StageSpec& stage, const StageRecord& record) {
     return Did::Trials;
   }
   std::vector<Trial> batch{*trial};
-  for (const std::int64_t wanted = setup_.evaluator->batch_size(*trial);
+  for (const std::int64_t wanted = trial->alone ? 1 : setup_.evaluator->batch_size(*trial);
        static_cast<std::int64_t>(batch.size()) < wanted;) {
     auto next = store.claim(stage.name, setup_.clock(), &batch.front(), setup_.name);
     if (!next) break;

@@ -47,6 +47,7 @@ class Worker {
                                    std::vector<Trial>& trials);
   void fix(const StageRecord& record, Trial& trial);
   bool finish(Trial& trial, const Evaluation& evaluation);
+  bool goes_again_alone(const Trial& trial, const Evaluation& evaluation);
   const WorkerSetup setup_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "nas/core/error.h"
 #include "nas/core/text.h"
+#include "nas/imaging/metrics.h"
 #include "search_spaces/config_space/component_file.h"
 #include "search_spaces/planned_unet/unet.h"
 #include "search_spaces/reference_networks/reference_networks.h"
@@ -404,8 +405,10 @@ ConcreteTraining read_concrete(const Json& tree,
   if (reader.has("data")) result.data = read_data(reader.at("data"));
   if (reader.has("validation")) {
     const JsonReader args = args_of(reader.at("validation"));
-    args.check_keys({"share"});
+    args.check_keys({"share", "metric"});
     if (args.has("share")) result.validation = args.at("share").number();
+    if (args.has("metric"))
+      result.metric = metric_named(args.at("metric").text(), args.at("metric").where()).name;
   }
   result.network = Json{{"name", "planned"}};
   if (reader.has("network")) {

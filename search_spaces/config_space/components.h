@@ -41,6 +41,7 @@ struct ConcreteTraining {
   double cases_per_step = 0;
   std::optional<std::int64_t> seed;
   std::optional<double> validation;  // share of the training cases that scores trials
+  std::string metric = "dice";       // by what, of metric_table()
 };
 
 /// The first-level keys of our own form.

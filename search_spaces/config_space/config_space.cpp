@@ -2,6 +2,7 @@
 #include "search_spaces/config_space/config_space.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "nas/core/error.h"
@@ -122,20 +123,23 @@ void ConfigSpace::choose_baseline() {
   }
 }
 
-/// What a choice makes of the description is understood, the same data settings for all; those
+/// What a choice makes of the description is understood, the same data settings and scoring for all; those
 /// combinations that leave no or two alternatives are listed.
 void ConfigSpace::check_choices() {
-  const DataSetup data = read(baseline_).data;
+  const auto of_all = [](const ConcreteTraining& training) {
+    return std::tuple(training.data, training.validation, training.metric);
+  };
+  const auto expected = of_all(read(baseline_));
   for (const Genotype& probe : probes()) {
     if (!invalid_reason(probe).empty()) continue;
     const Phenotype built = build(probe);  // throws with the path
     note_files(probe);
-    NAS_CHECK(read(probe).data == data,
+    NAS_CHECK(of_all(read(probe)) == expected,
               description_.where,
               ": ",
               short_text(probe),
-              ": how images become input (spacing, orientation, intensity) is done once for all "
-              "trials and cannot be searched");
+              ": how images become input (spacing, orientation, intensity) and how trials are "
+              "scored (validation) is the same for all trials and cannot be searched");
     try {
       infer_shapes(built.graph, built.patch);
     } catch (const Error& error) {

@@ -147,18 +147,8 @@ class Translation {
   }
 
   void others() {
-    for (const Pointer& at : {Pointer("/validate/key_metric")}) {
-      if (!tree_.contains(at)) continue;
-      const std::string name = tree_[at].value("name", "");
-      if (name != "MeanDice")
-        fail(ErrorKind::Input,
-             where_,
-             ": ",
-             path_text(at),
-             ": expected MeanDice, by which trials are scored, found '",
-             name,
-             "'");
-    }
+    const Pointer metric("/validate/key_metric");
+    if (tree_.contains(metric)) map("key_metric", metric);
     const Pointer inferer("/validate/inferer/args");
     if (tree_.contains(inferer)) {
       const Json& args = tree_[inferer];

@@ -633,12 +633,47 @@ std::vector<ClaraClass> transform_rows() {
       {"transform", "RandAdjustContrastd", "augmentation gamma", map_contrast}};
 }
 
+/// Trials are scored by it, on cases held out of training.
+void set_metric(ClaraArgs& args, OwnDescription& own, const char* metric) {
+  args.ignore("include_background", "the background never counts");
+  nothing_to_do(args, {"output_transform", "device", "reduction"});
+  own.root["validation"] = {{"args", {{"metric", metric}}}};
+}
+
+void map_hausdorff(ClaraArgs& args, OwnDescription& own) {
+  args.expect("distance_metric", "euclidean");
+  args.expect("directed", false);
+  const double percentile = args.number("percentile", 100);
+  if (percentile != 95 && percentile != 100)
+    args.wrong("args.percentile: expected 95, or none for the largest distance, found ",
+               percentile);
+  args.note("distances are in mm (MONAI counts voxels unless it is told the spacing)");
+  set_metric(args, own, percentile == 95 ? "hd95_mm" : "hd_mm");
+}
+
+void map_surface_distance(ClaraArgs& args, OwnDescription& own) {
+  args.expect("distance_metric", "euclidean");
+  if (!args.flag("symmetric", false))
+    args.note("distances of both surfaces count (MONAI: \"symmetric\": true)");
+  args.note("distances are in mm (MONAI counts voxels unless it is told the spacing)");
+  set_metric(args, own, "assd_mm");
+}
+
+std::vector<ClaraClass> metric_rows() {
+  return {{"key_metric",
+           "MeanDice",
+           "metric dice",
+           [](ClaraArgs& args, OwnDescription& own) { set_metric(args, own, "dice"); }},
+          {"key_metric", "HausdorffDistance", "metric hd95_mm, hd_mm", map_hausdorff},
+          {"key_metric", "SurfaceDistance", "metric assd_mm", map_surface_distance}};
+}
+
 }  // namespace
 
 const std::vector<ClaraClass>& clara_classes() {
   static const std::vector<ClaraClass> table = [] {
     std::vector<ClaraClass> rows = network_rows();
-    for (const auto& part : {training_rows(), transform_rows()})
+    for (const auto& part : {training_rows(), transform_rows(), metric_rows()})
       rows.insert(rows.end(), part.begin(), part.end());
     return rows;
   }();

@@ -11,7 +11,8 @@ namespace nas {
 
 /// What one class of MONAI's (or Clara's) is here.
 struct ClaraClass {
-  const char* block;  // "model", "loss", "optimizer", "lr_scheduler", "transform"
+  const char* block;  // "model", "loss", "optimizer", "lr_scheduler", "transform",
+                      // "key_metric"
   const char* name;   // "DiceLoss"
   const char* ours;   // "loss dice", "" where there is nothing to do
   void (*map)(ClaraArgs& args, OwnDescription& own);

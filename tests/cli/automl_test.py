@@ -3,10 +3,11 @@ import importlib.util
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 
-from support import HERE, Done, VerbTest, data_set, fresh, trials
+from support import HERE, WORK, Done, VerbTest, data_set, fresh, trials
 
 MMAR = HERE.parent / "search_spaces" / "mmar"
 
@@ -73,6 +74,26 @@ class Automl(VerbTest):
         self.assertEqual(self.json(again, "--dry-run")["training"]["network"], own["network"])
         self.assertIn("--seed 7", done.err + (run / "report.html").read_text(), "the configuration's seed")
 
+    def test_trials_are_scored_by_the_metric_that_the_description_names(self):
+        run, file = fresh("automl_metric"), WORK / "metric.json"
+        file.write_text(json.dumps({
+            "format": "voxnas.training", "version": 1, "steps": 3, "batch": 1, "learning_rate": 0.01,
+            "sampling": {"args": {"patch": [16, 16, 16]}}, "validation": {"args": {"metric": "hd95_mm"}},
+            "search": [{"type": "enum", "args": "learning_rate", "targets": [[0.01], [0.001]]}]}))
+        self.good(file, "--data", data_set(), "--controller", "enum", "--threads", 1, "--device", "cpu", "-o", run)
+        with sqlite3.connect(run / "results.sqlite") as rows:
+            all_trials = rows.execute("SELECT purpose, status, score, details, metrics FROM trials").fetchall()
+        self.assertEqual({status for _, status, *_ in all_trials}, {"done"})
+        for purpose, _, score, details, metrics in all_trials:
+            mean = json.loads(details)["foreground_mean"]
+            if purpose == "search":
+                self.assertAlmostEqual(score, -mean["hd95_mm"])
+                self.assertLess(score, 0)
+            else:  # the final comparison is by Dice, what is delivered by the metric
+                self.assertAlmostEqual(score, mean["dice"])
+                self.assertLess(json.loads(metrics)["inner_score"], 0)
+        self.assertIn("−HD95 mm (final: Dice)", (run / "report.html").read_text())
+
     def test_a_network_and_a_loss_written_in_pytorch_are_named_by_path(self):
         """A U-Net class and a Dice loss class, scripted by PyTorch, in an MMAR."""
         if importlib.util.find_spec("torch") is None:
@@ -93,8 +114,15 @@ class Automl(VerbTest):
                      "--threads", 1, "--device", "cpu", "-o", folder)
             return self.failed(*words, **how) if how else self.good(*words)
 
+        (mmar / "config" / "config_automl.json").write_text(json.dumps({"handlers": [
+            {"name": "MMARHandler", "args": {"num_mmars_to_keep": 1, "stop_threshold": 0.99}}]}))
         done = search(run)
         self.assertIn("gives 1x3x", done.err, "shapes are probed and said")
+        with sqlite3.connect(run / "results.sqlite") as rows:
+            setup, recipe = (json.loads(text) for text in rows.execute("SELECT setup, recipe FROM runs").fetchone())
+        self.assertEqual((setup["keep"], recipe["stages"][0]["stop"]["score"]), (1, 0.99), "as config_automl.json says")
+        states = [json.loads(Done(["ctl", run, "trial", n, "--json"]).out)["folder"] for n in (1, 2)]
+        self.assertEqual(sorted(states), ["full", "key"])
         trained = [json.loads((run / "trials" / f"{n}" / "training.json").read_text()) for n in (1, 2)]
         self.assertEqual([one["loss"]["args"]["smooth"] for one in trained], [0.001, 10.0])
         rows = Done(["report", run, "--json"])
@@ -109,6 +137,15 @@ class Automl(VerbTest):
         self.assertEqual(Done(["export", run / "model", "--to", "torchscript", "-o", exported]).code, 0)
         self.assertTrue(exported.exists())
 
+        dry = (mmar, "--config", "scripts.json", "--dry-run")
+        self.assertIn("gives 1x3x", self.good(*dry).err, "also in a dry run")
+        config["train"]["loss"]["path"] = "vector.ts"
+        config["train"]["loss"].pop("search")
+        config["train"]["loss"].pop("args")
+        search(bad, says=["vector.ts", "expected a scalar loss"])
+        self.failed(*dry, says=["vector.ts", "expected a scalar loss"])
+        self.assertFalse((bad / "trials").exists(), "before the first trial")
+        config["train"]["loss"] = {"path": "dice.ts", "args": {"smooth": 0.001}}
         config["train"]["loss"]["args"]["smoth"] = 1
         search(bad, says=["dice.ts", "'smoth'", "smooth (float)", "did you mean 'smooth'"])
         config["train"]["loss"]["args"].pop("smoth")

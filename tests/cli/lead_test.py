@@ -50,6 +50,9 @@ class Lead(VerbTest):
             if json.loads(Done(["ctl", run, "summary", "--json"]).out)["state"] == "running":
                 break
             time.sleep(0.02)
+        second = Done(["lead", run])
+        self.assertEqual(second.code, 2, second)
+        self.assertIn("another process is working on this run", second.err)
         leader.send_signal(signal.SIGINT)
         said = leader.communicate(timeout=30)[1]
         self.assertEqual(leader.returncode, 1, said)
@@ -57,12 +60,15 @@ class Lead(VerbTest):
         self.assertIn("voxnas lead", said)
         self.assertEqual(json.loads(Done(["ctl", run, "summary", "--json"]).out)["state"], "stopped")
 
-    def test_a_run_that_is_over_is_delivered_again(self):
+    def test_a_run_that_is_over_is_delivered_again_and_handlers_hear_of_it(self):
         run = copy_of_search(self)
         shutil.rmtree(run / "model")
-        done = self.good(run)
+        heard = run.parent / "heard"
+        done = self.good(run, "--handler", f"tee {heard}")
         self.assertIn("report", done.err)
         self.assertTrue((run / "model").is_dir())
+        events = [json.loads(line) for line in heard.read_text().splitlines()]
+        self.assertIn("search_ended", [event.get("event") for event in events], events)
 
     def test_what_a_leader_without_libtorch_cannot_do_is_refused(self):
         timed = copy_of_search(self)
@@ -80,4 +86,5 @@ class Lead(VerbTest):
         self.wrong(says="RUN")
         self.wrong("nowhere", says=["nowhere", "expected a run folder"])
         self.wrong(SEARCH, "--workers", "cpu:a", says="worker 2")
+        self.wrong(SEARCH, "--webhook", "nowhere", says="--webhook")
         self.wrong(SEARCH, "--wrokers", "cpu", says="did you mean --workers?")

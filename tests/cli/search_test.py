@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-from support import SEARCH, Done, VerbTest, data_set, fresh
+from support import SEARCH, WORK, Done, VerbTest, data_set, fresh
 
 
 class Search(VerbTest):
@@ -38,6 +38,11 @@ class Search(VerbTest):
         self.wrong(data_set(), "--steps", 2, "--recipe", "random", "--from", "nowhere", "-o", run, says=["--from nowhere", "run folder"])
         self.wrong(data_set(), "--steps", 2, "--webhook", "example.org", "-o", run, says="--webhook: expected an address")
         self.wrong(data_set(), "--steps", 2, "--mlflow", "ftp://a", "-o", run, says="--mlflow: expected an address")
+        recipe = WORK / "metric_recipe.json"
+        for metric, kind, says in (("nsd", "race", "by Dice only"), ("hd95mm", "random", "did you mean 'hd95_mm'")):
+            recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "metric": metric, "stages": [
+                {"name": "a", "kind": kind, "share": 1}, {"name": "b", "kind": "retrain", "share": 1}]}))
+            self.wrong(data_set(), "--steps", 2, "--recipe", recipe, "-o", run, says=["recipe mine: metric", says])
         self.wrong(data_set(), "--steps", 2, says="-o RUN")
         self.wrong(data_set(), "-o", run, says=["--budget", "--steps"])
         self.wrong(data_set(), "--steps", 2, "--space", "unett", "-o", run, says=["unett", "mixed-unet", "'unet'"])

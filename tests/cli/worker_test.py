@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
+import random
+import signal
 import subprocess
 import time
 
@@ -32,6 +35,58 @@ class Worker(VerbTest):
         done = Done(["search", "--resume", run])
         self.assertEqual(done.code, 0, done)
         self.assertTrue(all(row["status"] == "done" for row in trials(run)), trials(run))
+
+    def test_real_trials_survive_kills_of_leaders_and_workers(self):
+        """kill -9 of whoever leads, of a worker, of both, also while `voxnas lead` takes the run over."""
+        run = fresh("search_killed_often")
+        recipe = WORK / "tpe.json"
+        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
+            {"name": "search", "kind": "tpe", "share": 1, "trials": 6, "start": 2},
+            {"name": "final", "kind": "retrain", "share": 1}]}))
+        begin = ["search", data_set(), "--steps", 20, "--recipe", recipe, "--threads", 1, "--workers", "cpu:cpu",
+                 "--keep", 1, "-o", run]
+        go_on = ["lead", run]
+
+        def start(words):
+            return subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.DEVNULL)
+
+        def living_workers():
+            found = subprocess.run(["pgrep", "-f", f"worker --run {run} --name W1 "], capture_output=True, text=True)
+            return [int(line) for line in found.stdout.split()]
+
+        draw = random.Random(17)
+        leader = start(begin)
+        wait_for_a_running_trial(run)
+        killed = 0
+        whom = ["worker", "leader", "both", "leader at once", "worker", "leader at once", "both"]
+        for who in whom:
+            time.sleep(draw.uniform(0.1, 2.5))
+            if leader.poll() is not None:
+                break
+            killed += 1
+            if who in ("worker", "both"):
+                for pid in living_workers():
+                    os.kill(pid, signal.SIGKILL)
+            if who != "worker":
+                leader.kill()
+                leader.wait()
+                leader = start(go_on)
+            if who == "leader at once":  # while it takes the run over
+                time.sleep(draw.uniform(0, 0.3))
+                leader.kill()
+                leader.wait()
+                leader = start(go_on)
+        self.assertEqual(leader.wait(timeout=200), 0)
+        self.assertGreaterEqual(killed, 2, "it was interrupted")
+        rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+        searched = [row for row in rows if row["stage"] == "search"]
+        self.assertEqual(len(searched), 6)
+        self.assertTrue(all(row["status"] == "done" for row in rows), rows)
+        self.assertEqual(sorted(row["told_order"] for row in rows), list(range(1, len(rows) + 1)), "no gap, none twice")
+        self.assertEqual(len({row["genotype"] for row in searched}), 6)
+        self.assertTrue((run / "model").is_dir())
+        whole = [row for row in searched if json.loads(Done(["ctl", run, "trial", row["id"], "--json"]).out)["folder"] == "full"]
+        self.assertEqual([row["score"] for row in whole], [max(row["score"] for row in searched)], "--keep 1")
 
     def test_ctl_stops_leader_and_workers_and_the_run_goes_on(self):
         run = fresh("search_stopped")

@@ -67,8 +67,8 @@ struct Bench {
   }
 };
 
-std::string golden(const Bench& bench, const std::string& kind, std::int64_t trials) {
-  auto strategy = make_strategy(bench.context(kind, trials));
+std::string golden(const Bench& bench, const StrategyContext& context) {
+  auto strategy = make_strategy(context);
   std::string text;
   while (!strategy->finished()) {
     for (const Proposal& p : strategy->ask(1)) {
@@ -79,6 +79,10 @@ std::string golden(const Bench& bench, const std::string& kind, std::int64_t tri
     }
   }
   return text;
+}
+
+std::string golden(const Bench& bench, const std::string& kind, std::int64_t trials) {
+  return golden(bench, bench.context(kind, trials));
 }
 
 // ---- one by one: any order, any number ----
@@ -531,6 +535,37 @@ TEST(Hyperband, ARungIsPromotedWhenAllOfItIsTold) {
   EXPECT_GE(promoted[0].continues, 0);
 }
 
+TEST(Hyperband, GoldenTranscript) {
+  const Bench bench("mixed");
+  auto strategy = make_strategy(bench.context("hyperband", 17));
+  Ladder ladder{bench, "", 0, INFINITY, INFINITY};
+  ladder.run(*strategy, 3);
+  EXPECT_EQ(ladder.transcript,
+            " 0 rung 0 share 0.0145 begins -1 -0.1455\n"
+            " 1 rung 0 share 0.0145 begins -1 -0.1501\n"
+            " 2 rung 0 share 0.0145 begins -1 -0.0746\n"
+            " 3 rung 0 share 0.0145 begins -1 -0.6196\n"
+            " 4 rung 0 share 0.0145 begins -1 -0.0281\n"
+            " 5 rung 0 share 0.0145 begins -1 -0.1071\n"
+            " 6 rung 0 share 0.0145 begins -1 -0.3584\n"
+            " 7 rung 0 share 0.0145 begins -1 -0.1510\n"
+            " 8 rung 0 share 0.0145 begins -1 -0.0762\n"
+            " 9 rung 1 share 0.0290 goes on from 4 -0.0281\n"
+            "10 rung 1 share 0.0290 goes on from 2 -0.0746\n"
+            "11 rung 1 share 0.0290 goes on from 8 -0.0762\n"
+            "12 rung 2 share 0.0870 goes on from 9 -0.0281\n"
+            "13 rung 1 share 0.0435 begins -1 -0.0680\n"
+            "14 rung 1 share 0.0435 begins -1 -0.1580\n"
+            "15 rung 1 share 0.0435 begins -1 -0.0795\n"
+            "16 rung 1 share 0.0435 begins -1 -0.0621\n"
+            "17 rung 1 share 0.0435 begins -1 -0.7346\n"
+            "18 rung 2 share 0.0870 goes on from 16 -0.0621\n"
+            "19 rung 2 share 0.1304 begins -1 -0.1078\n"
+            "20 rung 2 share 0.1304 begins -1 -0.0584\n"
+            "21 rung 2 share 0.1304 begins -1 -0.0966\n");
+  EXPECT_EQ(Json::parse(strategy->story())["brackets"].size(), 3u);
+}
+
 TEST(PriorBand, AGoodPriorReachesTheQualityOfSixtyRandomTrialsSoon) {
   // The plan is near to the best, as a good prior is: a little off in every gene.
   Problem problem = problem_named("mixed");
@@ -616,6 +651,16 @@ TEST(Controllers, GoldenTranscripts) {
             "10 optimizer=muon rate=0.02647 decay=1.664e-05 layers=5 dropout=0.4364 -0.0596\n"
             "11 optimizer=muon rate=0.001075 decay=6.26e-06 layers=5 dropout=0.4673 -0.1116\n"
             "12 optimizer=muon rate=0.01934 decay=3.68e-05 layers=5 dropout=0.3853 -0.0426\n");
+  StrategyContext sobol = bench.context("random", 6);
+  sobol.budget.rungs = 1;
+  sobol.stage.set("design", "sobol");
+  EXPECT_EQ(golden(bench, sobol),
+            "0 optimizer=sgd rate=0.001 decay=0.0001 layers=5 dropout=0.25 -0.1455\n"
+            "1 optimizer=sgd rate=0.0001443 decay=4.756e-06 layers=4 dropout=0.09595 -0.3380\n"
+            "2 optimizer=adam rate=0.001443 decay=0.004756 layers=6 dropout=0.22095 -0.0457\n"
+            "3 optimizer=muon rate=1.443e-05 decay=4.756e-05 layers=2 dropout=0.47095 -0.5341\n"
+            "4 optimizer=muon rate=0.004562 decay=1.504e-06 layers=2 dropout=0.40845 -0.1202\n"
+            "5 optimizer=adam rate=4.562e-05 decay=0.0001504 layers=5 dropout=0.15845 -0.1002\n");
   EXPECT_EQ(golden(bench, "rl", 6),
             "0 optimizer=sgd rate=0.001 decay=0.0001 layers=5 dropout=0.25 -0.1455\n"
             "1 optimizer=muon rate=0.0001107 decay=1.323e-06 layers=7 dropout=0.43485 -0.2674\n"

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <queue>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -571,6 +572,32 @@ TEST(Metrics, SurfaceDistancesEqualTheNaiveOnes) {
         1e-9);
     EXPECT_LE(*got.hd95_mm, *got.hd_mm);
   }
+}
+
+TEST(Metrics, ByADistanceNothingIsGainedByFindingNothing) {
+  LabelMap reference, nothing;
+  for (LabelMap* map : {&reference, &nothing}) {
+    map->geometry.shape = {3, 5, 4};
+    map->geometry.spacing_mm = {2, 1, 1};
+    map->voxels.assign(60, 0);
+  }
+  reference.voxels[0] = 1;
+  const double diagonal = std::sqrt(4.0 * 4 + 4 * 4 + 3 * 3);
+  const std::vector<CaseMetrics> missed{
+      compute_metrics(nothing, reference, 1, {.missing_is_far = true})};
+  EXPECT_EQ(compute_metrics(nothing, reference, 1).classes[0].hd95_mm, std::nullopt);
+  const MetricMeans means = mean_metrics(missed);
+  for (const char* name : {"hd_mm", "hd95_mm", "assd_mm"}) {
+    EXPECT_DOUBLE_EQ(*score_by(metric_named(name, "test"), means), -diagonal) << name;
+  }
+  EXPECT_EQ(score_by(metric_named("nsd", "test"), means), 0);
+  EXPECT_EQ(score_by(metric_named("dice", "test"), means), 0);
+  const std::vector<CaseMetrics> none{
+      compute_metrics(nothing, nothing, 1, {.missing_is_far = true})};
+  EXPECT_EQ(score_by(metric_named("hd_mm", "test"), mean_metrics(none)), std::nullopt);
+  EXPECT_THAT(test::error_of([] { metric_named("asd_mm", "here"); }),
+              testing::AllOf(testing::HasSubstr("here: expected a metric"),
+                             testing::HasSubstr("did you mean 'assd_mm'")));
 }
 
 TEST(Metrics, EmptyMasksAsDocumented) {

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -17,6 +18,7 @@
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/results/process.h"
 #include "nas/results/run_database.h"
+#include "nas/results/sqlite.h"
 #include "nas/search/recipe.h"
 #include "nas/search/run_search.h"
 #include "nas/search/stage_controller.h"
@@ -48,12 +50,13 @@ Recipe toy_recipe(std::int64_t trials, bool async) {
 }
 
 /// A worker process: what `voxnas worker` does, with an evaluator that trains nothing.
-int work(const fs::path& folder, const Recipe& recipe, const std::string& name, int sleep_us) {
+int work(const fs::path& folder,
+         const Recipe& recipe,
+         const std::string& name,
+         FakeEvaluator&& evaluator) {
   while (!fs::exists(folder / "results.sqlite")) ::usleep(1000);
   ResultsDb db = ResultsDb::open(folder / "results.sqlite");
   db.add_worker({.name = name, .host = host_name(), .process = this_process(), .devices = "cpu"});
-  FakeEvaluator evaluator;
-  evaluator.sleep_us = sleep_us;
   evaluator.log = folder / "log";
   WorkerSetup setup;
   setup.store = &db;
@@ -73,6 +76,12 @@ int work(const fs::path& folder, const Recipe& recipe, const std::string& name, 
     if (!worked) ::usleep(500);
   }
   return 0;
+}
+
+int work(const fs::path& folder, const Recipe& recipe, const std::string& name, int sleep_us) {
+  FakeEvaluator evaluator;
+  evaluator.sleep_us = sleep_us;
+  return work(folder, recipe, name, std::move(evaluator));
 }
 
 template <class Body>
@@ -260,7 +269,7 @@ TEST(Engine, KillsOfLeaderAndWorkersLoseNothingAndDoNothingTwice) {
     return leading.run() == SearchEnd::Finished ? 0 : 1;
   };
   const auto worker = [&](int i) {
-    return in_child([&] { return work(folder.path(), recipe, "W" + std::to_string(i), 4000); });
+    return in_child([&, i] { return work(folder.path(), recipe, "W" + std::to_string(i), 12000); });
   };
   Rng rng("kills");
   pid_t leader = in_child(lead);
@@ -292,7 +301,7 @@ TEST(Engine, KillsOfLeaderAndWorkersLoseNothingAndDoNothingTwice) {
     }
     ++kills;
   }
-  EXPECT_GE(kills, 5) << "it was interrupted";
+  EXPECT_GE(kills, 25) << "it was interrupted";
   if (leader > 0) {
     EXPECT_EQ(end_of(leader), 0);
   }
@@ -380,6 +389,153 @@ TEST(Engine, AnEarlierOwnerIsFencedOff) {
   EXPECT_EQ(db.trial(1)->evaluation.score, 0.25);
 }
 
+/// Genotypes of width 1 do not fit beside another trial, those of width 2 do not fit at all.
+struct Hungry : FakeEvaluator {
+  fs::path folder;
+  Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
+    const auto note = [&](const char* what) {
+      std::ofstream(folder / "seen", std::ios::app)
+          << what << ' ' << trial.id << (trial.alone ? " alone\n" : " beside\n");
+    };
+    note("begin");
+    ::usleep(3000);
+    const std::int64_t width = trial.genotype.values[0];
+    Evaluation e;
+    if ((width == 1 && !trial.alone) || width == 2) {
+      e.status = TrialStatus::OutOfMemory;
+      e.message = "no memory for it";
+    } else {
+      e = FakeEvaluator::evaluate(trial, context);
+    }
+    note("end");
+    return e;
+  }
+};
+
+TEST(Engine, WhatDoesNotFitBesideOthersIsTriedOnceMoreAlone) {
+  TempFolder folder;
+  const Recipe recipe = toy_recipe(24, true);
+  std::vector<pid_t> children;
+  for (int i = 1; i <= 3; ++i) {
+    children.push_back(in_child([&] {
+      Hungry evaluator;
+      evaluator.folder = folder.path();
+      return work(folder.path(), recipe, "W" + std::to_string(i), std::move(evaluator));
+    }));
+  }
+  ToyRun leading{.folder = folder.path(), .recipe = recipe};
+  leading.workers = [] { return std::int64_t{3}; };
+  EXPECT_EQ(leading.run(), SearchEnd::Finished);
+  for (const pid_t child : children) EXPECT_EQ(end_of(child), 0);
+
+  std::set<std::int64_t> again, never;
+  for (const Trial& trial : trials_of(folder.path())) {
+    if (trial.stage != "search") continue;
+    if (trial.genotype.values[0] == 1) {
+      again.insert(trial.id);
+      EXPECT_EQ(trial.status, TrialStatus::Done) << trial.id;
+    } else if (trial.genotype.values[0] == 2) {
+      never.insert(trial.id);
+      EXPECT_EQ(trial.status, TrialStatus::OutOfMemory) << trial.id;
+      EXPECT_EQ(trial.evaluation.message, "alone: no memory for it");
+    } else {
+      EXPECT_EQ(trial.attempt, 1) << trial.id;
+      continue;
+    }
+    EXPECT_EQ(trial.attempt, 2) << trial.id << ": once more, and then no more";
+    EXPECT_GT(trial.told_order, 0) << "told once, when it has ended";
+  }
+  EXPECT_FALSE(again.empty() || never.empty()) << "the test sees something";
+  std::int64_t events = 0;
+  for (const EventRecord& event : leading.open().events()) events += event.kind == "oom";
+  EXPECT_EQ(events, std::ssize(again) + std::ssize(never));
+  // Nothing ran beside those that ran alone.
+  std::ifstream seen(folder / "seen");
+  std::string what, how;
+  std::int64_t id = 0, running = 0, alone = 0;
+  while (seen >> what >> id >> how) {
+    if (what == "end") {
+      --running;
+      if (id == alone) alone = 0;
+      continue;
+    }
+    EXPECT_EQ(alone, 0) << id << " began beside it";
+    if (how == "alone") {
+      EXPECT_EQ(running, 0) << id;
+      alone = id;
+    }
+    ++running;
+  }
+}
+
+TEST(Engine, AWorkerThatSharesItsDeviceWithNoneDoesNotTryAgain) {
+  TempFolder folder;
+  ResultsDb db = one_queued(folder / "r.sqlite");
+  const auto add = [&](const char* name, const char* devices) {
+    db.add_worker(
+        {.name = name, .host = host_name(), .process = this_process(), .devices = devices});
+  };
+  add("W1", "cuda:0");
+  add("W2", "cuda:1");
+  const Trial first = *db.claim("search", 0, nullptr, "W1");
+  EXPECT_FALSE(db.retry_alone(first)) << "it had all of its device";
+  add("W3", "cuda:0");
+  EXPECT_TRUE(db.retry_alone(first));
+  EXPECT_FALSE(db.retry_alone(first)) << "it is another one's by now";
+  const Trial again = *db.claim("search", 0, nullptr, "W3");
+  EXPECT_TRUE(again.alone);
+  EXPECT_FALSE(db.retry_alone(again)) << "once";
+  Trial more;
+  more.genotype = {{1, 0, 0}};
+  more.proposal = 1;
+  db.add_trials("search", {more}, {});
+  EXPECT_FALSE(db.claim("search", 0, nullptr, "W1")) << "a trial runs alone on its device";
+  EXPECT_TRUE(db.claim("search", 0, nullptr, "W2")) << "on another device it goes on";
+  db.add_worker(
+      {.name = "W3", .host = host_name(), .process = this_process(), .devices = "cuda:0"});
+  const Trial third = *db.claim("search", 0, nullptr, "W1");
+  EXPECT_EQ(third.id, again.id) << "its worker died";
+  EXPECT_TRUE(third.alone);
+}
+
+TEST(Engine, ALeaseIsCountedInTheMachinesOwnSeconds) {
+  TempFolder folder;
+  ResultsDb db = one_queued(folder / "r.sqlite");
+  db.add_worker({.name = "W1", .host = host_name(), .process = this_process(), .devices = "cpu"});
+  ASSERT_TRUE(db.claim("search", 0, nullptr, "W1"));
+  EXPECT_TRUE(db.requeue_lost(0, false).empty());
+  // No clock that somebody can set back or forward plays a part; one of another start of the machine
+  // lies further ahead than any lease.
+  for (const double lease : {machine_seconds() - 1, machine_seconds() + 1e6}) {
+    auto c = sqlite::Connection::open_to_write(folder / "r.sqlite", false);
+    c.execute(concat_text("UPDATE trials SET lease_until = ", lease).c_str());
+    EXPECT_EQ(db.requeue_lost(0, false).size(), 1u) << lease;
+    ASSERT_TRUE(db.claim("search", 0, nullptr, "W1"));
+  }
+}
+
+TEST(Engine, AScoreThatIsNoNumberIsAFailure) {
+  struct Wrong : FakeEvaluator {
+    Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
+      Evaluation e = FakeEvaluator::evaluate(trial, context);
+      if (trial.purpose != TrialPurpose::Search) return e;
+      if (trial.id == 2) e.score = NAN;
+      if (trial.id == 3) e.score = INFINITY;
+      return e;
+    }
+  };
+  TempFolder folder;
+  Wrong evaluator;
+  ToyRun search{.folder = folder.path(), .recipe = toy_recipe(6, true), .instead = &evaluator};
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  for (const Trial& trial : search.open().trials("search")) {
+    const bool wrong = trial.id == 2 || trial.id == 3;
+    EXPECT_EQ(trial.status, wrong ? TrialStatus::Nan : TrialStatus::Done) << trial.id;
+    EXPECT_EQ(trial.evaluation.message.empty(), !wrong);
+  }
+  EXPECT_TRUE(std::isfinite(search.open().stage("search")->winner.score));
+}
+
 TEST(Engine, AWishEndsATrialAsAborted) {
   /// Somebody aborts trial 2 before it begins and trial 3 while it runs.
   struct Impatient : FakeEvaluator {
@@ -434,6 +590,34 @@ TEST(Engine, StopRulesEndAStageAndSayWhy) {
     EXPECT_TRUE(db.stage("search")->winner.found);
     EXPECT_EQ(db.count_open("search"), 0) << "what was not begun is over";
   }
+}
+
+TEST(Engine, AStrategyThatComparesCasesIsToldTheirScores) {
+  /// Cases differ so much that no gain could be shown.
+  struct Scattered : FakeEvaluator {
+    Evaluation evaluate(const Trial& trial, const TrialContext& context) override {
+      Evaluation e = FakeEvaluator::evaluate(trial, context);
+      if (trial.purpose != TrialPurpose::Search) return e;
+      Rng noise = Rng("cases").split("trial", trial.id);
+      Json cases = Json::array();
+      for (int i = 0; i < 20; ++i) {
+        cases.push_back({{"id", std::to_string(i)},
+                         {"classes", {{{"label", "a"}, {"dice", e.score + 5 * noise.normal()}}}}});
+      }
+      e.details = Json{{"cases", cases}}.dump();
+      return e;
+    }
+  };
+  TempFolder folder;
+  Scattered evaluator;
+  ToyRun search{.folder = folder.path(), .recipe = toy_recipe(1, true), .instead = &evaluator};
+  StageSpec stage = make_stage(*find_kind(strategy_kinds(), "gp"), "search", 0.5);
+  stage.set("trials", 40);
+  stage.set("stop_when_settled", true);
+  search.recipe.stages[0] = stage;
+  EXPECT_EQ(search.run(), SearchEnd::Finished);
+  EXPECT_LT(search.open().trials("search").size(), 40u);
+  EXPECT_THAT(search.open().stage("search")->story, HasSubstr("nothing left to gain"));
 }
 
 TEST(Engine, StopIsAWishOfAnyProcess) {

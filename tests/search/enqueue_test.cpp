@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "nas/core/files.h"
 #include "nas/jobs/strategies/strategies.h"
 #include "nas/results/results_db.h"
 #include "nas/results/sqlite.h"
@@ -124,6 +126,94 @@ INSTANTIATE_TEST_SUITE_P(Enqueue,
                            return std::string(info.param.kind) +
                                   (info.param.async ? "_async" : "_batch");
                          });
+
+TEST(Enqueue, UnderABudgetOfEffortItCostsWhatItsShareBuysAndTheFinalTrainingsLoseNothing) {
+  /// Networks of depth 3 cost three times a step of the plan.
+  struct Costly : test::FakeEvaluator {
+    TrialCost describe(const Genotype& g) override {
+      TrialCost cost = FakeEvaluator::describe(g);
+      cost.relative_cost = g.values[1] == 3 ? 3 : 1;
+      return cost;
+    }
+  };
+  std::vector<std::vector<Trial>> runs;
+  for (const bool enqueued : {false, true}) {
+    TempFolder folder;
+    Costly evaluator;
+    ToyRun search{.folder = folder.path(),
+                  .recipe = recipe_of({"tpe", true}, 6),
+                  .before = {},
+                  .budget = {.effort = 600},
+                  .instead = &evaluator};
+    if (enqueued) search.before = {"width=1 depth=3 kind=b"};
+    ASSERT_EQ(search.run(), SearchEnd::Finished);
+    runs.push_back(search.open().trials());
+  }
+  EXPECT_EQ(runs[1].size(), runs[0].size() + 1);
+  const auto own = std::ranges::find(runs[1], "", &Trial::asked_by);
+  const auto other = std::ranges::find(runs[1], kAskedByUser, &Trial::asked_by);
+  ASSERT_NE(other, runs[1].end());
+  EXPECT_EQ(other->status, TrialStatus::Done);
+  EXPECT_EQ(other->steps, own->steps / 3) << "the same share of effort, in dearer steps";
+  const auto of_the_plan = [](const std::vector<Trial>& trials) {
+    const auto found = std::ranges::find_if(trials, [](const Trial& t) {
+      return t.label == "baseline" && t.purpose == TrialPurpose::Retrain;
+    });
+    return found == trials.end() ? 0.0 : static_cast<double>(found->steps);
+  };
+  EXPECT_GT(of_the_plan(runs[0]), 0);
+  // What tpe learned from it leads to other networks, whose steps are rounded otherwise.
+  EXPECT_NEAR(of_the_plan(runs[1]), of_the_plan(runs[0]), 2);
+}
+
+TEST(Enqueue, UnderABudgetOfStepsEveryTrialKeepsItsSteps) {
+  std::vector<std::vector<Trial>> runs;
+  for (const bool enqueued : {false, true}) {
+    TempFolder folder;
+    ToyRun search{.folder = folder.path(), .recipe = recipe_of({"random", false}, 6)};
+    if (enqueued) search.before = {"width=1 depth=3 kind=b"};
+    ASSERT_EQ(search.run(), SearchEnd::Finished);
+    runs.push_back(search.open().trials());
+  }
+  std::vector<std::int64_t> steps;
+  for (const Trial& trial : runs[1]) {
+    if (trial.asked_by.empty()) steps.push_back(trial.steps);
+  }
+  std::vector<std::int64_t> expected;
+  for (const Trial& trial : runs[0]) expected.push_back(trial.steps);
+  EXPECT_EQ(steps, expected);
+}
+
+TEST(Enqueue, AProgramThatDecidesIsToldOfIt) {
+  TempFolder folder;
+  std::ofstream(folder / "mine.py") << R"py(
+import json, sys
+number = 0
+for line in sys.stdin:
+    q = json.loads(line)
+    a = {"ok": {}}
+    if q["do"] == "tell": print(json.dumps(q), file=open(sys.argv[1], "a"))
+    if q["do"] == "hello": a = {"ok": {"name": "mine"}}
+    if q["do"] == "ask":
+        a = {"proposals": [{"values": {"width": "1", "depth": str(number), "kind": "a"}}]}
+        number += 1
+    if q["do"] == "save": a = {"state": number}
+    print(json.dumps(a), flush=True)
+)py";
+  ToyRun search{.folder = folder.path(),
+                .recipe = recipe_of({"random", false}, 3),
+                .before = {"width=3 depth=1 kind=c"}};
+  StageSpec own = make_stage(*find_kind(strategy_kinds(), "external"), "search", 0.5);
+  own.set("command", {"python3", (folder / "mine.py").string(), (folder / "told").string()});
+  own.set("trials", 3);
+  search.recipe.stages[0] = own;
+  ASSERT_EQ(search.run(), SearchEnd::Finished);
+  EXPECT_EQ(search.open().trials("search").size(), 4u) << "on top of its own";
+  const EnqueuedRecord taken = search.open().enqueued(false).at(0);
+  ASSERT_EQ(taken.state, "taken") << taken.message;
+  EXPECT_THAT(read_file(folder / "told", 1 << 20),
+              HasSubstr(R"("values": {"depth": "1", "kind": "c", "width": "3"})"));
+}
 
 TEST(Enqueue, WhatCannotBeTriedIsRefusedWithItsReason) {
   TempFolder folder;

@@ -227,10 +227,28 @@ TEST(ClaraConfig, UnknownEnabledComponentsAreRefusedWithTheirPath) {
   EXPECT_THAT(error("/train/model/args/in_channels", 0), HasSubstr("f.json"));
   EXPECT_THAT(error("/train/lr_scheduler/name", "ReduceLROnPlateau"),
               HasSubstr("needs validation while training"));
-  EXPECT_THAT(error("/validate/key_metric/name", "HausdorffDistance"),
-              HasSubstr("expected MeanDice"));
+  EXPECT_THAT(error("/validate/key_metric/name", "MeanDise"),
+              AllOf(HasSubstr("f.json: validate.key_metric: VoxNAS has nothing for key_metric"),
+                    HasSubstr("did you mean 'MeanDice'")));
   EXPECT_THAT(error("/train/optimizer/disabled", true),
               HasSubstr("train.optimizer: expected a component"));
+}
+
+TEST(ClaraConfig, TheKeyMetricIsWhatTrialsAreScoredBy) {
+  TrainingDescription description = clara("config_train");
+  EXPECT_EQ(space_of(description).settings().metric, "dice");
+  const auto metric = [&](const Json& component) {
+    description.root["validate"]["key_metric"] = component;
+    return space_of(description).settings().metric;
+  };
+  EXPECT_EQ(metric({{"name", "HausdorffDistance"}, {"args", {{"percentile", 95}}}}), "hd95_mm");
+  EXPECT_EQ(metric({{"name", "HausdorffDistance"}}), "hd_mm");
+  EXPECT_EQ(metric({{"name", "SurfaceDistance"}, {"args", {{"symmetric", true}}}}), "assd_mm");
+  EXPECT_EQ(metric({{"name", "HausdorffDistance"}, {"disabled", true}}), "dice");
+  EXPECT_THAT(test::error_of([&] {
+                metric({{"name", "HausdorffDistance"}, {"args", {{"percentile", 90}}}});
+              }),
+              HasSubstr("validate.key_metric: args.percentile: expected 95"));
 }
 
 TEST(ClaraConfig, AHandlerSaysWhetherTheScheduleCountsStepsOrEpochs) {
@@ -342,6 +360,21 @@ TEST(OwnDescription, ErrorsNameThePathAndTheNearestWord) {
               }),
               HasSubstr("file.json: format: expected voxnas.training, found 'voxnas.recipe'"));
   EXPECT_THAT(test::error_of([] { space_of(Json{{"stages", 1}}); }), HasSubstr("found neither"));
+}
+
+TEST(OwnDescription, TrialsAreScoredByAnyMetricTheSameForAll) {
+  EXPECT_EQ(space_of(own("")).settings().metric, "dice");
+  const ConfigSpace space = space_of(own(R"("validation": {"args": {"metric": "nsd"}})"));
+  EXPECT_EQ(space.settings().metric, "nsd");
+  EXPECT_THAT(
+      test::error_of([] { space_of(own(R"("validation": {"args": {"metric": "hd95mm"}})")); }),
+      AllOf(HasSubstr("file.json: validation.args.metric: expected a metric"),
+            HasSubstr("did you mean 'hd95_mm'")));
+  EXPECT_THAT(test::error_of([] {
+                space_of(own(R"("validation": {"args": {"metric": "nsd"}, "search":
+                    [{"type": "enum", "args": "metric", "targets": [["nsd"], ["dice"]]}]})"));
+              }),
+              HasSubstr("cannot be searched"));
 }
 
 TEST(OwnDescription, OnlyNumbersMayBeOnesOwnFirstLevelWords) {

@@ -49,6 +49,33 @@ at::Tensor loss_of(const ScriptFile& script, const at::Tensor& logits, const at:
   return loss.reshape({});
 }
 
+/// \throws Error(Input).
+void probe_with(const ScriptFile& script, std::int64_t classes, bool regions) {
+  constexpr std::int64_t kSide = 4, kPatches = 2;
+  const std::int64_t voxels = kPatches * kSide * kSide * kSide;
+  const at::AutoGradMode gradients(true);
+  const at::Tensor logits = at::linspace(-1, 1, voxels * classes)
+                                .reshape({kPatches, classes, kSide, kSide, kSide})
+                                .set_requires_grad(true);
+  const at::Tensor labels =
+      at::arange(voxels, at::kLong).remainder(classes).reshape({kPatches, kSide, kSide, kSide});
+  const at::Tensor target =
+      regions ? at::one_hot(labels, classes).permute({0, 4, 1, 2, 3}).contiguous() : labels;
+  const at::Tensor loss = loss_of(script, logits, target);
+  const std::string file = script.file().string();
+  NAS_CHECK(loss.isfinite().item<bool>(),
+            file,
+            ": expected a finite loss of logits ",
+            logits.sizes(),
+            " between -1 and 1, found ",
+            loss.item<double>());
+  NAS_CHECK(loss.requires_grad(), file, ": its loss does not depend on the logits");
+  loss.backward();
+  NAS_CHECK(logits.grad().isfinite().all().item<bool>(),
+            file,
+            ": the gradient of its loss is not finite for logits between -1 and 1");
+}
+
 }  // namespace
 
 bool is_loss_file(const std::string& loss) { return loss.ends_with(".ts"); }
@@ -63,6 +90,24 @@ at::Tensor script_loss(const std::vector<at::Tensor>& outputs,
                           [&](const at::Tensor& logits, const at::Tensor& here) {
                             return loss_of(*script, logits, here);
                           });
+}
+
+void probe_loss_file(const TrainOptions& options,
+                     std::int64_t classes,
+                     std::optional<bool> regions) {
+  if (!is_loss_file(options.loss)) return;
+  const std::shared_ptr<const ScriptFile> script = opened(options);
+  try {
+    probe_with(*script, classes, regions.value_or(false));
+  } catch (const Error&) {
+    if (regions.has_value()) throw;
+    try {
+      probe_with(*script, classes, true);
+      return;
+    } catch (const Error&) {  // what it says of labels is told
+    }
+    throw;
+  }
 }
 
 std::string loss_file_hash(const TrainOptions& options) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,14 @@ bool is_loss_file(const std::string& loss);
 at::Tensor script_loss(const std::vector<at::Tensor>& outputs,
                        const at::Tensor& target,
                        const TrainOptions& options);
+
+/// Tries the loss of a file on two small patches before anything is trained: that it gives a finite
+/// scalar which depends on the logits. A loss of ours needs none of it.
+/// \param regions whether the data set has any; empty: unknown, either will do.
+/// \throws Error(Io|Input) naming the file, what it was given and what it gave.
+void probe_loss_file(const TrainOptions& options,
+                     std::int64_t classes,
+                     std::optional<bool> regions);
 
 /// What a checkpoint knows of the loss besides the options: the hash of its file; "": it is ours.
 std::string loss_file_hash(const TrainOptions& options);

@@ -109,6 +109,7 @@ SearchEnd lead_run(const LeadJob& job) {
                  has_database(folder),
                  folder.text(),
                  ": expected a run folder of a search that has begun, found none");
+  check_audience(job.audience);
   const RunLock lock(folder);
   remove_temporaries(folder.path());  // of killed writers
   ResultsDb db = open_to_write(folder);
@@ -146,6 +147,7 @@ SearchEnd lead_run(const LeadJob& job) {
   led.evaluator = &costs;
   led.recipe = recipe;
   led.clock = [] { return 0.0; };
+  led.audience = make_audience(*space, folder.path(), job.audience);
   if (!devices.empty()) led.devices = parse_workers(devices, nvidia_devices());
   led.threads = static_cast<int>(reader.at("threads").integer(0, 4096));
   led.others = [&] { return std::max<std::int64_t>(1, living(db)); };

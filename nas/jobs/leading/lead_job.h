@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "nas/listeners/audience.h"
 #include "nas/search/run_search.h"
 
 namespace nas {
@@ -14,6 +15,7 @@ struct LeadJob {
   std::string workers = {};  // devices of worker processes (parse_workers); "": as the run, and
                              // where it has none, those that are started by hand
   std::string code_version;
+  SearchAudience audience = {};
 };
 
 /// Goes on with a run whose leader was stopped or died. This process decides, workers train: it
