@@ -3,7 +3,7 @@
 """Is a search worth its time? Runs recipes on data sets at several efforts and seeds, and compares what each delivers with
 the planned network that had all of the effort, case by case on the held-out fold.
 
-  experiments/worth_it/worth_it.py DATA... -o FOLDER [--effort 60,250] [--seeds 3] [--recipe auto,random]
+  experiments/worth_it/worth_it.py DATA... -o FOLDER [--effort 60,250,1000] [--seeds 3] [--recipe auto,random]
 
 Runs lie in FOLDER and are never repeated: a stopped measurement goes on. Prints the table in Markdown, and writes
 FOLDER/worth_it.md and FOLDER/worth_it.svg. The interval of a difference is a bootstrap over cases (all seeds of a case stay
@@ -24,7 +24,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=pathlib.Path)
     parser.add_argument("-o", "--output", required=True, type=pathlib.Path)
-    parser.add_argument("--effort", default="60,250")
+    parser.add_argument("--effort", default="60,250,1000")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipe", default="auto,random,c2fnas,vnas,combined")
     parser.add_argument("--fold", type=int, default=0)
