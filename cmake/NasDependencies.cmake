@@ -10,6 +10,7 @@ pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
 find_package(ZLIB REQUIRED)
 find_package(CURL REQUIRED)
+pkg_check_modules(cpp-httplib REQUIRED IMPORTED_TARGET cpp-httplib)  # with the flags that its library was built with
 find_package(Protobuf REQUIRED)
 pkg_check_modules(nlopt REQUIRED IMPORTED_TARGET nlopt)
 find_package(Boost REQUIRED)  # headers: Boost.Math, Boost.Random

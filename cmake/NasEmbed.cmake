@@ -28,3 +28,31 @@ function(nas_embed target name)
     DEPENDS ${inputs} ${NAS_EMBED_SCRIPT} VERBATIM)
   target_sources(${target} PRIVATE ${out})
 endfunction()
+
+# nas_embed_gzip(TARGET FUNCTION HEADER h TYPE T FILES name=file ... OPTIONAL name=file ...)
+#   The same for larger files, gzipped: `std::span<const T> nas::FUNCTION()` with members name, type, gzip as HEADER
+#   declares them. What is OPTIONAL and not there is left out with a message.
+function(nas_embed_gzip target name)
+  cmake_parse_arguments(arg "" "HEADER;TYPE" "FILES;OPTIONAL" ${ARGN})
+  set(inputs)
+  foreach(pair IN LISTS arg_FILES)
+    string(REGEX REPLACE "^[^=]*=" "" file ${pair})
+    list(APPEND inputs ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+  endforeach()
+  foreach(pair IN LISTS arg_OPTIONAL)
+    string(REGEX REPLACE "^[^=]*=" "" file ${pair})
+    if(EXISTS ${file})
+      list(APPEND inputs ${file})
+      list(APPEND arg_FILES ${pair})
+    else()
+      message(STATUS "${target}: ${file} is not there; built without it")
+    endif()
+  endforeach()
+  find_package(Python3 COMPONENTS Interpreter REQUIRED)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
+  add_custom_command(OUTPUT ${out}
+    COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/cmake/embed_gzip.py ${out} ${name} ${arg_HEADER} ${arg_TYPE} ${arg_FILES}
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
+    DEPENDS ${inputs} ${PROJECT_SOURCE_DIR}/cmake/embed_gzip.py VERBATIM)
+  target_sources(${target} PRIVATE ${out})
+endfunction()

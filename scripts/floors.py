@@ -19,7 +19,7 @@ import re
 import sys
 from pathlib import Path
 
-LOOK_UP = ("nas/report", "nas/jobs", "nas/cli")
+LOOK_UP = ("nas/report", "nas/dashboard", "nas/jobs", "nas/cli")
 TORCH = re.compile(r"(torch|ATen|c10|caffe2)/")
 HEADERS, SOURCES = {".h", ".cuh"}, {".cpp", ".cu"}
 # A source may ask the table whose rows are about its room: a node asks the row of its operation, a stage, its budget and

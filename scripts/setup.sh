@@ -16,7 +16,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 packages=(g++ make pkg-config cmake ninja-build ccache python3 python3-venv patchelf
-  nlohmann-json3-dev libcli11-dev libsqlite3-dev libeigen3-dev libboost-math-dev libnlopt-dev libxxhash-dev libcurl4-openssl-dev
+  nlohmann-json3-dev libcli11-dev libsqlite3-dev libeigen3-dev libboost-math-dev libnlopt-dev libxxhash-dev libcurl4-openssl-dev libcpp-httplib-dev
   libdeflate-dev libspng-dev libzip-dev zlib1g-dev libnifti-dev libisal-dev libprotobuf-dev protobuf-compiler libonnx-dev graphviz libgtest-dev libgmock-dev libbenchmark-dev)
 tools=false
 case "${1:-}" in
@@ -64,6 +64,11 @@ install_packages() {
 
 if command -v dpkg-query >/dev/null; then
   install_packages "${packages[@]}"
+  # For the pages of the dashboard and their tests; both are done without. Ubuntu's chromium is a snap, which cannot be used here.
+  if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+    (install_packages chromium) || say "no Chromium: the tests of the dashboard's pages will be skipped"
+  fi
+  command -v npm >/dev/null || (install_packages npm) || say "no npm: voxnas dashboard will say what is missing"
   if $tools; then
     install_packages clang clang-format clang-tidy llvm
     # The sanitizer and fuzzing runtimes: in the clang package on old releases, in one of their own on newer ones.
@@ -103,7 +108,12 @@ torch_ready() {
 interop_ready() {
   ! $torch_wanted || [ -d "$env/lib/python3.10" ] || ready interop "$site/nnunetv2/__init__.py" "$site/monai/__init__.py" "$site/skimage/__init__.py"
 }
-all_ready() { test_ready && torch_ready && interop_ready; }
+# uPlot and NiiVue, which the dashboard has compiled in, and playwright-core and axe-core of its tests: as its lock file says.
+# Without npm, or where its registry cannot be reached, the build goes on and `voxnas dashboard` says what is missing.
+web=$cache/web
+web_lock=$here/../nas/dashboard/web/package-lock.json
+web_ready() { [ -e "$web/node_modules/uplot/package.json" ] && cmp -s "$web_lock" "$web/package-lock.json"; }
+all_ready() { test_ready && torch_ready && interop_ready && { web_ready || ! command -v npm >/dev/null; }; }
 if all_ready; then exit 0; fi
 
 mkdir -p "$cache"
@@ -150,5 +160,19 @@ if ! interop_ready; then
   pip_install --no-deps --no-build-isolation --no-binary=nnunetv2,acvl-utils -r "$here/requirements-interop.txt" ||
     die "could not install scripts/requirements-interop.txt"
   requirements_of interop >"$env/.interop.stamp"
+fi
+if ! web_ready && command -v npm >/dev/null; then
+  say "installing the libraries of the dashboard's pages"
+  rm -rf "$web.new"
+  mkdir -p "$web.new"
+  cp "$here/../nas/dashboard/web/package.json" "$web_lock" "$web.new/"
+  # Nothing of a package runs here.
+  if (cd "$web.new" && npm ci --ignore-scripts --no-audit --no-fund >&2); then
+    rm -rf "$web"
+    mv "$web.new" "$web"
+  else
+    rm -rf "$web.new"
+    say "npm ci failed; the executable is built without the dashboard's libraries"
+  fi
 fi
 say "done"

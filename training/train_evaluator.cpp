@@ -119,6 +119,36 @@ void look_on_the_way(Look& look,
   hooks.should_stop = [&look, before = hooks.should_stop] { return look.pruned || before(); };
 }
 
+/// Saves the model of a final training and scores it on the held-out cases.
+/// \param inner scores of the inner validation cases; empty where it learned from them too.
+void score_final(Evaluation& evaluation,
+                 const TrainEvaluatorSetup& setup,
+                 const Trial& trial,
+                 const GraphModule& network,
+                 const TrainOptions& options,
+                 const MetricInfo& metric,
+                 const std::vector<CaseMetrics>& inner) {
+  const MetricMeans means = mean_metrics(inner);
+  const auto& dice = means.foreground.dice;
+  if (dice && !trial_request(trial).all_cases) evaluation.metrics["inner_dice"] = *dice;
+  const auto score = score_by(metric, means);
+  if (score && setup.metric != kDice) evaluation.metrics[kInnerScore] = *score;
+  const RunFolder folder(setup.run_folder);
+  Model model;
+  model.network = network;
+  model.preprocessing = setup.preprocessing;
+  model.preprocessing.patch = options.patch;
+  model.mirrored = mirrors_images(options);
+  save_model(folder.final_model(trial.label), model);
+  const auto cases = evaluate_cases(model,
+                                    *setup.data,
+                                    setup.cases.held_out,
+                                    predict_options(options),
+                                    folder.predictions(trial.label),
+                                    setup.show_progress);
+  add_metrics(evaluation, metric_named(kDice, "metric"), cases, setup.preprocessing.labels.names);
+}
+
 }  // namespace
 
 TrainEvaluator::TrainEvaluator(TrainEvaluatorSetup setup)
@@ -402,7 +432,6 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
     learn_speed(trial.genotype, options.batch, report);
   }
 
-  const PredictOptions prediction = predict_options(options);
   const Stopwatch scoring_watch;
   try {
     std::vector<CaseMetrics> inner;
@@ -415,26 +444,7 @@ Evaluation TrainEvaluator::run(const Trial& trial, const TrialContext& context) 
         return evaluation;
       }
     } else {
-      const MetricMeans means = mean_metrics(inner);
-      const auto& dice = means.foreground.dice;
-      if (dice && !request.all_cases) evaluation.metrics["inner_dice"] = *dice;
-      const auto score = score_by(metric, means);
-      if (score && setup_.metric != kDice) evaluation.metrics[kInnerScore] = *score;
-      const RunFolder folder(setup_.run_folder);
-      Model model;
-      model.network = network;
-      model.preprocessing = setup_.preprocessing;
-      model.preprocessing.patch = options.patch;
-      model.mirrored = mirrors_images(options);
-      save_model(folder.final_model(trial.label), model);
-      const auto cases = evaluate_cases(model,
-                                        *setup_.data,
-                                        setup_.cases.held_out,
-                                        prediction,
-                                        folder.predictions(trial.label),
-                                        setup_.show_progress);
-      add_metrics(
-          evaluation, metric_named(kDice, "metric"), cases, setup_.preprocessing.labels.names);
+      score_final(evaluation, setup_, trial, network, options, metric, inner);
     }
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::NotFinite) throw;

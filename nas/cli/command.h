@@ -45,6 +45,7 @@ Command evaluate_command();
 Command report_command();
 Command runs_command();
 Command ctl_command();
+Command dashboard_command();
 Command lead_command();
 Command inspect_command();
 Command tables_command();

@@ -3,19 +3,23 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nas/cli/command.h"
-#include "nas/cli/ctl_enqueue.h"
 #include "nas/core/error.h"
+#include "nas/core/files.h"
 #include "nas/core/progress.h"
 #include "nas/core/quantity.h"
 #include "nas/core/text.h"
+#include "nas/jobs/steering/enqueue.h"
+#include "nas/jobs/steering/steering.h"
 #include "nas/report/text.h"
 #include "nas/results/run_database.h"
 
@@ -214,71 +218,50 @@ void abort_one(const Arguments& a, ResultsDb& db) {
   std::vector<std::int64_t> ids;
   for (const WorkerRecord& w : db.workers()) {
     if (w.name != a.what) continue;
-    for (const Trial& t : db.trials()) {
+    for (const Trial& t : db.trials_in_short(0)) {
       if (t.owner == w.name && t.status == TrialStatus::Running) ids.push_back(t.id);
     }
     NAS_CHECK_KIND(Usage, !ids.empty(), "ctl abort: worker ", w.name, " runs no trial");
   }
   if (ids.empty()) ids.push_back(trial_id(a));
   for (const std::int64_t id : ids) {
-    const auto trial = db.trial(id);
-    NAS_CHECK_KIND(Usage, trial.has_value(), "ctl ", a.verb, ": the run has no trial ", id);
-    NAS_CHECK_KIND(Usage,
-                   a.verb != "skip" || trial->status == TrialStatus::Queued,
-                   "ctl skip: trial ",
-                   id,
-                   " is not queued but ",
-                   to_text(trial->status),
-                   " (abort ends one that runs)");
-    NAS_CHECK_KIND(Usage,
-                   db.wish(id, "stop"),
-                   "ctl ",
-                   a.verb,
-                   ": trial ",
-                   id,
-                   " has ended already: ",
-                   to_text(trial->status));
-    done(a,
-         concat_text("trial ",
-                     id,
-                     trial->status == TrialStatus::Running ? ": will end after its step"
-                                                           : ": will not be begun"));
+    done(a, a.verb == "skip" ? skip_trial(db, id) : abort_trial(db, id));
   }
 }
 
 void wish_worker(const Arguments& a, ResultsDb& db) {
-  NAS_CHECK_KIND(Usage,
-                 db.wish_worker(a.what, a.verb == "suspend" ? "suspend" : ""),
-                 "ctl ",
-                 a.verb,
-                 ": the run has no worker \"",
-                 a.what.substr(0, 64),
-                 "\"");
-  done(a,
-       a.what + (a.verb == "suspend" ? ": gets no new trial; what it runs goes on"
-                                     : ": gets trials again"));
+  done(a, a.verb == "suspend" ? suspend_worker(db, a.what) : resume_worker(db, a.what));
 }
 
-void enqueue(const Arguments& a, ResultsDb& db) { done(a, enqueue_genotype(db, a.what)); }
+constexpr std::int64_t kLongestFile = 1 << 20;
+constexpr const char* kBlank = " \t\r\n";
 
-void stop_run(const Arguments& a, ResultsDb& db) {
+/// The genotype in words.
+std::string text_of(const std::string& what) {
+  std::error_code none;
+  std::string text = what;
+  if (std::filesystem::is_regular_file(what, none)) text = read_file(what, kLongestFile);
+  const std::size_t first = text.find_first_not_of(kBlank), last = text.find_last_not_of(kBlank);
+  NAS_CHECK_KIND(
+      Usage,
+      first != std::string::npos,
+      "ctl enqueue: expected a genotype (gene=value ...) or a file that holds one, found "
+      "nothing in \"",
+      what.substr(0, 64),
+      "\"");
+  text = text.substr(first, last - first + 1);
   NAS_CHECK_KIND(Usage,
-                 db.state() == "running",
-                 "ctl stop: the run is not running but ",
-                 db.state().empty() ? std::string("of an earlier version") : db.state());
-  if (a.now) {
-    for (const StageRecord& stage : db.stages()) {
-      if (stage.status != "running") continue;
-      for (const OpenTrial& open : db.open_trials(stage.name)) {
-        if (open.running) db.wish(open.id, "stop");
-      }
-    }
-  }
-  db.set_state("stopping");
-  done(a,
-       a.now ? "the run stops; its running trials are aborted"
-             : "the run stops with checkpoints; voxnas search --resume goes on");
+                 text.find('\n') == std::string::npos,
+                 what.substr(0, 200),
+                 ": expected one genotype in one line, found several lines");
+  return text;
 }
+
+void enqueue(const Arguments& a, ResultsDb& db) {
+  done(a, enqueue_genotype(db, text_of(a.what), kAskedByUser));
+}
+
+void stop(const Arguments& a, ResultsDb& db) { done(a, stop_run(db, a.now)); }
 
 struct Action {
   const char* name;
@@ -299,7 +282,7 @@ const std::vector<Action>& actions() {
       {"suspend", "give a worker no new trials", true, true, wish_worker},
       {"resume", "give it trials again", true, true, wish_worker},
       {"enqueue", "try this genotype next (its text, or a file with it)", true, true, enqueue},
-      {"stop", "stop the whole run, to be resumed later", false, true, stop_run}};
+      {"stop", "stop the whole run, to be resumed later", false, true, stop}};
   return all;
 }
 
@@ -332,7 +315,15 @@ int run(const Arguments& a) {
   const RunFolder folder(a.run);
   NAS_CHECK_KIND(Usage, has_database(folder), a.run, ": expected a run folder, found none");
   ResultsDb db = action->writes ? open_to_write(folder) : open_to_read(folder);
-  action->run(a, db);
+  try {
+    action->run(a, db);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Usage) throw;
+    // What the library refuses does not say which verb was asked.
+    const std::string verb = concat_text("ctl ", a.verb, ": ");
+    const bool said = std::string_view(error.what()).starts_with("ctl");
+    fail(ErrorKind::Usage, said ? "" : verb, error.what());
+  }
   return 0;
 }
 

@@ -10,6 +10,7 @@ std::vector<Command> light_commands() {
           report_command(),
           runs_command(),
           ctl_command(),
+          dashboard_command(),
           lead_command(),
           inspect_command(),
           tables_command(),

@@ -2,75 +2,27 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <ctime>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "nas/cli/command.h"
 #include "nas/core/error.h"
-#include "nas/core/log.h"
 #include "nas/core/progress.h"
 #include "nas/core/quantity.h"
-#include "nas/core/run_folder.h"
 #include "nas/report/text.h"
-#include "nas/results/run_database.h"
+#include "nas/results/run_list.h"
 
 namespace nas {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Row {
-  RunEntry entry;
-  fs::path file;
-  std::string folder, data, recipe;
-};
-
-Row row_of(const RunEntry& entry, const fs::path& file, const std::string& folder) {
-  Row row;
-  row.entry = entry;
-  row.file = file;
-  row.folder = entry.run.folder.empty() ? folder : entry.run.folder;
-  const Json recipe = parse_json(entry.run.recipe_json, file.string());
-  row.recipe = recipe.value("name", "?");
-  const Json setup = parse_json(entry.run.setup_json, file.string());
-  if (setup.contains("data")) row.data = setup.at("data").value("name", "");
-  return row;
-}
-
 /// Every run of the databases below the folders.
-std::vector<Row> find_runs(const std::vector<std::string>& folders, const std::string& database) {
-  std::vector<Row> rows;
-  if (!database.empty()) {
-    for (const RunEntry& entry : ResultsDb::runs(database))
-      rows.push_back(row_of(entry, database, ""));
-    return rows;
-  }
+std::vector<ListedRun> find_runs(const std::vector<std::string>& folders,
+                                 const std::string& database) {
+  if (!database.empty()) return runs_of_database(database);
+  std::vector<ListedRun> rows;
   for (const std::string& folder : folders) {
-    NAS_CHECK_KIND(Usage, fs::is_directory(folder), folder, ": expected a folder, found none");
-    std::vector<fs::path> found;
-    if (fs::exists(RunFolder(folder).database())) found.push_back(RunFolder(folder).database());
-    for (auto entry = fs::recursive_directory_iterator(
-             folder, fs::directory_options::skip_permission_denied);
-         entry != fs::recursive_directory_iterator();
-         ++entry) {
-      if (entry.depth() > 4) entry.disable_recursion_pending();
-      if (entry->path().filename() == RunFolder::kDatabase && entry->is_regular_file()) {
-        found.push_back(entry->path());
-      }
-    }
-    std::ranges::sort(found);
-    found.erase(std::unique(found.begin(), found.end()), found.end());
-    for (const fs::path& file : found) {
-      try {
-        for (const RunEntry& entry : ResultsDb::runs(file)) {
-          rows.push_back(row_of(entry, file, file.parent_path().string()));
-        }
-      } catch (const Error& error) {
-        log_warning(error.what());  // one damaged run does not hide the others
-      }
-    }
+    for (ListedRun& run : runs_below(folder)) rows.push_back(std::move(run));
   }
   return rows;
 }
@@ -85,7 +37,7 @@ std::string date_of(std::int64_t unix_seconds) {
   return text;
 }
 
-Json json_of(const Row& row) {
+Json json_of(const ListedRun& row) {
   const RunEntry& e = row.entry;
   return {{"id", e.id},
           {"database", row.file.string()},
@@ -133,20 +85,20 @@ Command runs_command() {
                          a->database.empty() || a->folders.empty(),
                          "runs: choose one of FOLDER and --db");
           if (a->folders.empty()) a->folders = {"."};
-          std::vector<Row> rows = find_runs(a->folders, a->database);
-          std::erase_if(rows, [&](const Row& row) {
+          std::vector<ListedRun> rows = find_runs(a->folders, a->database);
+          std::erase_if(rows, [&](const ListedRun& row) {
             return (!a->data.empty() && row.data.find(a->data) == std::string::npos) ||
                    (!a->recipe.empty() && row.recipe != a->recipe) ||
                    (!a->state.empty() && row.entry.state != a->state);
           });
           if (a->by_score) {
-            std::ranges::stable_sort(rows, [](const Row& x, const Row& y) {
+            std::ranges::stable_sort(rows, [](const ListedRun& x, const ListedRun& y) {
               return x.entry.best.value_or(-1) > y.entry.best.value_or(-1);
             });
           }
           if (a->json) {
             Json all = Json::array();
-            for (const Row& row : rows) all.push_back(json_of(row));
+            for (const ListedRun& row : rows) all.push_back(json_of(row));
             std::cout << all.dump(2) << '\n';
             return 0;
           }
@@ -163,7 +115,7 @@ Command runs_command() {
                         "parameters",
                         "begun"};
           table.columns = "lllrllrrrrl";
-          for (const Row& row : rows) {
+          for (const ListedRun& row : rows) {
             const RunEntry& e = row.entry;
             char score[32] = "-";
             if (e.best) std::snprintf(score, sizeof score, "%.4f", *e.best);

@@ -45,6 +45,10 @@ constexpr Verb kVerbs[] = {
      "Look at a run and steer it while it works: workers, trials, abort, suspend, stop",
      "voxnas ctl RUN trials --best 5",
      false},
+    {"dashboard",
+     "Look at runs in a browser, live: trials, curves, Pareto fronts, cases and volumes",
+     "voxnas dashboard RUN",
+     false},
     {"automl",
      "Search the settings of a training: our description, or Clara Train's configuration as it "
      "lies",

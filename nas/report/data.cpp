@@ -165,7 +165,10 @@ Json importance_json(const std::string& stage,
 }  // namespace
 
 Json report_data(const std::filesystem::path& run_folder) {
-  const ResultsDb db = open_to_read(RunFolder(run_folder));
+  return report_data(open_to_read(RunFolder(run_folder)));
+}
+
+Json report_data(const ResultsDb& db) {
   const std::string where = db.file().string();
   const RunRecord run = db.run();
   const Json setup = parse_json(run.setup_json, where);

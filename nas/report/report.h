@@ -9,10 +9,13 @@
 
 namespace nas {
 
+class ResultsDb;
+
 /// Everything that `voxnas report RUN` shows, as one JSON value (also what --json prints): run,
 /// data, forecast, trials, search curve, comparison per case, verdict. Reads RUN/results.sqlite
 /// only. \throws Error naming the file.
 Json report_data(const std::filesystem::path& run_folder);
+Json report_data(const ResultsDb& database);
 
 struct ReportOptions {
   bool pictures =

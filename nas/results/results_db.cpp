@@ -275,6 +275,11 @@ std::unique_ptr<TrialStore> ResultsDb::again() const {
   return std::unique_ptr<ResultsDb>(new ResultsDb(connect_again(file()), run_));
 }
 
+std::int64_t ResultsDb::data_version() const {
+  Statement row(*connection_, "PRAGMA data_version");
+  return row.step() ? row.integer() : 0;
+}
+
 RunRecord ResultsDb::run() const {
   Statement row(*connection_, select(kRunColumns, "FROM runs WHERE id = ?"));
   row.bind(run_);
@@ -395,10 +400,13 @@ void ResultsDb::add_event(double at,
   transaction.commit();
 }
 
-std::vector<EventRecord> ResultsDb::events() const {
-  Statement row(*connection_,
-                "SELECT id, at, trial, kind, text FROM events WHERE run = ? ORDER BY id");
-  row.bind(run_);
+std::vector<EventRecord> ResultsDb::events() const { return events_after(0); }
+
+std::vector<EventRecord> ResultsDb::events_after(std::int64_t id) const {
+  Statement row(
+      *connection_,
+      "SELECT id, at, trial, kind, text FROM events WHERE run = ? AND id > ? ORDER BY id");
+  row.bind(run_).bind(id);
   std::vector<EventRecord> result;
   while (row.step()) {
     EventRecord event;

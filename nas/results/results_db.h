@@ -136,6 +136,16 @@ class ResultsDb : public TrialStore {
                  const std::string& text) override;
   std::vector<EventRecord> events() const override;
 
+  // For those that follow a run (run_watch.h).
+
+  /// Another number after every commit of another connection.
+  std::int64_t data_version() const;
+  /// The trials after `after` and those of `ids`, by id, without what is long: settings and details
+  /// are "".
+  std::vector<Trial> trials_in_short(std::int64_t after,
+                                     const std::vector<std::int64_t>& ids = {}) const;
+  std::vector<EventRecord> events_after(std::int64_t id) const;
+
  private:
   ResultsDb(std::unique_ptr<sqlite::Connection> connection, std::int64_t run);
   std::vector<Trial> read_trials(const std::string& rest, const std::string& stage) const;

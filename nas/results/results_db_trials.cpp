@@ -319,6 +319,18 @@ std::optional<Trial> ResultsDb::trial(std::int64_t id) const {
   return read_trial(row, connection_->file());
 }
 
+std::vector<Trial> ResultsDb::trials_in_short(std::int64_t after,
+                                              const std::vector<std::int64_t>& ids) const {
+  Statement row(*connection_,
+                select(kShortTrialColumns,
+                       "FROM trials WHERE run = ?1 AND (id > ?2 OR id IN (SELECT value FROM "
+                       "json_each(?3))) ORDER BY id"));
+  row.bind(run_).bind(after).bind(Json(ids).dump());
+  std::vector<Trial> result;
+  while (row.step()) result.push_back(read_trial(row, connection_->file()));
+  return result;
+}
+
 std::vector<Trial> ResultsDb::untold_trials(const std::string& stage, bool as_ended) const {
   return read_trials(
       std::string("FROM trials WHERE run = ? AND stage = ? AND told = 0 AND status NOT IN "

@@ -23,6 +23,14 @@ inline constexpr const char* kTrialColumns =
     "message, checkpoint, created, "
     "started, ended, owner, token, told_order, asked_by, folder_state, "
     "wish = 'alone'";
+// The same, without what is long.
+inline constexpr const char* kShortTrialColumns =
+    "id, stage, purpose, label, proposal, rung, share, genotype, genotype_values, genotype_id, "
+    "graph_id, parameters, macs, memory_bytes, request, source, steps, seconds_limit, "
+    "'', seed, attempt, status, score, how, steps_done, seconds, metrics, '', '[]', "
+    "message, checkpoint, created, "
+    "started, ended, owner, token, told_order, asked_by, folder_state, "
+    "wish = 'alone'";
 inline constexpr const char* kWorkerColumns =
     "name, host, process, devices, state, wish, heartbeat, trials_done, code_version";
 

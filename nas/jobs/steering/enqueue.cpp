@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/cli/ctl_enqueue.h"
+#include "nas/jobs/steering/enqueue.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "nas/core/error.h"
-#include "nas/core/files.h"
 #include "nas/core/json.h"
 #include "nas/core/text.h"
 #include "nas/jobs/strategies/strategies.h"
@@ -20,30 +18,6 @@
 namespace nas {
 namespace {
 
-constexpr std::int64_t kLongestFile = 1 << 20;
-constexpr const char* kBlank = " \t\r\n";
-
-/// The genotype in words.
-std::string text_of(const std::string& what) {
-  std::error_code none;
-  std::string text = what;
-  if (std::filesystem::is_regular_file(what, none)) text = read_file(what, kLongestFile);
-  const std::size_t first = text.find_first_not_of(kBlank), last = text.find_last_not_of(kBlank);
-  NAS_CHECK_KIND(
-      Usage,
-      first != std::string::npos,
-      "ctl enqueue: expected a genotype (gene=value ...) or a file that holds one, found "
-      "nothing in \"",
-      what.substr(0, 64),
-      "\"");
-  text = text.substr(first, last - first + 1);
-  NAS_CHECK_KIND(Usage,
-                 text.find('\n') == std::string::npos,
-                 what.substr(0, 200),
-                 ": expected one genotype in one line, found several lines");
-  return text;
-}
-
 /// The first stage that is not over and takes genotypes of others.
 const StageSpec& stage_that_takes(const Recipe& recipe, const ResultsDb& db) {
   std::vector<std::string> others;
@@ -54,7 +28,7 @@ const StageSpec& stage_that_takes(const Recipe& recipe, const ResultsDb& db) {
     others.push_back(stage.name + " (" + stage.kind->words + ")");
   }
   fail(ErrorKind::Usage,
-       "ctl enqueue: no stage is left that takes genotypes of others; left: ",
+       "no stage is left that takes genotypes of others; left: ",
        others.empty() ? std::string("none") : joined(others));
 }
 
@@ -81,7 +55,7 @@ void check_size(const RunRecord& run,
   } catch (const Error& error) {
     reason = concat_text("it cannot be built: ", error.what());
   }
-  NAS_CHECK_KIND(Usage, reason.empty(), "ctl enqueue: ", reason);
+  NAS_CHECK_KIND(Usage, reason.empty(), "", reason);
 }
 
 /// What the stage itself will ask, as far as it has begun.
@@ -103,7 +77,7 @@ void check_stage(const Recipe& recipe,
     const bool free = std::ranges::find(groups, gene.group) != groups.end();
     NAS_CHECK_KIND(Usage,
                    free || genotype.values[g] == start.values[g],
-                   "ctl enqueue: gene ",
+                   "gene ",
                    gene.name,
                    ": stage \"",
                    stage.name,
@@ -115,7 +89,7 @@ void check_stage(const Recipe& recipe,
   for (const Trial& trial : db.trials(stage.name)) {
     NAS_CHECK_KIND(Usage,
                    trial.genotype != genotype,
-                   "ctl enqueue: trial ",
+                   "trial ",
                    trial.id,
                    " has this genotype already (",
                    to_text(trial.status),
@@ -125,27 +99,26 @@ void check_stage(const Recipe& recipe,
 
 }  // namespace
 
-std::string enqueue_genotype(ResultsDb& db, const std::string& what) {
+std::string enqueue_genotype(ResultsDb& db, const std::string& asked, const std::string& asked_by) {
   const std::string state = db.state();
-  NAS_CHECK_KIND(Usage, state != "done", "ctl enqueue: the run is done; nothing is tried any more");
+  NAS_CHECK_KIND(Usage, state != "done", "the run is done; nothing is tried any more");
   const RunRecord run = db.run();
   const std::string where = db.file().string();
   const Recipe recipe =
       recipe_from_json(parse_json(run.recipe_json, where), where, strategy_kinds());
   const auto space = make_space(parse_json(run.space_json, where));
-  const Genotype genotype = space->from_text(text_of(what));
+  const Genotype genotype = space->from_text(asked);
   const std::string reason = space->invalid_reason(genotype);
-  NAS_CHECK_KIND(Usage, reason.empty(), "ctl enqueue: ", reason);
+  NAS_CHECK_KIND(Usage, reason.empty(), "", reason);
   const std::string text = space->to_text(genotype);
   for (const EnqueuedRecord& other : db.enqueued(true)) {
-    NAS_CHECK_KIND(
-        Usage, other.genotype != text, "ctl enqueue: it waits already, by ", other.asked_by);
+    NAS_CHECK_KIND(Usage, other.genotype != text, "it waits already, by ", other.asked_by);
   }
   const StageSpec& stage = stage_that_takes(recipe, db);
   const auto record = db.stage(stage.name);
   if (record) check_stage(recipe, stage, db, *space, genotype);
   check_size(run, recipe, record.value_or(StageRecord{}), *space, genotype);
-  db.enqueue({text}, kAskedByUser);
+  db.enqueue({text}, asked_by);
   return concat_text(text,
                      ": the next trial of stage \"",
                      stage.name,
