@@ -81,7 +81,7 @@ Json dry_run_json(const ConfigSpace& space) {
 int run(Arguments& a) {
   AutomlFiles files = read_automl_files(a.file, a.config);
   const ConfigSpace preview = preview_space(files.description);
-  if (a.controller.find_first_of("/ ") != std::string::npos) {
+  if (!is_stage_file(a.controller) && a.controller.find_first_of("/ ") != std::string::npos) {
     a.job.controller = a.controller;  // a program
   } else if (!a.controller.empty()) {
     a.job.strategy = a.controller;
@@ -101,7 +101,7 @@ int run(Arguments& a) {
   NAS_CHECK_KIND(Usage, !a.run.empty(), "expected -o RUN, or --dry-run");
   if (!a.budget.empty()) a.job.budget.seconds = parse_duration(a.budget);
   if (files.automl) {
-    if (a.job.trials == 0) a.job.trials = files.automl->max_rounds;
+    if (a.job.trials == 0 && !is_stage_file(a.controller)) a.job.trials = files.automl->max_rounds;
     if (a.keep->empty() && files.automl->keep > 0) a.job.keep = files.automl->keep;
     if (files.automl->stop_at > 0) a.job.stop_at = files.automl->stop_at;
     for (const std::string& note : files.automl->notes) log_info("note: ", note);
@@ -138,11 +138,13 @@ Command automl_command() {
         app.add_option("--data",
                        a->data,
                        "Folder of the data set; left out: DATA_ROOT of an MMAR's environment.json");
-        app.add_option("--controller",
-                       a->controller,
-                       "How to search: random or another kind of strategy (docs/formats.md), or a "
-                       "program of yours (a path or words); left out: as an MMAR's "
-                       "config_automl.json says, else random");
+        app.add_option(
+            "--controller",
+            a->controller,
+            "How to search: random or another kind of strategy (docs/formats.md), a stage "
+            "of a recipe with its options, stop rules and pruner (FILE.json), or a "
+            "program of yours (a path or words); left out: as an MMAR's "
+            "config_automl.json says, else random");
         app.add_option(
                "--trials", a->job.trials, "Trainings to try, the configuration as written first")
             ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));

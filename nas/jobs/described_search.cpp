@@ -53,7 +53,63 @@ void check_trainings(const ConfigSpace& space, std::int64_t classes, std::option
   }
 }
 
+/// Whose trials are trainings of their own, and which is not a program: a file starts none.
+bool may_control(const StrategyKind& kind) {
+  return !kind.final && !kind.needs_super_network && !kind.starts_programs;
+}
+
+const StrategyKind& controller_kind(const std::string& name, const std::string& where) {
+  std::vector<std::string> known;
+  for (const StrategyKind* kind : strategy_kinds()) {
+    if (!may_control(*kind)) continue;
+    if (name == kind->name) return *kind;
+    known.push_back(kind->name);
+  }
+  fail(ErrorKind::Usage,
+       where,
+       ": expected one of ",
+       joined(known),
+       ", found '",
+       name,
+       "'",
+       did_you_mean(name, known));
+}
+
+constexpr const char* kStage = "search";
+constexpr double kSearchShare = 0.3, kFinalShare = 0.7;
+
+Recipe recipe_of_kind(const std::string& controller) {
+  Recipe recipe;
+  recipe.name = "automl";
+  recipe.space = "config";
+  recipe.stages = {make_stage(controller_kind(controller, "controller"), kStage, kSearchShare),
+                   make_stage(*find_kind(strategy_kinds(), "retrain"), "final", kFinalShare)};
+  return recipe;
+}
+
+/// A stage as in a recipe: its kind with options, stop rules and a pruner.
+Recipe recipe_of_file(const std::string& file) {
+  Json stage = read_json(file);
+  const JsonReader reader(stage, file);
+  controller_kind(reader.at("kind").text(), reader.at("kind").where());
+  for (const char* key : {"name", "share"}) {
+    NAS_CHECK_KIND(
+        Usage, !reader.has(key), file, ": ", key, ": is that of the recipe, leave it out");
+  }
+  stage["name"] = kStage;
+  stage["share"] = kSearchShare;
+  const Json recipe{
+      {"format", "voxnas.recipe"},
+      {"version", 1},
+      {"name", "automl"},
+      {"space", "config"},
+      {"stages", {stage, {{"name", "final"}, {"kind", "retrain"}, {"share", kFinalShare}}}}};
+  return recipe_from_json(recipe, file, strategy_kinds());
+}
+
 }  // namespace
+
+bool is_stage_file(const std::string& controller) { return controller.ends_with(".json"); }
 
 ConfigSpace preview_space(const TrainingDescription& description) {
   return {description, stand_in_configuration(description), 1, make_space};
@@ -74,25 +130,8 @@ std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& descript
 }
 
 Recipe described_recipe(const std::string& controller, const TrainingDescription& description) {
-  const StrategyKinds& kinds = strategy_kinds();
-  std::vector<std::string> known;
-  for (const StrategyKind* kind : kinds) {
-    if (!kind->final && !kind->needs_super_network) known.push_back(kind->name);
-  }
-  const StrategyKind* kind = find_kind(kinds, controller);
-  if (kind == nullptr || kind->final || kind->needs_super_network)
-    fail(ErrorKind::Usage,
-         "controller: expected one of ",
-         joined(known),
-         ", found '",
-         controller,
-         "'",
-         did_you_mean(controller, known));
-  Recipe recipe;
-  recipe.name = "automl";
-  recipe.space = "config";
-  recipe.stages = {make_stage(*kind, "search", 0.3),
-                   make_stage(*find_kind(kinds, "retrain"), "final", 0.7)};
+  Recipe recipe =
+      is_stage_file(controller) ? recipe_of_file(controller) : recipe_of_kind(controller);
   const ConcreteTraining settings = preview_space(description).settings();
   recipe.metric = settings.metric;
   if (const auto share = settings.validation) {

@@ -29,8 +29,12 @@ std::unique_ptr<ConfigSpace> described_space(const TrainingDescription& descript
                                              bool regions,
                                              std::int64_t training_cases);
 
-/// A stage of kind `controller` and the final trainings. \throws Error(Usage) with the nearest
-/// kind.
+/// Whether --controller names a file with a stage (JSON) and neither a kind nor a program.
+bool is_stage_file(const std::string& controller);
+
+/// A stage of kind `controller`, or as the file of that name says (a stage of a recipe without name
+/// and share: kind, options, "stop", "pruner", ...), and the final trainings. \throws
+/// Error(Usage|Input|Io) with the nearest kind.
 Recipe described_recipe(const std::string& controller, const TrainingDescription& description);
 
 }  // namespace nas

@@ -156,6 +156,32 @@ class Automl(VerbTest):
         config["train"]["model"]["path"] = "my_network.MyUnet"
         search(bad, says=["train.model.path: 'my_network.MyUnet' brings Python code", "torch.jit.script"])
 
+    def test_the_controller_may_be_a_stage_with_options(self):
+        stage, run = WORK / "stage.json", fresh("automl_stage")
+        words = (MMAR, "--config", "enum.json", "--controller", stage)
+
+        def of(**keys):
+            stage.write_text(json.dumps(keys))
+
+        of(kind="tpe", trials=3, start=1, pruner={"kind": "threshold", "threshold": 2}, stop={"trials": 2})
+        self.good(*words, "--data", data_set(), "--steps", 120, "--threads", 1, "--device", "cpu", "-o", run)
+        with sqlite3.connect(run / "results.sqlite") as rows:
+            recipe = json.loads(rows.execute("SELECT recipe FROM runs").fetchone()[0])
+        first = recipe["stages"][0]
+        self.assertEqual((first["kind"], first["trials"], first["start"], first["stop"]["trials"]), ("tpe", 3, 1, 2))
+        self.assertEqual(first["pruner"]["kind"], "threshold")
+        found = [row["status"] for row in trials(run) if row["stage"] == "search"]
+        self.assertEqual(len(found), 2, "stopped after two outcomes")
+        self.assertEqual(set(found), {"pruned"}, "no Dice reaches 2")
+        of(kind="tpee")
+        self.wrong(*words, "--dry-run", says=["stage.json: kind", "did you mean 'tpe'"])
+        of(kind="gp", strat=3)
+        self.refused(2, (*words, "--dry-run"), ["stage.json", "strat", "start"], {})
+        of(kind="gp", share=1)
+        self.wrong(*words, "--dry-run", says=["stage.json: share", "leave it out"])
+        of(kind="external", command=["./mine"])
+        self.wrong(*words, "--dry-run", says=["stage.json: kind", "found 'external'"])
+
     def test_wrong_use(self):
         run = fresh("automl_wrong")
         self.wrong(says="CONFIG")
