@@ -19,7 +19,7 @@ const CLASSES = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [
 const ERRORS = [[220, 30, 30], [40, 90, 255], [255, 150, 0]];
 const colormap = (colors, names) => ({ R: [0, ...colors.map((c) => c[0])], G: [0, ...colors.map((c) => c[1])], B: [0, ...colors.map((c) => c[2])], A: [0, ...colors.map(() => 255)], I: [0, ...colors.map((_, i) => i + 1)], labels: ['', ...names] });
 const css = (c) => `rgb(${c.join(',')})`;
-const kSlowVoxels = 1e6, volume = (v) => v.dims[1] * v.dims[2] * v.dims[3];
+const kSlowVoxels = 1e6, volume = (v) => v.hdr.dims[1] * v.hdr.dims[2] * v.hdr.dims[3];
 const WINDOWS = { 'CT brain': [0, 80], 'CT soft tissue': [-160, 240], 'CT lung': [-1350, 150], 'CT bone': [-450, 1050] };
 
 export async function casesPage(box, { run }) {
