@@ -5,7 +5,7 @@ import gzip
 import sys
 
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
-         "svg": "image/svg+xml"}
+         "svg": "image/svg+xml", "txt": "text/plain; charset=utf-8"}
 
 
 def literal(data):

@@ -72,7 +72,7 @@ void Progress::draw(bool last) {
   if (!log_enabled(LogLevel::Info) || (finished_ && !last)) return;
   const auto now = Clock::now();
   const bool bar = is_terminal();
-  if (!last && seconds_between(last_draw_, now) < (bar ? 0.1 : 30.0)) return;
+  if (!last && seconds_between(last_draw_, now) < (bar ? 1.0 : 60.0)) return;
   last_draw_ = now;
 
   const double elapsed = seconds_between(start_, now);

@@ -11,8 +11,8 @@
 namespace nas {
 
 /// One line of progress on stderr: done / total, rate, time left and a note ("loss 0.31, waiting
-/// for data 2 %"). On a terminal it is redrawn in place about ten times a second; elsewhere a plain
-/// line appears about every 30 seconds and at the end. Thread-safe.
+/// for data 2 %"). On a terminal it is redrawn in place once a second at most; elsewhere a plain line
+/// appears once a minute and at the end. Thread-safe.
 class Progress {
  public:
   Progress(std::string what, std::int64_t total, std::string unit = "");

@@ -19,6 +19,7 @@ const CLASSES = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [
 const ERRORS = [[220, 30, 30], [40, 90, 255], [255, 150, 0]];
 const colormap = (colors, names) => ({ R: [0, ...colors.map((c) => c[0])], G: [0, ...colors.map((c) => c[1])], B: [0, ...colors.map((c) => c[2])], A: [0, ...colors.map(() => 255)], I: [0, ...colors.map((_, i) => i + 1)], labels: ['', ...names] });
 const css = (c) => `rgb(${c.join(',')})`;
+const kSlowVoxels = 1e6, volume = (v) => v.hdr.dims[1] * v.hdr.dims[2] * v.hdr.dims[3];
 const WINDOWS = { 'CT brain': [0, 80], 'CT soft tissue': [-160, 240], 'CT lung': [-1350, 150], 'CT bone': [-450, 1050] };
 
 export async function casesPage(box, { run }) {
@@ -31,7 +32,7 @@ export async function casesPage(box, { run }) {
   const list = el('div', { class: 'case-list', tabindex: 0, role: 'region', 'aria-label': 'Cases, worst first' }), controls = el('div', { class: 'bar' }), said = el('p', { class: 'note', role: 'status' });
   const canvasBox = el('div', { class: 'canvas-box' }), scores = el('div', {}), legend = el('p', { class: 'note' });
   box.append(el('div', { class: 'viewer' }, el('section', {}, list), el('section', {}, controls, canvasBox, legend, said, scores)));
-  let nv = null, api = null, left = false, range = [0, 1];
+  let nv = null, api = null, slow = '', left = false, range = [0, 1];
 
   const drawList = () => list.replaceChildren(...[table(['case', ...layers.map((l) => 'n:' + l)], page.cases.map((c) => [
     el('button', { text: c.id, 'aria-pressed': String(c.id === s.id), onclick: () => choose(c.id) }), ...layers.map((l) => fixed(c.scores?.[l]))]), page.cases.map((c) => (c.id === s.id ? 'differs' : '')))]);
@@ -49,7 +50,7 @@ export async function casesPage(box, { run }) {
       select('Prediction A', [['', 'no prediction A'], ...predictions.map(([v, t]) => [v, 'A: ' + t])], s.a, (v) => { s.a = v; show(); }),
       select('Prediction B', [['', 'no prediction B'], ...predictions.map(([v, t]) => [v, 'B: ' + t])], s.b, (v) => { s.b = v; show(); }),
       check('reference', s.reference, (on) => { s.reference = on; apply(); }), check('errors of A', s.error, (on) => { s.error = on; apply(); }),
-      select('View', [['planes', 'planes and 3D'], ['axial', 'axial'], ['coronal', 'coronal'], ['sagittal', 'sagittal'], ['3D', '3D']], s.view, (v) => { s.view = v; apply(); }),
+      select('View', [['planes', 'planes and 3D'], ['three planes', 'three planes'], ['axial', 'axial'], ['coronal', 'coronal'], ['sagittal', 'sagittal'], ['3D', '3D']], s.view, (v) => { s.view = v; apply(); }),
       select('Window', ['percentiles', 'whole range', ...Object.keys(WINDOWS)], s.window, (v) => { s.window = v; apply(); }),
       el('label', {}, 'opacity ', el('input', { type: 'range', min: 0, max: 1, step: 0.05, value: s.opacity, oninput: (e) => { s.opacity = Number(e.target.value); apply(); } })),
       check('left is right', s.radiological, (on) => { s.radiological = on; apply(); }),
@@ -85,8 +86,11 @@ export async function casesPage(box, { run }) {
       if (!nv) {
         const canvas = el('canvas', { 'aria-label': 'Volume viewer' });
         canvasBox.replaceChildren(canvas);
-        nv = new api.Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, loadingText: '', isColorbar: false, multiplanarForceRender: true, crosshairWidth: 0.5, logLevel: 'silent' });
+        nv = new api.Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, loadingText: '', isColorbar: false, crosshairWidth: 0.5, logLevel: 'silent' });
         await nv.attachToCanvas(canvas);
+        const info = nv.gl.getExtension('WEBGL_debug_renderer_info');
+        const name = info ? String(nv.gl.getParameter(info.UNMASKED_RENDERER_WEBGL)) : '';
+        slow = /swiftshader|llvmpipe|software/i.test(name) ? name : '';
         window.voxnasViewer = nv;  // for the tests
       }
       const layers_ = wanted(), notes = new Set();
@@ -96,8 +100,8 @@ export async function casesPage(box, { run }) {
         return api.NVImage.loadFromUrl({ url: await answer.arrayBuffer(), name: `${l.layer}.nii.gz`, colormap: 'gray', opacity: 1 });
       }));
       if (turn !== s.loading || left) return;
-      while (nv.volumes.length) nv.removeVolume(nv.volumes[nv.volumes.length - 1]);
-      for (const image of images) nv.addVolume(image);
+      // All at once: each of addVolume and removeVolume draws the scene again.
+      nv.volumes = images; nv.back = images[0]; nv.overlays = images.slice(1);
       order = layers_.map((l) => l.kind);
       range = [nv.volumes[0].cal_min, nv.volumes[0].cal_max];
       apply();
@@ -105,7 +109,7 @@ export async function casesPage(box, { run }) {
       if (turn !== s.loading || left) return;
       s.errors = found.parts; s.at = -1;
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      said.textContent = `${found.count} connected errors of A${found.parts.length ? `, the largest of ${found.parts[0].voxels} voxels` : ''}. ${[...notes].join('; ')} Loaded in ${seconds} s.`;
+      said.textContent = `${found.count} connected errors of A${found.parts.length ? `, the largest of ${found.parts[0].voxels} voxels` : ''}. ${[...notes].join('; ')} Loaded in ${seconds} s.${slow && s.view === 'planes' && volume(nv.volumes[0]) >= kSlowVoxels ? ' Without a graphics card a volume of this size is drawn in 3D on demand only (view 3D).' : ''}`;
       document.body.dataset.volume = `${s.id} ${order.join(' ')}`;
     } catch (error) {
       if (turn === s.loading) said.textContent = error.message;
@@ -113,10 +117,9 @@ export async function casesPage(box, { run }) {
   }
   function apply() {
     if (!nv || !nv.volumes.length) return slices();
-    const type = api.SLICE_TYPE;
-    nv.opts.multiplanarForceRender = true;
-    nv.setSliceType({ planes: type.MULTIPLANAR, axial: type.AXIAL, coronal: type.CORONAL, sagittal: type.SAGITTAL, '3D': type.RENDER }[s.view]);
-    nv.setRadiologicalConvention(s.radiological);
+    const type = api.SLICE_TYPE, threeD = s.view === 'planes' ? slow === '' || volume(nv.volumes[0]) < kSlowVoxels : false;
+    Object.assign(nv.opts, { sliceType: { planes: type.MULTIPLANAR, 'three planes': type.MULTIPLANAR, axial: type.AXIAL, coronal: type.CORONAL, sagittal: type.SAGITTAL, '3D': type.RENDER }[s.view],
+      multiplanarShowRender: threeD ? api.SHOW_RENDER.ALWAYS : api.SHOW_RENDER.NEVER, isRadiologicalConvention: s.radiological });
     const image = nv.volumes[0], w = WINDOWS[s.window];
     [image.cal_min, image.cal_max] = w || (s.window === 'percentiles' ? range : [image.global_min, image.global_max]);
     order.forEach((kind, i) => {
@@ -174,7 +177,7 @@ export async function casesPage(box, { run }) {
     removeEventListener('keydown', key);
     delete document.body.dataset.volume;
     // Textures stay in the graphics memory until the context goes.
-    if (nv) { while (nv.volumes.length) nv.removeVolume(nv.volumes[nv.volumes.length - 1]); nv.gl?.getExtension('WEBGL_lose_context')?.loseContext(); }
+    if (nv) { nv.gl?.getExtension('WEBGL_lose_context')?.loseContext(); }
     delete window.voxnasViewer;
   } };
 }
