@@ -137,6 +137,43 @@ class Worker(VerbTest):
         said = leader.communicate(timeout=60)[1]
         self.assertEqual(leader.returncode, 1, said)
 
+    def test_a_suspended_worker_gets_no_trial_until_it_is_resumed(self):
+        run = fresh("search_suspended")
+        recipe = WORK / "many.json"
+        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
+            {"name": "search", "kind": "tpe", "share": 1, "trials": 40, "start": 2},
+            {"name": "final", "kind": "retrain", "share": 1}]}))
+        words = ["search", data_set(), "--steps", 160, "--recipe", recipe, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
+        leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.PIPE, text=True)
+
+        def of_worker(name):
+            rows = json.loads(Done(["ctl", run, "trials", "--json"]).out)
+            return [row["id"] for row in rows if row["worker"] == name]
+
+        def wait(what, until):
+            for _ in range(900):
+                if until():
+                    return
+                time.sleep(0.1)
+            self.fail(f"not within 90 s: {what}")
+
+        def state(name):
+            workers = json.loads(Done(["ctl", run, "workers", "--json"]).out)
+            return next((one["state"] for one in workers if one["name"] == name), "")
+
+        wait_for_a_running_trial(run)
+        wait("both at work", lambda: of_worker("W1") and of_worker("W2"))
+        self.assertEqual(Done(["ctl", run, "suspend", "W2"]).code, 0)
+        wait("suspended, its trial ended", lambda: state("W2") == "suspended")
+        had, other = of_worker("W2"), len(of_worker("W1"))
+        wait("two more of the other", lambda: len(of_worker("W1")) >= other + 2)
+        self.assertEqual(of_worker("W2"), had)
+        self.assertEqual(Done(["ctl", run, "resume", "W2"]).code, 0)
+        wait("another trial", lambda: len(of_worker("W2")) > len(had))
+        self.assertEqual(Done(["ctl", run, "stop"]).code, 0)
+        said = leader.communicate(timeout=120)[1]
+        self.assertEqual(leader.returncode, 1, said)
+
     def test_a_run_that_is_over_needs_nobody(self):
         done = self.good("--run", SEARCH, "--name", "late")
         self.assertIn("ends after 0 trial(s)", done.err)
