@@ -9,7 +9,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "nas/cli/command.h"
@@ -141,7 +140,7 @@ void show_workers(const Arguments& a, const ResultsDb& db) {
                     {"heard_seconds", w.heard}});
   }
   NAS_CHECK_KIND(
-      Usage, a.what.empty() || !json.empty(), "ctl: the run has no worker ", a.what.substr(0, 64));
+      Usage, a.what.empty() || !json.empty(), "the run has no worker ", a.what.substr(0, 64));
   show(a, table, json);
 }
 
@@ -185,19 +184,14 @@ std::int64_t trial_id(const Arguments& a) {
   const auto [end, error] = std::from_chars(a.what.data(), a.what.data() + a.what.size(), id);
   NAS_CHECK_KIND(Usage,
                  error == std::errc() && end == a.what.data() + a.what.size() && id > 0,
-                 "ctl ",
-                 a.verb,
-                 ": expected the number of a trial, found \"",
+                 "expected the number of a trial, found \"",
                  a.what.substr(0, 64),
                  "\"");
   return id;
 }
 
 void show_trial(const Arguments& a, const ResultsDb& db) {
-  const std::int64_t id = trial_id(a);
-  const auto trial = db.trial(id);
-  NAS_CHECK_KIND(Usage, trial.has_value(), "ctl: the run has no trial ", id);
-  const Json json = trial_json(*trial, db, true);
+  const Json json = trial_json(existing_trial(db, trial_id(a)), db, true);
   Table table{.head = {"", ""}, .rows = {}, .columns = "lw", .classes = {}};
   for (const auto& [key, value] : json.items()) {
     table.rows.push_back({key, value.is_string() ? value.get<std::string>() : value.dump()});
@@ -221,7 +215,7 @@ void abort_one(const Arguments& a, ResultsDb& db) {
     for (const Trial& t : db.trials_in_short(0)) {
       if (t.owner == w.name && t.status == TrialStatus::Running) ids.push_back(t.id);
     }
-    NAS_CHECK_KIND(Usage, !ids.empty(), "ctl abort: worker ", w.name, " runs no trial");
+    NAS_CHECK_KIND(Usage, !ids.empty(), "worker ", w.name, " runs no trial");
   }
   if (ids.empty()) ids.push_back(trial_id(a));
   for (const std::int64_t id : ids) {
@@ -242,13 +236,12 @@ std::string text_of(const std::string& what) {
   std::string text = what;
   if (std::filesystem::is_regular_file(what, none)) text = read_file(what, kLongestFile);
   const std::size_t first = text.find_first_not_of(kBlank), last = text.find_last_not_of(kBlank);
-  NAS_CHECK_KIND(
-      Usage,
-      first != std::string::npos,
-      "ctl enqueue: expected a genotype (gene=value ...) or a file that holds one, found "
-      "nothing in \"",
-      what.substr(0, 64),
-      "\"");
+  NAS_CHECK_KIND(Usage,
+                 first != std::string::npos,
+                 "expected a genotype (gene=value ...) or a file that holds one, found "
+                 "nothing in \"",
+                 what.substr(0, 64),
+                 "\"");
   text = text.substr(first, last - first + 1);
   NAS_CHECK_KIND(Usage,
                  text.find('\n') == std::string::npos,
@@ -319,10 +312,7 @@ int run(const Arguments& a) {
     action->run(a, db);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Usage) throw;
-    // What the library refuses does not say which verb was asked.
-    const std::string verb = concat_text("ctl ", a.verb, ": ");
-    const bool said = std::string_view(error.what()).starts_with("ctl");
-    fail(ErrorKind::Usage, said ? "" : verb, error.what());
+    fail(ErrorKind::Usage, "ctl ", a.verb, ": ", error.what());
   }
   return 0;
 }

@@ -6,20 +6,20 @@
 namespace nas {
 namespace {
 
-Trial trial_of(const ResultsDb& db, std::int64_t id) {
-  const auto trial = db.trial(id);
-  NAS_CHECK_KIND(Usage, trial.has_value(), "the run has no trial ", id);
-  return *trial;
-}
-
 void check_worker(bool there, const std::string& name) {
   NAS_CHECK_KIND(Usage, there, "the run has no worker \"", name.substr(0, 64), "\"");
 }
 
 }  // namespace
 
+Trial existing_trial(const ResultsDb& db, std::int64_t id) {
+  const auto trial = db.trial(id);
+  NAS_CHECK_KIND(Usage, trial.has_value(), "the run has no trial ", id);
+  return *trial;
+}
+
 std::string abort_trial(ResultsDb& db, std::int64_t id) {
-  const Trial trial = trial_of(db, id);
+  const Trial trial = existing_trial(db, id);
   NAS_CHECK_KIND(
       Usage, db.wish(id, "stop"), "trial ", id, " has ended already: ", to_text(trial.status));
   return concat_text(
@@ -29,7 +29,7 @@ std::string abort_trial(ResultsDb& db, std::int64_t id) {
 }
 
 std::string skip_trial(ResultsDb& db, std::int64_t id) {
-  const Trial trial = trial_of(db, id);
+  const Trial trial = existing_trial(db, id);
   NAS_CHECK_KIND(Usage,
                  trial.status == TrialStatus::Queued,
                  "trial ",

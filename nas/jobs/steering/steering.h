@@ -6,10 +6,12 @@
 
 #include "nas/results/results_db.h"
 
-/// What somebody wants of a run while it works. Each returns what is done, for people. \throws
-/// Error(Usage) saying why it cannot be done.
+/// What somebody wants of a run while it works. What changes something returns what is done, for
+/// people. \throws Error(Usage) saying why it cannot be done.
 namespace nas {
 
+/// A trial that the run has.
+Trial existing_trial(const ResultsDb& db, std::int64_t id);
 /// Ends a queued or running trial.
 std::string abort_trial(ResultsDb& db, std::int64_t id);
 /// A queued trial is not begun.
