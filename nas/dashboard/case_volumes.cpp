@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "nas/core/error.h"
-#include "nas/core/files.h"
 #include "nas/core/run_folder.h"
+#include "nas/dashboard/written_bytes.h"
 #include "nas/imaging/dataset.h"
 #include "nas/imaging/nifti.h"
 #include "nas/imaging/png.h"
@@ -76,29 +76,41 @@ std::array<double, 3> place_of(const Geometry& g, const std::array<double, 3>& v
   return mm;
 }
 
-/// The voxel at a place: the inverse of place_of. \throws Error(Input) if the affine has none.
-std::array<double, 3> voxel_at(const Geometry& g, const std::array<double, 3>& mm) {
-  const auto& a = g.affine;
-  const auto minor = [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
-    return a[4 * r0 + c0] * a[4 * r1 + c1] - a[4 * r0 + c1] * a[4 * r1 + c0];
-  };
-  const double determinant =
-      a[0] * minor(1, 2, 1, 2) - a[1] * minor(1, 2, 0, 2) + a[2] * minor(1, 2, 0, 1);
-  NAS_CHECK(determinant != 0 && std::isfinite(determinant), "a grid without volume");
-  const std::array<double, 3> d{mm[0] - a[3], mm[1] - a[7], mm[2] - a[11]};
-  // Cofactors, transposed.
-  return {(minor(1, 2, 1, 2) * d[0] - minor(0, 2, 1, 2) * d[1] + minor(0, 1, 1, 2) * d[2]) /
-              determinant,
-          (-minor(1, 2, 0, 2) * d[0] + minor(0, 2, 0, 2) * d[1] - minor(0, 1, 0, 2) * d[2]) /
-              determinant,
-          (minor(1, 2, 0, 1) * d[0] - minor(0, 2, 0, 1) * d[1] + minor(0, 1, 0, 1) * d[2]) /
-              determinant};
-}
+/// Voxels at places: the inverse of place_of. \throws Error(Input) if the affine has none.
+class VoxelFinder {
+ public:
+  explicit VoxelFinder(const Geometry& g) : affine_(g.affine) {
+    const auto& a = affine_;
+    const auto minor = [&](std::size_t r0, std::size_t r1, std::size_t c0, std::size_t c1) {
+      return a[4 * r0 + c0] * a[4 * r1 + c1] - a[4 * r0 + c1] * a[4 * r1 + c0];
+    };
+    determinant_ = a[0] * minor(1, 2, 1, 2) - a[1] * minor(1, 2, 0, 2) + a[2] * minor(1, 2, 0, 1);
+    NAS_CHECK(determinant_ != 0 && std::isfinite(determinant_), "a grid without volume");
+    // Cofactors, transposed.
+    rows_ = {{{minor(1, 2, 1, 2), -minor(0, 2, 1, 2), minor(0, 1, 1, 2)},
+              {-minor(1, 2, 0, 2), minor(0, 2, 0, 2), -minor(0, 1, 0, 2)},
+              {minor(1, 2, 0, 1), -minor(0, 2, 0, 1), minor(0, 1, 0, 1)}}};
+  }
+  std::array<double, 3> operator()(const std::array<double, 3>& mm) const {
+    const std::array<double, 3> d{mm[0] - affine_[3], mm[1] - affine_[7], mm[2] - affine_[11]};
+    std::array<double, 3> voxel{};
+    for (std::size_t i = 0; i < 3; ++i) {
+      voxel[i] = (rows_[i][0] * d[0] + rows_[i][1] * d[1] + rows_[i][2] * d[2]) / determinant_;
+    }
+    return voxel;
+  }
+
+ private:
+  std::array<double, 12> affine_;
+  std::array<std::array<double, 3>, 3> rows_{};
+  double determinant_ = 0;
+};
 
 /// Each voxel of `grid` takes the label of the nearest voxel; 0 outside.
 LabelMap on_grid(const LabelMap& map, const Geometry& grid) {
   LabelMap result{.geometry = grid, .channels = 1, .voxels = {}};
   result.voxels.resize(static_cast<std::size_t>(volume(grid.shape)));
+  const VoxelFinder voxel_at(map.geometry);
   const auto [depth, height, width] = map.geometry.shape;
   std::size_t i = 0;
   for (std::int64_t z = 0; z < grid.shape[0]; ++z) {
@@ -106,7 +118,7 @@ LabelMap on_grid(const LabelMap& map, const Geometry& grid) {
       for (std::int64_t x = 0; x < grid.shape[2]; ++x, ++i) {
         const auto mm = place_of(
             grid, {static_cast<double>(x), static_cast<double>(y), static_cast<double>(z)});
-        const auto v = voxel_at(map.geometry, mm);
+        const auto v = voxel_at(mm);
         if (std::ranges::any_of(v, [](double c) { return !(std::abs(c) < 1e9); })) continue;
         const std::int64_t px = std::llround(v[0]), py = std::llround(v[1]),
                            pz = std::llround(v[2]);
@@ -181,19 +193,11 @@ VolumeAnswer answer(Volume<T> shown, std::string note) {
   }
   shown.geometry.stored
       .reset();  // one affine, written as both forms: viewers disagree on which counts
-  const fs::path file =
-      temporary_name(fs::temp_directory_path() / "voxnas-volume").string() + ".nii.gz";
-  VolumeAnswer result{.bytes = {}, .note = std::move(note)};
-  try {
-    write_nifti(file, shown);
-    result.bytes = read_file(file, std::int64_t{1} << 30);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(file, ignored);
-    throw;
-  }
-  fs::remove(file);
-  return result;
+  return {.bytes = written_bytes("voxnas-volume",
+                                 ".nii.gz",
+                                 std::int64_t{1} << 30,
+                                 [&](const fs::path& file) { write_nifti(file, shown); }),
+          .note = std::move(note)};
 }
 
 std::int64_t number_after(const std::string& layer, std::string_view prefix) {

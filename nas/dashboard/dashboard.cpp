@@ -43,14 +43,8 @@ std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-void send(const Request& request, Response& response, std::string body, const char* type) {
-  constexpr std::size_t kWorthPacking = 512;
-  const bool packs = request.get_header_value("Accept-Encoding").find("gzip") != std::string::npos;
-  if (packs && body.size() >= kWorthPacking) {
-    body = gzip(body);
-    response.set_header("Content-Encoding", "gzip");
-  }
-  // As a provider with a length, because the library would pack a plain body once more.
+/// As a provider with a length, because the library would pack a plain body once more.
+void send_bytes(Response& response, std::string body, const std::string& type) {
   const auto shared = std::make_shared<const std::string>(std::move(body));
   if (shared->empty()) return response.set_content("", type);
   response.set_content_provider(
@@ -59,6 +53,16 @@ void send(const Request& request, Response& response, std::string body, const ch
       [shared](std::size_t offset, std::size_t length, httplib::DataSink& sink) {
         return sink.write(shared->data() + offset, std::min(length, shared->size() - offset));
       });
+}
+
+void send(const Request& request, Response& response, std::string body, const char* type) {
+  constexpr std::size_t kWorthPacking = 512;
+  const bool packs = request.get_header_value("Accept-Encoding").find("gzip") != std::string::npos;
+  if (packs && body.size() >= kWorthPacking) {
+    body = gzip(body);
+    response.set_header("Content-Encoding", "gzip");
+  }
+  send_bytes(response, std::move(body), type);
 }
 
 void send_json(const Request& request, Response& response, const Json& json) {
@@ -392,14 +396,7 @@ void Dashboard::State::set_case_pages() {
                VolumeAnswer volume = case_volume(run_of(q.matches[1]), q.matches[2], q.matches[3]);
                r.set_header("Cache-Control", "no-store");
                if (!volume.note.empty()) r.set_header("X-VoxNAS-Note", volume.note);
-               const auto bytes = std::make_shared<const std::string>(std::move(volume.bytes));
-               r.set_content_provider(
-                   bytes->size(),
-                   "application/octet-stream",
-                   [bytes](std::size_t offset, std::size_t length, httplib::DataSink& sink) {
-                     return sink.write(bytes->data() + offset,
-                                       std::min(length, bytes->size() - offset));
-                   });
+               send_bytes(r, std::move(volume.bytes), "application/octet-stream");
              }));
   server.Get("/api/runs/(\\d{1,9})/cases/([^/]{1,200})/errors",
              bounded([this](const Request& q, Response& r) {

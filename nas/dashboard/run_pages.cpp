@@ -11,10 +11,11 @@
 #include <sstream>
 
 #include "nas/core/error.h"
-#include "nas/core/files.h"
 #include "nas/core/run_folder.h"
 #include "nas/core/text.h"
 #include "nas/dashboard/http_rules.h"
+#include "nas/dashboard/written_bytes.h"
+#include "nas/jobs/steering/steering.h"
 #include "nas/network/drawing.h"
 #include "nas/report/comparison.h"
 #include "nas/report/text.h"
@@ -37,12 +38,6 @@ std::unique_ptr<SearchSpace> space_of(const ResultsDb& db) {
   } catch (const Error&) {
     return nullptr;
   }
-}
-
-Trial trial_of(const ResultsDb& db, std::int64_t id) {
-  const auto trial = db.trial(id);
-  NAS_CHECK_KIND(Usage, trial.has_value(), "the run has no trial ", id);
-  return *trial;
 }
 
 /// Path and value of every leaf: {"augmentations.0.prob": 0.2}.
@@ -87,17 +82,15 @@ bool larger_is_better(const std::string& name) {
 }  // namespace
 
 Json run_head(LiveRun& run) {
-  const Json changes = run.changes("");
+  const std::string rev = run.rev();
+  const std::vector<Trial> trials = run.trials();
   std::map<std::string, std::map<std::string, std::int64_t>> counts;
-  const Json& columns = changes.at("trials");
-  for (std::size_t i = 0; i < columns.at("id").size(); ++i) {
-    ++counts[columns.at("stage")[i]][columns.at("status")[i]];
-  }
+  for (const Trial& t : trials) ++counts[t.stage][to_text(t.status)];
   return run.with_database([&](const ResultsDb& db) {
     const RunRecord record = db.run();
     const std::string where = db.file().string();
     const Json setup = parse_json(record.setup_json, where);
-    Json head = {{"rev", changes.at("rev")},
+    Json head = {{"rev", rev},
                  {"folder", run.folder()},
                  {"state", db.state()},
                  {"clock", db.clock()},
@@ -134,10 +127,10 @@ Json run_head(LiveRun& run) {
       for (const Gene& gene : space->genes()) {
         // A real number has thousands of values: those that were tried.
         Json texts = Json::object();
-        for (const Json& values : columns.at("genes")) {
+        for (const Trial& t : trials) {
           const std::size_t g = head["genes"].size();
-          if (g >= values.size()) continue;
-          const int value = values[g];
+          if (g >= t.genotype.values.size()) continue;
+          const int value = t.genotype.values[g];
           if (value >= 0 && value < gene.count()) texts[std::to_string(value)] = gene.text(value);
         }
         head["genes"].push_back({{"name", gene.name},
@@ -162,8 +155,9 @@ Json run_head(LiveRun& run) {
 }
 
 Json trial_page(LiveRun& run, std::int64_t id) {
+  const std::vector<Trial> all = run.trials();
   return run.with_database([&](const ResultsDb& db) {
-    const Trial t = trial_of(db, id);
+    const Trial t = existing_trial(db, id);
     Json page = trial_columns({&t});
     for (auto& [key, value] : page.items()) {
       if (key != "metrics") value = Json(value[0]);
@@ -180,9 +174,9 @@ Json trial_page(LiveRun& run, std::int64_t id) {
     std::map<std::string, Json> base;
     if (const auto space = space_of(db)) {
       const Genotype baseline = space->baseline();
-      for (const Trial& other : db.trials_in_short(0)) {
+      for (const Trial& other : all) {
         if (other.genotype != baseline) continue;
-        const Trial whole = trial_of(db, other.id);
+        const Trial whole = existing_trial(db, other.id);
         if (whole.settings.empty()) continue;
         base = leaves_of(whole.settings);
         page["individual_0"] = whole.id;
@@ -216,7 +210,7 @@ Json trial_page(LiveRun& run, std::int64_t id) {
       page["annotations"].push_back({{"key", note.key}, {"value", note.value}, {"by", note.by}});
     }
     page["children"] = Json::array();
-    for (const Trial& other : db.trials_in_short(0)) {
+    for (const Trial& other : all) {
       if (other.source == id) page["children"].push_back(other.id);
     }
     return page;
@@ -226,7 +220,7 @@ Json trial_page(LiveRun& run, std::int64_t id) {
 Json trial_curves(LiveRun& run, std::int64_t id, std::size_t points) {
   std::map<std::string, std::vector<std::pair<std::int64_t, double>>> curves;
   run.with_database([&](const ResultsDb& db) {
-    trial_of(db, id);
+    existing_trial(db, id);
     for (const ReportRecord& report : db.reports(id)) {
       curves[report.name].emplace_back(report.step, report.value);
     }
@@ -256,7 +250,8 @@ Json trial_curves(LiveRun& run, std::int64_t id, std::size_t points) {
 }
 
 std::string trial_log(LiveRun& run, std::int64_t id, std::size_t bytes) {
-  const Trial trial = run.with_database([&](const ResultsDb& db) { return trial_of(db, id); });
+  const Trial trial =
+      run.with_database([&](const ResultsDb& db) { return existing_trial(db, id); });
   const RunFolder folder(run.folder());
   fs::path file = folder.trial(id) / "log.txt";
   // The name comes from a file that may be anybody's: only what names a file in that folder.
@@ -280,7 +275,7 @@ std::string trial_drawing(LiveRun& run, std::int64_t id) {
   Graph graph;
   Extent3 patch{};
   run.with_database([&](const ResultsDb& db) {
-    const Trial trial = trial_of(db, id);
+    const Trial trial = existing_trial(db, id);
     const auto space = space_of(db);
     NAS_CHECK(space != nullptr, "the space of this run is of another version; nothing is drawn");
     const std::string where = db.file().string();
@@ -290,19 +285,9 @@ std::string trial_drawing(LiveRun& run, std::int64_t id) {
     graph = built.graph;
     return 0;
   });
-  const fs::path file =
-      temporary_name(fs::temp_directory_path() / "voxnas-network").string() + ".svg";
-  std::string svg;
-  try {
+  return written_bytes("voxnas-network", ".svg", 32 << 20, [&](const fs::path& file) {
     write_drawing(graph, patch, file, 20);
-    svg = read_file(file, 32 << 20);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(file, ignored);
-    throw;
-  }
-  fs::remove(file);
-  return svg;
+  });
 }
 
 Json pareto_page(LiveRun& run, const std::string& x, const std::string& y, const std::string& of) {
@@ -350,7 +335,7 @@ Json compare_page(const std::vector<TrialOfRun>& trials) {
   std::vector<std::map<std::string, Json>> settings;
   for (const TrialOfRun& one : trials) {
     const Trial t =
-        one.run->with_database([&](const ResultsDb& db) { return trial_of(db, one.trial); });
+        one.run->with_database([&](const ResultsDb& db) { return existing_trial(db, one.trial); });
     page["trials"].push_back(
         {{"run", one.number},
          {"id", t.id},
