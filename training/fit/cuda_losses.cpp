@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "training/fit/loss_sums.h"
 #include "training/kernels/dice_loss.h"
 #include "training/kernels/kernels.h"
 #include "training/model/device.h"
@@ -36,18 +37,6 @@ void with_number(const at::Tensor& x, F&& f) {
   }
 }
 
-LossSums as_sums(const at::Tensor& sums, std::int64_t classes) {
-  const std::int64_t parts = cuda::loss_parts(classes);
-  const auto columns = [&](std::int64_t from, std::int64_t count) {
-    return sums.narrow(1, from, count);
-  };
-  return {columns(0, classes),
-          columns(classes, classes),
-          columns(2 * classes, classes),
-          columns(3 * classes, parts).sum(1),
-          columns(3 * classes + parts, parts).sum(1)};
-}
-
 template <bool kRegions>
 struct CudaLoss : torch::autograd::Function<CudaLoss<kRegions>> {
   static at::Tensor forward(AutogradContext* context,
@@ -76,8 +65,11 @@ struct CudaLoss : torch::autograd::Function<CudaLoss<kRegions>> {
     });
     const std::int64_t terms =
         kRegions && target.size(1) == shape.classes ? shape.classes : 1;  // with ignored voxels: 1
-    const LossOfSums result = loss_of_sums(
-        as_sums(sums, shape.classes), options, first_of_dice(kRegions, options), terms);
+    const LossOfSums result =
+        loss_of_sums(sums_of_columns(sums, shape.classes, cuda::loss_parts(shape.classes)),
+                     options,
+                     first_of_dice(kRegions, options),
+                     terms);
     context->save_for_backward({x, target, result.a, result.b, result.ce_scale});
     context->saved_data["gamma"] = options.focal_gamma;
     context->saved_data["type"] = static_cast<std::int64_t>(logits.scalar_type());

@@ -16,6 +16,17 @@ at::Tensor generalized_weights(const at::Tensor& reference) {
 
 }  // namespace
 
+LossSums sums_of_columns(const at::Tensor& rows, std::int64_t classes, std::int64_t parts) {
+  const auto columns = [&](std::int64_t from, std::int64_t count) {
+    return rows.narrow(1, from, count);
+  };
+  return {columns(0, classes),
+          columns(classes, classes),
+          columns(2 * classes, classes),
+          columns(3 * classes, parts).sum(1),
+          columns(3 * classes + parts, parts).sum(1)};
+}
+
 DiceQuotient dice_quotient(at::Tensor overlap,
                            at::Tensor predicted,
                            at::Tensor reference,

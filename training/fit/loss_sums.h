@@ -29,6 +29,10 @@ struct LossSums {
   at::Tensor overlap, predicted, reference, nll, count;  // double; [N, K] and [N]
 };
 
+/// LossSums from their numbers in rows: [N, 3 K + 2 parts], K sums each of p t, p and t, then `parts`
+/// sums of the cross-entropy and as many of the number of voxels.
+LossSums sums_of_columns(const at::Tensor& rows, std::int64_t classes, std::int64_t parts);
+
 /// What is above and below the quotients of soft Dice, of sums [N, K] over the classes from `first`
 /// on: [N, K'], or one row over the whole batch; where generalized one column.
 struct DiceQuotient {

@@ -2,13 +2,13 @@
 #include "training/fit/losses.h"
 
 #include <cmath>
-#include <limits>
 
 #include <ATen/Parallel.h>
 
 #include "nas/core/error.h"
 #include "training/fit/cuda_losses.h"
 #include "training/fit/loss_sums.h"
+#include "training/kernels/loss_formulas.h"
 
 namespace nas {
 namespace {
@@ -76,24 +76,10 @@ LossSums forward_sums(const T* logits, const std::int16_t* target, const Layout&
       sum[3 * l.classes + 1] = static_cast<double>(count);
     }
   });
-  const at::Tensor all =
-      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1);
-  const auto columns = [&](std::int64_t from, std::int64_t to) { return all.slice(1, from, to); };
-  return {columns(0, l.classes),
-          columns(l.classes, 2 * l.classes),
-          columns(2 * l.classes, 3 * l.classes),
-          columns(3 * l.classes, 3 * l.classes + 1).squeeze(1),
-          columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
-}
-
-/// Factor of the gradient of cross-entropy that makes it that of -(1 - p)^gamma log p.
-template <class T>
-inline T focal_factor(T p, T gamma) {
-  if (gamma <= 0) return 1;
-  // At the ends the second term goes to 0, but its factors do not.
-  const T rest = std::max(1 - p, std::numeric_limits<T>::epsilon());
-  const T likely = std::max(p, std::numeric_limits<T>::min());
-  return std::pow(rest, gamma) - gamma * likely * std::pow(rest, gamma - 1) * std::log(likely);
+  return sums_of_columns(
+      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1),
+      l.classes,
+      1);
 }
 
 /// With g_k = b_k + a_k t_k: d loss / d z_j = p_j (g_j - sum_k g_k p_k) + ce (p_j - t_j).
@@ -128,7 +114,7 @@ void backward_pass(const T* logits,
         softmax_voxel(logits + at, l.class_stride, l.classes, p.data());
         T mean = by_overlap[static_cast<std::size_t>(t)] * p[static_cast<std::size_t>(t)];
         for (std::size_t k = 0; k < classes; ++k) mean += by_sum[k] * p[k];
-        const T ce = ce_scale * focal_factor(p[static_cast<std::size_t>(t)], gamma);
+        const T ce = ce_scale * kernels::focal_factor(p[static_cast<std::size_t>(t)], gamma);
         for (std::int64_t k = 0; k < l.classes; ++k) {
           const auto i = static_cast<std::size_t>(k);
           const T hit = k == t ? T(1) : T(0);
@@ -195,28 +181,23 @@ LossSums region_sums(const T* logits,
         const T* logit = logits + n * l.sample_stride + v * l.voxel_stride;
         for (std::int64_t k = 0; k < l.classes; ++k) {
           const T z = logit[k * l.class_stride];
-          const T decay = std::exp(-std::abs(z));  // never overflows
-          const T p = (z >= 0 ? T(1) : decay) / (1 + decay);
+          const T decay = kernels::decay_of(z), p = kernels::sigmoid(z, decay);
           const bool hit = there[k * l.voxels + v] != 0;
           if (hit) {
             sum[k] += p;
             sum[2 * l.classes + k] += 1;
           }
           sum[l.classes + k] += p;
-          sum[3 * l.classes] += std::max(z, T(0)) - (hit ? z : T(0)) + std::log1p(decay);
+          sum[3 * l.classes] += kernels::cross_entropy_of_logit(z, decay, hit);
         }
         sum[3 * l.classes + 1] += 1;
       }
     }
   });
-  const at::Tensor all =
-      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1);
-  const auto columns = [&](std::int64_t from, std::int64_t to) { return all.slice(1, from, to); };
-  return {columns(0, l.classes),
-          columns(l.classes, 2 * l.classes),
-          columns(2 * l.classes, 3 * l.classes),
-          columns(3 * l.classes, 3 * l.classes + 1).squeeze(1),
-          columns(3 * l.classes + 1, 3 * l.classes + 2).squeeze(1)};
+  return sums_of_columns(
+      torch::from_blob(partial.data(), {l.samples, slabs, width}, at::kDouble).sum(1),
+      l.classes,
+      1);
 }
 
 /// d loss / d z_k = p_k (1 - p_k) (b_k + a_k t_k) + ce (p_k - t_k).
@@ -244,8 +225,7 @@ void region_backward(const T* logits,
           const std::int64_t i = at + k * l.class_stride;
           gradient[i] = 0;
           if (!counts) continue;
-          const T decay = std::exp(-std::abs(logits[i]));
-          const T p = (logits[i] >= 0 ? T(1) : decay) / (1 + decay);
+          const T p = kernels::sigmoid(logits[i], kernels::decay_of(logits[i]));
           const T hit = there[k * l.voxels + v] != 0 ? T(1) : T(0);
           const T slope =
               static_cast<T>(b[n * l.classes + k]) + hit * static_cast<T>(a[n * l.classes + k]);

@@ -3,6 +3,7 @@
 #include "training/kernels/cuda_instances.h"
 #include "training/kernels/cuda_slabs.h"
 #include "training/kernels/dice_loss.h"
+#include "training/kernels/loss_formulas.h"
 
 // A block sums one slab of voxels for kChunk classes, so that the sums of a thread fit its
 // registers whatever the number of classes; with more classes the normaliser is found once per
@@ -52,18 +53,16 @@ __device__ float log_sum_exp(const T* logit, const Layout& l) {
   return logf(sum) + top;
 }
 
-__device__ float sigmoid(float z) {
-  const float decay = expf(-fabsf(z));  // never overflows
-  return (z >= 0.0f ? 1.0f : decay) / (1.0f + decay);
-}
-
 /// What a thread has summed: of each class of the chunk, and of the voxels.
 struct Sums {
   float overlap[kChunk], predicted[kChunk], reference[kChunk], nll, count;
 };
 
 /// Adds the threads of a block in a fixed order and stores the slab's row (loss_sums_width).
-__device__ void store_sums(const Sums& own, std::int64_t classes, std::int64_t parts, double* row) {
+__device__ void store_sums(const Sums& own,
+                           std::int64_t sample,
+                           std::int64_t classes,
+                           double* partial) {
   constexpr int kLanes = 8, kPerLane = kThreads / kLanes;
   __shared__ float values[kValues][kThreads + 1];  // + 1: other banks for other values
   __shared__ double lanes[kValues][kLanes];
@@ -88,7 +87,8 @@ __device__ void store_sums(const Sums& own, std::int64_t classes, std::int64_t p
   if (t >= kValues) return;
   double sum = 0;
   for (int lane = 0; lane < kLanes; ++lane) sum += lanes[t][lane];
-  const std::int64_t part = blockIdx.z;
+  const std::int64_t part = blockIdx.z, parts = gridDim.z;
+  double* row = partial + (sample * gridDim.x + blockIdx.x) * (3 * classes + 2 * parts);
   if (t >= 3 * kChunk) {
     row[3 * classes + (t - 3 * kChunk) * parts + part] = sum;
     return;
@@ -97,6 +97,18 @@ __device__ void store_sums(const Sums& own, std::int64_t classes, std::int64_t p
   if (k < classes) row[t / kChunk * classes + k] = sum;
 }
 static_assert(kValues * 8 <= kThreads, "one thread adds each lane of a value");
+
+/// What a block sums: voxels [begin, end) of a sample, for the classes from `from_class` on.
+struct Slab {
+  std::int64_t sample, begin, end, from_class;
+};
+__device__ Slab slab_of_block(const Layout& l) {
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kSlab;
+  return {static_cast<std::int64_t>(blockIdx.y),
+          begin,
+          begin + kSlab < l.voxels ? begin + kSlab : l.voxels,
+          static_cast<std::int64_t>(blockIdx.z) * kChunk};
+}
 
 __device__ void clear(Sums& s) {
   for (int k = 0; k < kChunk; ++k) s.overlap[k] = s.predicted[k] = s.reference[k] = 0.0f;
@@ -107,9 +119,7 @@ __device__ void clear(Sums& s) {
 template <class T>
 __global__ void ce_sums_kernel(
     const T* logits, const std::int16_t* target, Layout l, float gamma, double* partial) {
-  const std::int64_t n = blockIdx.y, from_class = static_cast<std::int64_t>(blockIdx.z) * kChunk;
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSlab;
-  const std::int64_t last = first + kSlab < l.voxels ? first + kSlab : l.voxels;
+  const auto [n, first, last, from_class] = slab_of_block(l);
   Sums s;
   clear(s);
   for (std::int64_t v = first + threadIdx.x; v < last; v += kThreads) {
@@ -131,17 +141,7 @@ __global__ void ce_sums_kernel(
     s.nll += gamma > 0.0f ? surprise * powf(missed > 0.0f ? missed : 0.0f, gamma) : surprise;
     s.count += 1.0f;
   }
-  const std::int64_t parts = gridDim.z, width = 3 * l.classes + 2 * parts;
-  store_sums(s, l.classes, parts, partial + (n * gridDim.x + blockIdx.x) * width);
-}
-
-/// Factor of the gradient of cross-entropy that makes it that of -(1 - p)^gamma log p.
-__device__ float focal_factor(float p, float gamma) {
-  if (!(gamma > 0.0f)) return 1.0f;
-  // At the ends the second term goes to 0, but its factors do not.
-  const float rest = 1.0f - p > 1.1920929e-7f ? 1.0f - p : 1.1920929e-7f;
-  const float likely = p > 1.17549435e-38f ? p : 1.17549435e-38f;
-  return powf(rest, gamma) - gamma * likely * powf(rest, gamma - 1.0f) * logf(likely);
+  store_sums(s, n, l.classes, partial);
 }
 
 /// Grid (blocks, samples).
@@ -188,9 +188,7 @@ __global__ void ce_gradient_kernel(const T* logits,
 template <class T>
 __global__ void bce_sums_kernel(
     const T* logits, const std::uint8_t* target, std::int64_t channels, Layout l, double* partial) {
-  const std::int64_t n = blockIdx.y, from_class = static_cast<std::int64_t>(blockIdx.z) * kChunk;
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSlab;
-  const std::int64_t last = first + kSlab < l.voxels ? first + kSlab : l.voxels;
+  const auto [n, first, last, from_class] = slab_of_block(l);
   const std::uint8_t* there = target + n * channels * l.voxels;
   Sums s;
   clear(s);
@@ -200,17 +198,16 @@ __global__ void bce_sums_kernel(
     for (int k = 0; k < kChunk; ++k) {
       if (from_class + k >= l.classes) break;
       const float z = widen(logit[(from_class + k) * l.class_stride]);
-      const float p = sigmoid(z);
+      const float decay = decay_of(z), p = sigmoid(z, decay);
       const bool hit = there[(from_class + k) * l.voxels + v] != 0;
       s.predicted[k] += p;
       s.overlap[k] += hit ? p : 0.0f;
       s.reference[k] += hit ? 1.0f : 0.0f;
-      s.nll += (z > 0.0f ? z : 0.0f) - (hit ? z : 0.0f) + log1pf(expf(-fabsf(z)));
+      s.nll += cross_entropy_of_logit(z, decay, hit);
     }
     if (blockIdx.z == 0) s.count += 1.0f;
   }
-  const std::int64_t parts = gridDim.z, width = 3 * l.classes + 2 * parts;
-  store_sums(s, l.classes, parts, partial + (n * gridDim.x + blockIdx.x) * width);
+  store_sums(s, n, l.classes, partial);
 }
 
 template <class T>
@@ -230,7 +227,8 @@ __global__ void bce_gradient_kernel(const T* logits,
     const bool counts = channels <= l.classes || there[l.classes * l.voxels + v] == 0;
     const std::int64_t at = n * l.classes * l.voxels + v * l.voxel_stride;
     for (std::int64_t k = 0; k < l.classes; ++k) {
-      const float p = sigmoid(widen(logits[at + k * l.class_stride]));
+      const float z = widen(logits[at + k * l.class_stride]);
+      const float p = sigmoid(z, decay_of(z));
       const float hit = there[k * l.voxels + v] != 0 ? 1.0f : 0.0f;
       const float slope =
           static_cast<float>(b[n * l.classes + k]) + hit * static_cast<float>(a[n * l.classes + k]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nas/core/error.h"
+#include <type_traits>
+
 #include "training/kernels/cuda_instances.h"
 #include "training/kernels/cuda_slabs.h"
 #include "training/kernels/norm_act.h"
@@ -17,15 +18,7 @@ struct Cut {
   std::int64_t slabs;  // of a sample
 };
 Cut cut_of(const NormActShape& shape) {
-  NAS_CHECK_KIND(Shape,
-                 shape.samples > 0 && shape.voxels > 0 && shape.channels > 0,
-                 "norm_act: empty activation [",
-                 shape.samples,
-                 ", ",
-                 shape.voxels,
-                 ", ",
-                 shape.channels,
-                 "]");
+  check_shape(shape);
   // Long enough that a thread adds some dozens of voxels, short enough for a few hundred blocks.
   const std::int64_t wanted = 65536 / shape.channels;
   const std::int64_t rows = wanted < 16 ? 16 : wanted > 4096 ? 4096 : wanted;
@@ -276,97 +269,21 @@ Scratch scratch_of(const Cut& cut, void* memory) {
   return {partial, partial + cut.shape.samples * cut.slabs * 2 * cut.shape.channels};
 }
 
-bool aligned(const void* pointer, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
-}
-
-template <class T, int N>
-void forward(const T* x,
-             const Cut& cut,
-             const float* gamma,
-             const float* beta,
-             float eps,
-             float slope,
-             T* y,
-             float* mean,
-             float* rstd,
-             void* memory,
-             void* stream) {
-  const Scratch scratch = scratch_of(cut, memory);
-  const NormActShape& s = cut.shape;
-  const dim3 grid(static_cast<unsigned>(cut.slabs), static_cast<unsigned>(s.samples));
-  NAS_LAUNCH((moments_kernel<T, N>), grid, kThreads, stream, x, cut, scratch.partial);
-  sum_slabs(scratch.partial, s.samples, cut.slabs, 2 * s.channels, scratch.sums, stream);
-  NAS_LAUNCH(statistics_kernel<T>,
-             blocks_for(s.samples * s.channels),
-             kThreads,
-             stream,
-             x,
-             cut,
-             scratch.sums,
-             eps,
-             mean,
-             rstd);
-  NAS_LAUNCH(
-      (apply_kernel<T, N>), grid, kThreads, stream, x, cut, gamma, beta, mean, rstd, slope, y);
-}
-
-template <class T, int N>
-void backward(const T* dy,
-              const T* x,
-              const Cut& cut,
-              const float* gamma,
-              const float* beta,
-              float slope,
-              const float* mean,
-              const float* rstd,
-              T* dx,
-              float* dgamma,
-              float* dbeta,
-              void* memory,
-              void* stream) {
-  const Scratch scratch = scratch_of(cut, memory);
-  const NormActShape& s = cut.shape;
-  const dim3 grid(static_cast<unsigned>(cut.slabs), static_cast<unsigned>(s.samples));
-  NAS_LAUNCH((gradient_sums_kernel<T, N>),
-             grid,
-             kThreads,
-             stream,
-             dy,
-             x,
-             cut,
-             gamma,
-             beta,
-             mean,
-             rstd,
-             slope,
-             scratch.partial);
-  sum_slabs(scratch.partial, s.samples, cut.slabs, 2 * s.channels, scratch.sums, stream);
-  if (dgamma || dbeta) {
-    NAS_LAUNCH(affine_gradient_kernel,
-               blocks_for(s.channels),
-               kThreads,
-               stream,
-               cut,
-               scratch.sums,
-               rstd,
-               dgamma,
-               dbeta);
+/// Calls run(pack) with the number of channels that are read at once as a type: as many as fit 16
+/// bytes where the channels and all pointers allow it, else 1.
+template <class T, class Run, class... Pointers>
+void with_pack(const Cut& cut, const Run& run, const Pointers*... pointers) {
+  constexpr int kPack = 16 / sizeof(T);
+  const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  if (cut.shape.channels % kPack == 0 && (aligned(pointers) && ...)) {
+    run(std::integral_constant<int, kPack>());
+  } else {
+    run(std::integral_constant<int, 1>());
   }
-  NAS_LAUNCH((gradient_kernel<T, N>),
-             grid,
-             kThreads,
-             stream,
-             dy,
-             x,
-             cut,
-             gamma,
-             beta,
-             mean,
-             rstd,
-             scratch.sums,
-             slope,
-             dx);
+}
+
+dim3 grid_of(const Cut& cut) {
+  return {static_cast<unsigned>(cut.slabs), static_cast<unsigned>(cut.shape.samples)};
 }
 
 }  // namespace
@@ -389,11 +306,40 @@ void norm_act_forward(const T* x,
                       float* rstd,
                       void* scratch,
                       void* stream) {
-  constexpr int kPack = 16 / sizeof(T);
   const Cut cut = cut_of(shape);
-  const bool packed = shape.channels % kPack == 0 && aligned(x, 16) && aligned(y, 16);
-  (packed ? forward<T, kPack>
-          : forward<T, 1>)(x, cut, gamma, beta, eps, slope, y, mean, rstd, scratch, stream);
+  const Scratch sums = scratch_of(cut, scratch);
+  const dim3 grid = grid_of(cut);
+  with_pack<T>(
+      cut,
+      [&](auto pack) {
+        constexpr int N = decltype(pack)::value;
+        NAS_LAUNCH((moments_kernel<T, N>), grid, kThreads, stream, x, cut, sums.partial);
+        sum_slabs(sums.partial, shape.samples, cut.slabs, 2 * shape.channels, sums.sums, stream);
+        NAS_LAUNCH(statistics_kernel<T>,
+                   blocks_for(shape.samples * shape.channels),
+                   kThreads,
+                   stream,
+                   x,
+                   cut,
+                   sums.sums,
+                   eps,
+                   mean,
+                   rstd);
+        NAS_LAUNCH((apply_kernel<T, N>),
+                   grid,
+                   kThreads,
+                   stream,
+                   x,
+                   cut,
+                   gamma,
+                   beta,
+                   mean,
+                   rstd,
+                   slope,
+                   y);
+      },
+      x,
+      y);
 }
 
 template <class T>
@@ -410,23 +356,56 @@ void norm_act_backward(const T* dy,
                        float* dbeta,
                        void* scratch,
                        void* stream) {
-  constexpr int kPack = 16 / sizeof(T);
   const Cut cut = cut_of(shape);
-  const bool packed =
-      shape.channels % kPack == 0 && aligned(x, 16) && aligned(dy, 16) && aligned(dx, 16);
-  (packed ? backward<T, kPack> : backward<T, 1>)(dy,
-                                                 x,
-                                                 cut,
-                                                 gamma,
-                                                 beta,
-                                                 slope,
-                                                 mean,
-                                                 rstd,
-                                                 dx,
-                                                 dgamma,
-                                                 dbeta,
-                                                 scratch,
-                                                 stream);
+  const Scratch sums = scratch_of(cut, scratch);
+  const dim3 grid = grid_of(cut);
+  with_pack<T>(
+      cut,
+      [&](auto pack) {
+        constexpr int N = decltype(pack)::value;
+        NAS_LAUNCH((gradient_sums_kernel<T, N>),
+                   grid,
+                   kThreads,
+                   stream,
+                   dy,
+                   x,
+                   cut,
+                   gamma,
+                   beta,
+                   mean,
+                   rstd,
+                   slope,
+                   sums.partial);
+        sum_slabs(sums.partial, shape.samples, cut.slabs, 2 * shape.channels, sums.sums, stream);
+        if (dgamma || dbeta) {
+          NAS_LAUNCH(affine_gradient_kernel,
+                     blocks_for(shape.channels),
+                     kThreads,
+                     stream,
+                     cut,
+                     sums.sums,
+                     rstd,
+                     dgamma,
+                     dbeta);
+        }
+        NAS_LAUNCH((gradient_kernel<T, N>),
+                   grid,
+                   kThreads,
+                   stream,
+                   dy,
+                   x,
+                   cut,
+                   gamma,
+                   beta,
+                   mean,
+                   rstd,
+                   sums.sums,
+                   slope,
+                   dx);
+      },
+      x,
+      dy,
+      dx);
 }
 
 NAS_NORM_ACT_INSTANCES(float);

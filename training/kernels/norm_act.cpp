@@ -58,15 +58,7 @@ struct Slabs {
   std::int64_t rows, per_sample;
 
   explicit Slabs(const NormActShape& s) : shape(s) {
-    NAS_CHECK_KIND(Shape,
-                   s.samples > 0 && s.voxels > 0 && s.channels > 0,
-                   "norm_act: empty activation [",
-                   s.samples,
-                   ", ",
-                   s.voxels,
-                   ", ",
-                   s.channels,
-                   "]");
+    check_shape(s);
     // About 64 k values: two arrays of a slab fit the second-level cache.
     rows = std::clamp<std::int64_t>(65536 / s.channels, 16, 4096);
     per_sample = (s.voxels + rows - 1) / rows;
@@ -83,6 +75,18 @@ struct Slabs {
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
+
+void check_shape(const NormActShape& s) {
+  NAS_CHECK_KIND(Shape,
+                 s.samples > 0 && s.voxels > 0 && s.channels > 0,
+                 "norm_act: empty activation [",
+                 s.samples,
+                 ", ",
+                 s.voxels,
+                 ", ",
+                 s.channels,
+                 "]");
+}
 
 template <class T>
 void norm_act_forward(const T* x,

@@ -17,6 +17,9 @@ struct NormActShape {
   std::int64_t channels = 0;  // C
 };
 
+/// \throws Error(Shape) for an empty shape.
+void check_shape(const NormActShape& shape);
+
 /// The bits of a bfloat16 (at::BFloat16 has the same layout).
 using Bf16 = std::uint16_t;
 

@@ -114,21 +114,8 @@ TEST(Emulation, NoKernelDependsOnTheOrder) {
   const Extent3 patch{12, 10, 13};
   const AugmentPlan plan = test::full_plan(1);
   same_in_every_order([&] {
-    const test::OnDevice<float> image(source.image);
-    const test::OnDevice<std::int16_t> label(source.label);
-    const auto n = static_cast<std::size_t>(volume(patch));
-    const test::OnDevice<float> out_image(std::vector<float>(n, 99.0f));
-    const test::OnDevice<std::int16_t> out_label(std::vector<std::int16_t>(n, 99));
-    const test::OnDevice<char> scratch(std::vector<char>(device_scratch_bytes(patch)));
-    make_sample_cuda({source.cached.shape, 1, image.data(), label.data()},
-                     {},
-                     patch,
-                     plan,
-                     out_image.data(),
-                     out_label.data(),
-                     scratch.data(),
-                     nullptr);
-    return std::pair(out_image.host(), out_label.host());
+    const test::Sample made = test::sample_on_device(source, {}, patch, plan);
+    return std::pair(made.image, made.label);
   });
 }
 

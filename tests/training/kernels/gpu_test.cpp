@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/training/kernels/on_device.h"
+#include "tests/training/kernels/gpu_runs.h"
 #include "tests/training/kernels/sample_case.h"
 #include "training/data/augment.h"
 #include "training/kernels/kernels.h"
@@ -13,33 +13,10 @@
 namespace nas {
 namespace {
 
-using test::OnDevice;
 using test::sample;
 using test::Sample;
+using test::sample_on_device;
 using test::SampleCase;
-
-Sample sample_on_device(const SampleCase& source,
-                        const PatchChoice& choice,
-                        const Extent3& patch,
-                        const AugmentPlan& plan) {
-  const OnDevice<float> image(source.image);
-  const OnDevice<std::int16_t> label(source.label);
-  const auto n = static_cast<std::size_t>(volume(patch));
-  const OnDevice<float> out_image(
-      std::vector<float>(n * static_cast<std::size_t>(source.cached.channels), 99.0f));
-  const OnDevice<std::int16_t> out_label(std::vector<std::int16_t>(n, 99));
-  const OnDevice<char> scratch(std::vector<char>(device_scratch_bytes(patch)));
-  make_sample_cuda({source.cached.shape, source.cached.channels, image.data(), label.data()},
-                   choice,
-                   patch,
-                   plan,
-                   out_image.data(),
-                   out_label.data(),
-                   scratch.data(),
-                   nullptr);
-  kernels::cuda::wait(nullptr);
-  return {out_image.host(), out_label.host()};
-}
 
 TEST(GpuSample, TheCropIsTheCpusToTheBit) {
   NAS_GPU_OR_SKIP();
