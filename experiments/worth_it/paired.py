@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import statistics
+import sys
 
 REPEATS = 4000
 
@@ -49,3 +50,15 @@ def difference(found, other):
 def difference_text(found, other):
     mean, low, high = difference(found, other)
     return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def run_tables(args, rows, markdown, name):
+    """What the commands of this folder do: the rows of their table, printed and kept as FOLDER/NAME.md; returns the rows."""
+    args.output.mkdir(parents=True, exist_ok=True)
+    table = list(rows(args))
+    if not table:
+        sys.exit("no finished run")
+    text = markdown(table)
+    print(text)
+    (args.output / f"{name}.md").write_text(text)
+    return table

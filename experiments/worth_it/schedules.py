@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-from paired import dice_by_case, difference_text, mean_dice, voxnas
+from paired import dice_by_case, difference_text, mean_dice, run_tables, voxnas
 
 SCHEDULES = ["open end", "cosine"]
 
@@ -97,13 +97,7 @@ def markdown(table):
 
 def main():
     args = parse()
-    args.output.mkdir(parents=True, exist_ok=True)
-    table = list(rows(args))
-    if not table:
-        sys.exit("no finished run")
-    text = markdown(table)
-    print(text)
-    (args.output / "schedules.md").write_text(text)
+    run_tables(args, rows, markdown, "schedules")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 
-from paired import dice_by_case, difference_text, mean_dice, voxnas
+from paired import dice_by_case, difference_text, mean_dice, run_tables, voxnas
 
 
 def parse():
@@ -146,13 +146,7 @@ def picture(table):
 
 def main():
     args = parse()
-    args.output.mkdir(parents=True, exist_ok=True)
-    table = list(rows(args))
-    if not table:
-        sys.exit("no finished run")
-    text = markdown(table)
-    print(text)
-    (args.output / "worth_it.md").write_text(text)
+    table = run_tables(args, rows, markdown, "worth_it")
     (args.output / "worth_it.svg").write_text(picture(table))
 
 

@@ -10,6 +10,14 @@ from support import (SEARCH, VOXNAS, WORK, Done, VerbTest, data_set, environment
                      wait_for_a_running_trial)
 
 
+def tpe_recipe(name, **options):
+    """A recipe file whose search is asynchronous."""
+    file = WORK / f"{name}.json"
+    file.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
+        {"name": "search", "kind": "tpe", "share": 1, **options}, {"name": "final", "kind": "retrain", "share": 1}]}))
+    return file
+
+
 class Worker(VerbTest):
     verb = "worker"
 
@@ -39,10 +47,7 @@ class Worker(VerbTest):
     def test_real_trials_survive_kills_of_leaders_and_workers(self):
         """kill -9 of whoever leads, of a worker, of both, also while `voxnas lead` takes the run over."""
         run = fresh("search_killed_often")
-        recipe = WORK / "tpe.json"
-        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
-            {"name": "search", "kind": "tpe", "share": 1, "trials": 6, "start": 2},
-            {"name": "final", "kind": "retrain", "share": 1}]}))
+        recipe = tpe_recipe("tpe", trials=6, start=2)
         begin = ["search", data_set(), "--steps", 20, "--recipe", recipe, "--threads", 1, "--workers", "cpu:cpu",
                  "--keep", 1, "-o", run]
         go_on = ["lead", run]
@@ -105,10 +110,7 @@ class Worker(VerbTest):
 
     def test_a_genotype_that_is_enqueued_on_a_live_run_is_its_next_trial(self):
         run = fresh("search_enqueued")
-        recipe = WORK / "one_by_one.json"
-        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
-            {"name": "search", "kind": "tpe", "share": 1, "trials": 6},
-            {"name": "final", "kind": "retrain", "share": 1}]}))
+        recipe = tpe_recipe("one_by_one", trials=6)
         words = ["search", data_set(), "--steps", 90, "--recipe", recipe, "--threads", 1, "--max-params-of-plan", 1.5, "-o", run]
         leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.PIPE, text=True)
         wait_for_a_running_trial(run)
@@ -139,10 +141,7 @@ class Worker(VerbTest):
 
     def test_a_suspended_worker_gets_no_trial_until_it_is_resumed(self):
         run = fresh("search_suspended")
-        recipe = WORK / "many.json"
-        recipe.write_text(json.dumps({"format": "voxnas.recipe", "version": 1, "name": "mine", "space": "unet", "stages": [
-            {"name": "search", "kind": "tpe", "share": 1, "trials": 40, "start": 2},
-            {"name": "final", "kind": "retrain", "share": 1}]}))
+        recipe = tpe_recipe("many", trials=40, start=2)
         words = ["search", data_set(), "--steps", 160, "--recipe", recipe, "--threads", 1, "--workers", "cpu:cpu", "-o", run]
         leader = subprocess.Popen([str(word) for word in [VOXNAS, *words]], env=environment(), stderr=subprocess.PIPE, text=True)
 

@@ -11,6 +11,10 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+import dist  # noqa: E402
+
+AS_ROOT = [] if os.geteuid() == 0 else ["--map-root-user"]  # of a namespace
 BARE = ["libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "libresolv.so.2",
         "libgcc_s.so.1", "libstdc++.so.6"]
 
@@ -38,8 +42,7 @@ def inside(root, site, environment, *command):
     """Runs a command with `root` as the root; LibTorch's packages lie in /libtorch-site."""
     script = 'mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" && mount --bind "$2" "$1/libtorch-site" && ' \
              'root=$1 && shift 2 && exec chroot "$root" "$@"'
-    user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return subprocess.run(["unshare", "--mount", *user, "sh", "-c", script, "sh", str(root), str(site), *command],
+    return subprocess.run(["unshare", "--mount", *AS_ROOT, "sh", "-c", script, "sh", str(root), str(site), *command],
                           capture_output=True, text=True, timeout=240, env={"PATH": "/usr/bin:/bin:/usr/sbin", **environment})
 
 
@@ -51,9 +54,8 @@ def main():
         packed = subprocess.run([sys.executable, REPOSITORY / "scripts/dist.py", build, archive], capture_output=True, text=True)
         print(packed.stdout + packed.stderr)
         assert packed.returncode == 0
-        text = subprocess.run(["ldd", build / "voxnas-torch"], capture_output=True, text=True).stdout
-        torch = Path(re.search(r"=> (.*)/lib/libtorch_cpu\.so ", text)[1])
-        probe = subprocess.run(["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "true"])
+        torch = dist.libtorch_of(build / "voxnas-torch")
+        probe = subprocess.run(["unshare", "--mount", *AS_ROOT, "true"])
         if probe.returncode != 0:
             print("SKIPPED: this machine lets nobody make a mount namespace")
             return 77
